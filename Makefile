@@ -1,0 +1,59 @@
+# 'make demo' and 'make test' work on a fresh machine with Python 3.11 or newer and pip.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint bench clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := train,export,ort,video,dev
+
+# Passed through to the demo: make demo VIDEO=film.mp4 CLICK=320,240
+VIDEO ?=
+CLICK ?=
+
+help:
+	@echo "make setup      create $(VENV) with everything that the demo and the tests need"
+	@echo "make demo       segment a video and write an overlay [VIDEO=FILE] [CLICK=X,Y]"
+	@echo "make test       run the tests"
+	@echo "make test-slow  run the tests that take longer"
+	@echo "make lint       check style, types and import rules"
+	@echo "make bench      measure import time, frame time and memory growth"
+	@echo "make clean      remove caches and outputs; $(VENV) stays"
+
+setup: $(STAMP)
+
+# pip reads one of the two constraint variables for isolated builds, depending on its version;
+# the build of sam2 imports torch, and must get the same one.
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "make setup needs Python 3.11 or newer; run: make setup PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT="$(CURDIR)/constraints.txt" PIP_BUILD_CONSTRAINT="$(CURDIR)/constraints.txt" \
+	PIP_DISABLE_PIP_VERSION_CHECK=1 SAM2_BUILD_CUDA=0 \
+	$(BIN)/python -m pip install --quiet -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)") $(if $(CLICK),--click "$(CLICK)")
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	@$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict qsam2_deploy
+	@$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.import_time
+	$(BIN)/python -m benchmarks.frame_time
+	$(BIN)/python -m benchmarks.long_stream
+
+clean:
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist out
+	find qsam2_deploy tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Measurements that the documentation quotes; run each as ``python -m benchmarks.NAME``."""

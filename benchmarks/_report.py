@@ -1,0 +1,98 @@
+"""What every benchmark writes down beside its numbers: machine, versions, commit."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import qsam2_deploy
+from qsam2_deploy._files import atomic_open
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "pillow", "sam2", "torch")
+
+
+def add_report_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that all benchmarks share."""
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write numbers and machine here")
+
+
+def environment() -> dict[str, Any]:
+    """Describe the machine, the versions and the commit."""
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "cpu": cpu_model(),
+        "cores": usable_cores(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "qsam2_deploy": qsam2_deploy.__version__,
+        "commit": git_commit(),
+    }
+
+
+def write_report(name: str, results: Any, path: Path | None) -> None:
+    """Write ``results`` and the environment to ``path``; None writes nothing."""
+    if path is None:
+        return
+    data = {"benchmark": name, "environment": environment(), "results": results}
+    with atomic_open(path) as stream:
+        stream.write(json.dumps(data, indent=1).encode() + b"\n")
+    print(f"written: {path}")
+
+
+def cpu_model() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def git_commit() -> str:
+    """Return the commit, with ``+`` where files differ from it; empty outside a repository."""
+    commit = _git("rev-parse", "HEAD")
+    return commit + ("+" if commit and _git("status", "--porcelain") else "")
+
+
+def resident_mib() -> float:
+    """Return this process's resident memory in MiB (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def quiet_official_predictor() -> None:
+    """Switch off the progress bars of the ``sam2`` package; call it before importing that."""
+    if "tqdm" in sys.modules:
+        raise RuntimeError("tqdm reads its settings on import, so this has to come first")
+    os.environ["TQDM_DISABLE"] = "1"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() if result.returncode == 0 else ""

@@ -1,0 +1,46 @@
+"""qsam2-deploy: Segment Anything Model 2 from a PyTorch checkpoint to low-bit integer inference.
+
+Importing this package loads neither torch nor an inference engine; the names below load what they
+need when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Prompt": "runtime",
+    "SAM2ImagePredictor": "runtime",
+    "SAM2VideoPredictor": "runtime",
+    "VideoSegmenter": "runtime",
+    "calibrate_checkpoint": "calibration",
+    "onnx_from_checkpoint": "export",
+}
+
+__all__ = [
+    "Prompt",
+    "SAM2ImagePredictor",
+    "SAM2VideoPredictor",
+    "VideoSegmenter",
+    "__version__",
+    "calibrate_checkpoint",
+    "onnx_from_checkpoint",
+]
+
+if TYPE_CHECKING:
+    from .calibration import calibrate_checkpoint
+    from .export import onnx_from_checkpoint
+    from .runtime import Prompt, SAM2ImagePredictor, SAM2VideoPredictor, VideoSegmenter
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

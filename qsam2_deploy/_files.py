@@ -1,0 +1,70 @@
+"""Writing files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from .errors import InputError
+
+
+def describe_os_error(error: OSError, path: str | os.PathLike[str]) -> str:
+    """Return one sentence about ``error`` on ``path``, with what to do about it."""
+    name = os.fspath(path)
+    if error.errno == errno.ENOSPC:
+        return f"cannot write {name}: the disk is full; free some space and run again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"cannot write {name}: permission denied; choose another output path"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return f"cannot write {name}: the folder does not exist; create it first"
+    return f"cannot write {name}: {error.strerror or error}"
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
+
+    If the block raises, the temporary file is removed and an older ``path`` stays as it was.
+    The temporary name keeps the suffix, so that libraries which look at it still work.
+
+    Raises:
+        InputError: the folder cannot be written to, or the disk is full.
+    """
+    target = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent
+        )
+    except OSError as error:
+        raise InputError(describe_os_error(error, target)) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        # mkstemp makes the file private; give it the permissions that open() would.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        raise InputError(describe_os_error(error, target)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_open(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open ``path`` for writing bytes; the file appears only if the block succeeds.
+
+    Raises:
+        InputError: the folder cannot be written to, or the disk is full.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,0 +1,54 @@
+"""A digest at the end of a model file, inside valid protobuf.
+
+Protobuf merges repeated fields when messages are concatenated, so a model file can be closed by a
+separately serialised ``ModelProto`` that holds nothing but one ``metadata_props`` entry: the
+SHA-256 digest of every byte before it. Any ONNX reader sees an ordinary entry; we can check the
+file bit for bit without parsing it, and a truncated file has no such ending.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from .errors import ModelFileError
+from .spec import DIGEST_KEY
+
+# Wire format: ModelProto.metadata_props is field 14, StringStringEntryProto has key 1, value 2.
+_METADATA_PROPS_TAG = 14 << 3 | 2
+_KEY_TAG = 1 << 3 | 2
+_VALUE_TAG = 2 << 3 | 2
+
+
+def _tail(digest: str) -> bytes:
+    key, value = DIGEST_KEY.encode(), digest.encode()
+    entry = bytes([_KEY_TAG, len(key)]) + key + bytes([_VALUE_TAG, len(value)]) + value
+    return bytes([_METADATA_PROPS_TAG, len(entry)]) + entry
+
+
+_TAIL_LENGTH = len(_tail("0" * 64))
+
+
+def seal(body: bytes) -> bytes:
+    """Return the ending that closes a file of contents ``body``."""
+    return _tail(hashlib.sha256(body).hexdigest())
+
+
+def verify(data: bytes, name: str) -> str:
+    """Check that ``data`` is a complete sealed file and return its digest.
+
+    Raises:
+        ModelFileError: the file is truncated, damaged, or was changed after the export.
+    """
+    body, tail = memoryview(data)[:-_TAIL_LENGTH], data[-_TAIL_LENGTH:]
+    digest = hashlib.sha256(body).hexdigest()
+    if tail == _tail(digest):
+        return digest
+    if tail[:-64] == _tail(digest)[:-64]:
+        raise ModelFileError(
+            f"{name} is damaged: its contents do not match their SHA-256 digest; "
+            "copy or export it again"
+        )
+    raise ModelFileError(
+        f"{name} is truncated, or was changed after the export: it does not end with a digest; "
+        "copy or export it again"
+    )

@@ -1,0 +1,223 @@
+"""From a float checkpoint and some images to a quantized checkpoint, without labels or training.
+
+1. One pass of the images collects the Gram matrix of every layer's inputs; VRC replaces the
+   weights.
+2. A second pass, through the new weights, collects the statistics of the activations.
+3. Layers are swapped for quantized ones that start from MSE-optimal clips.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import __version__
+from .._progress import progress
+from ..errors import CheckpointError, InputError
+from ..quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ..quant.entry import float_state, make_entry
+from ..quant.grid import Grid
+from ..quant.modules import LayerPlan, QuantLinear, quantize_linears
+from ..quant.quantizer import tensor_statistics
+from .clip import histogram_clip, weight_clip
+from .config import NO_VRC, CalibrationConfig
+from .data import CalibrationImages, calibration_images
+from .report import CalibrationReport, LayerReport
+from .statistics import LayerStatistics, collect_statistics, is_heldout
+from .vrc import VrcReport
+from .weights import calibrate_weights
+
+_FEATURE_IMAGES = 4
+_ENCODER = "image_encoder"
+
+
+def calibrate_checkpoint(
+    checkpoint_path: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    config: CalibrationConfig | None = None,
+    model_config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    image_size: int | None = None,
+) -> CalibrationReport:
+    """Calibrate and quantize a float checkpoint and write the quantized one.
+
+    Args:
+        checkpoint_path: an official or compatible SAM2 checkpoint.
+        data: an image, a folder of images or a video, like what the model will see.
+        output: the quantized checkpoint; it appears only if all went well.
+        config: settings; the default is W8A8.
+        model_config: model configuration, where the architecture is not an official one.
+        image_size: replaces the model's image size.
+
+    Raises:
+        InputError: the checkpoint, the data, a setting or the output path cannot be used.
+        Qsam2Error: the model computes numbers that are not finite.
+    """
+    settings = config or CalibrationConfig()
+    target = Path(output)
+    _check_output(target)
+    checkpoint = load_checkpoint(checkpoint_path, config=model_config, image_size=image_size)
+    if checkpoint.quantization is not None:
+        raise CheckpointError(
+            f"the checkpoint {checkpoint.path} is quantized already; give the float checkpoint "
+            "that it was made from"
+        )
+    images = calibration_images(data, checkpoint.model.image_size, settings.limit)
+    model = checkpoint.model
+    layers, plan = _plan_layers(model, images, settings)
+    probes = [images[i] for i in _probe_indices(len(images))]
+    reference = _features(model, probes)
+    reports: dict[str, VrcReport] = {}
+    if settings.vrc != NO_VRC:
+        reports = calibrate_weights(model.image_encoder, layers, images, plan, settings)
+    statistics = collect_statistics(
+        model.image_encoder, layers, images, count=len(images), grams=False, description="inputs"
+    )
+    quantized = quantize_calibrated(model, plan, statistics)
+    report = CalibrationReport(
+        output=target,
+        source_sha256=checkpoint.sha256,
+        config=settings,
+        images=len(images),
+        layers=tuple(
+            _layer_report(layer, statistics[name], reports.get(name))
+            for name, layer in quantized.items()
+        ),
+        feature_error=_relative_error(_features(model, probes), reference),
+        feature_images=len(probes),
+    )
+    _save(checkpoint, report)
+    return report
+
+
+def quantize_calibrated(
+    model: nn.Module, plan: Mapping[str, LayerPlan], statistics: Mapping[str, LayerStatistics]
+) -> dict[str, QuantLinear]:
+    """Swap quantized layers into ``model``, started from calibration statistics, in place.
+
+    Args:
+        model: float model.
+        plan: widths and method by layer name.
+        statistics: of the inputs of these layers, in this model.
+
+    Returns:
+        The new layers by name.
+    """
+    quantized = quantize_linears(model, plan)
+    for name, layer in progress(list(quantized.items()), "clips", unit="layer"):
+        _start_weights(layer)
+        _start_inputs(layer, statistics[name])
+    model.requires_grad_(False)
+    return quantized
+
+
+def _check_output(path: Path) -> None:
+    """Refuse before the work, not after it, what could not be written."""
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; give a file name")
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: the folder does not exist; create it first")
+
+
+def _plan_layers(
+    model: nn.Module, images: CalibrationImages, config: CalibrationConfig
+) -> tuple[dict[str, nn.Linear], dict[str, LayerPlan]]:
+    """Return the layers of the scope in the order in which they run, and their widths."""
+    linears = {
+        name: module
+        for name, module in model.named_modules()
+        if type(module) is nn.Linear and name.startswith(f"{_ENCODER}.")
+    }
+    encoder = model.get_submodule(_ENCODER)
+    order = list(
+        collect_statistics(
+            encoder, linears, [images[0]], count=1, grams=False, description="layers"
+        )
+    )
+    plan = {}
+    for name in order:
+        wide = config.first_last_bits if name in (order[0], order[-1]) else None
+        plan[name] = LayerPlan(
+            wide or config.weight_bits, wide or config.activation_bits, config.method
+        )
+    return {name: linears[name] for name in order}, plan
+
+
+@torch.no_grad()
+def _start_weights(layer: QuantLinear) -> None:
+    quantizer, weight = layer.weight_quantizer, layer.weight
+    std, mean = tensor_statistics(weight, per_row=True)
+    absmax = weight.abs().amax(dim=1)
+    clip = absmax if quantizer.starts_from_absmax else weight_clip(weight, quantizer.grid)
+    quantizer.warm_start(clip, std, mean)
+
+
+@torch.no_grad()
+def _start_inputs(layer: QuantLinear, statistics: LayerStatistics) -> None:
+    quantizer = layer.input_quantizer
+    best = histogram_clip(statistics.histogram, quantizer.grid)
+    clip = statistics.absmax if quantizer.starts_from_absmax else best
+    quantizer.warm_start(
+        torch.tensor(clip), torch.tensor(statistics.std), torch.tensor(statistics.mean)
+    )
+
+
+def _probe_indices(count: int) -> list[int]:
+    """Return a few images to measure the features on, held-out ones if there are any."""
+    heldout = [i for i in range(count) if is_heldout(i, count)]
+    return (heldout or list(range(count)))[:_FEATURE_IMAGES]
+
+
+@torch.no_grad()
+def _features(model: Any, images: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    return [model.image_encoder(image)["vision_features"] for image in images]
+
+
+def _relative_error(found: list[torch.Tensor], reference: list[torch.Tensor]) -> float:
+    pairs = list(zip(found, reference, strict=True))
+    error = sum(float((a - b).double().square().sum()) for a, b in pairs)
+    signal = sum(float(b.double().square().sum()) for _, b in pairs)
+    return math.sqrt(error / signal) if signal > 0 else math.nan
+
+
+def _layer_report(
+    layer: QuantLinear, statistics: LayerStatistics, report: VrcReport | None
+) -> LayerReport:
+    grid: Grid = layer.input_quantizer.grid
+    return LayerReport(
+        name=layer.layer_name,
+        weight_bits=layer.weight_quantizer.grid.bits,
+        input_bits=grid.bits,
+        input_std=statistics.std,
+        input_absmax=statistics.absmax,
+        input_clip=float(layer.input_quantizer.scale) * grid.qmax,
+        dead_channels=len(layer.dead_channels()),
+        vrc=report,
+    )
+
+
+def _save(checkpoint: Checkpoint, report: CalibrationReport) -> None:
+    config = report.config
+    entry = make_entry(
+        checkpoint.model,
+        recipe={
+            "producer": f"qsam2-deploy {__version__}",
+            "images": report.images,
+            **asdict(config),
+        },
+        scope=config.scope,
+        weight_bits=config.weight_bits,
+        activation_bits=config.activation_bits,
+        vrc={layer.name: asdict(layer.vrc) for layer in report.layers if layer.vrc},
+        source_sha256=checkpoint.sha256,
+    )
+    state = float_state(checkpoint.model)
+    save_checkpoint(report.output, state, config=checkpoint.config, quantization=entry)

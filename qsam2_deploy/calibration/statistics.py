@@ -1,0 +1,185 @@
+"""One pass of images through a model, collecting what calibration needs of every layer's input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from .._progress import progress
+from ..errors import Qsam2Error
+from .histogram import Histogram
+
+HOLDOUT_EVERY = 4
+"""Every fourth image is held out to measure output errors, if there are as many."""
+
+_ROWS = 8192
+_FLOAT64_BYTES = 8
+
+
+@dataclass
+class LayerStatistics:
+    """Statistics of the inputs X ``[tokens, features]`` of one layer, over all images.
+
+    Attributes:
+        gram: ``X^T X`` of the images that are not held out, float64 ``[features, features]``, or
+            None if it was not asked for.
+        heldout_gram: the same of the held-out images; zero if there are none.
+        tokens: number of rows in ``gram``.
+        heldout_tokens: number of rows in ``heldout_gram``.
+        count: number of values, held-out images included, as in all that follows.
+        total: sum of the values.
+        total_abs: sum of the magnitudes.
+        total_square: sum of the squares.
+        absmax: largest magnitude.
+        histogram: of all values.
+    """
+
+    gram: torch.Tensor | None = None
+    heldout_gram: torch.Tensor | None = None
+    tokens: int = 0
+    heldout_tokens: int = 0
+    count: int = 0
+    total: float = 0.0
+    total_abs: float = 0.0
+    total_square: float = 0.0
+    absmax: float = 0.0
+    histogram: Histogram = field(default_factory=Histogram)
+
+    @property
+    def mean(self) -> float:
+        """Mean of the values."""
+        return self.total / self.count
+
+    @property
+    def mean_abs(self) -> float:
+        """Mean of the magnitudes."""
+        return self.total_abs / self.count
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the values."""
+        return math.sqrt(max(self.total_square / self.count - self.mean**2, 0.0))
+
+    def add(self, x: torch.Tensor, *, heldout: bool) -> None:
+        """Add rows ``x [n, features]``."""
+        for rows in torch.split(x, _ROWS):
+            precise = rows.double()
+            self._add_values(rows, precise)
+            gram = self.heldout_gram if heldout else self.gram
+            if gram is not None:
+                gram.addmm_(precise.T, precise)
+        if heldout:
+            self.heldout_tokens += len(x)
+        else:
+            self.tokens += len(x)
+
+    def _add_values(self, rows: torch.Tensor, precise: torch.Tensor) -> None:
+        absmax = float(rows.abs().max())
+        if not math.isfinite(absmax):
+            raise ValueError("not finite")
+        self.count += rows.numel()
+        self.total += float(precise.sum())
+        self.total_abs += float(precise.abs().sum())
+        self.total_square += float(precise.square().sum())
+        self.absmax = max(self.absmax, absmax)
+        self.histogram.add(rows, absmax)
+
+
+def is_heldout(index: int, count: int) -> bool:
+    """Return whether image ``index`` of ``count`` is held out."""
+    return count >= HOLDOUT_EVERY and index % HOLDOUT_EVERY == HOLDOUT_EVERY - 1
+
+
+def collect_statistics(
+    model: Callable[[torch.Tensor], Any],
+    layers: Mapping[str, nn.Linear],
+    images: Iterable[torch.Tensor],
+    *,
+    count: int,
+    grams: bool,
+    description: str = "statistics",
+) -> dict[str, LayerStatistics]:
+    """Run ``images`` through ``model`` once and return the input statistics of ``layers``.
+
+    Activations are never stored; the Gram matrices take 16 bytes per squared feature.
+
+    Args:
+        model: is called with each image.
+        layers: layers inside it, by name.
+        images: inputs ``[1, 3, S, S]``.
+        count: number of images, to choose the held-out ones and for the progress bar.
+        grams: also accumulate the Gram matrices.
+        description: for the progress bar.
+
+    Returns:
+        By name, in the order in which the layers run.
+
+    Raises:
+        Qsam2Error: an activation is not finite, or a layer never ran; the message names it.
+    """
+    found: dict[str, LayerStatistics] = {}
+    heldout = False
+
+    def observe(name: str, x: torch.Tensor) -> None:
+        if name not in found:
+            found[name] = _empty_statistics(x.shape[-1], grams, x.device)
+        try:
+            found[name].add(x.detach().reshape(-1, x.shape[-1]), heldout=heldout)
+        except ValueError as error:
+            raise Qsam2Error(
+                f"the inputs of the layer {name} are not finite; the checkpoint is damaged or its "
+                "training diverged"
+            ) from error
+
+    with torch.no_grad(), _hooks(layers, observe):
+        for index, image in enumerate(progress(images, description, total=count, unit="image")):
+            heldout = is_heldout(index, count)
+            model(image)
+    if len(found) < len(layers):
+        raise Qsam2Error(f"the layer {next(n for n in layers if n not in found)} never ran")
+    return found
+
+
+def layer_groups(
+    layers: Mapping[str, nn.Linear], budget_bytes: int
+) -> Iterator[dict[str, nn.Linear]]:
+    """Split layers into groups whose Gram matrices fit ``budget_bytes``; at least one in each."""
+    group: dict[str, nn.Linear] = {}
+    used = 0
+    for name, layer in layers.items():
+        size = 2 * _FLOAT64_BYTES * layer.in_features**2
+        if group and used + size > budget_bytes:
+            yield group
+            group, used = {}, 0
+        group[name] = layer
+        used += size
+    if group:
+        yield group
+
+
+def _empty_statistics(features: int, grams: bool, device: torch.device) -> LayerStatistics:
+    if not grams:
+        return LayerStatistics()
+    zeros = torch.zeros(features, features, dtype=torch.float64, device=device)
+    return LayerStatistics(gram=zeros, heldout_gram=zeros.clone())
+
+
+@contextmanager
+def _hooks(
+    layers: Mapping[str, nn.Linear], observe: Callable[[str, torch.Tensor], None]
+) -> Iterator[None]:
+    def hook_for(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        return lambda _, inputs: observe(name, inputs[0])
+
+    handles = [layer.register_forward_pre_hook(hook_for(name)) for name, layer in layers.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

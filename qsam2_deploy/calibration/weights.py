@@ -1,0 +1,110 @@
+"""Variance-reduced calibration of all layers of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from .._progress import progress
+from ..quant.grid import Grid
+from ..quant.modules import LayerPlan
+from . import vrc
+from .clip import histogram_clip, weight_quantization_error
+from .config import CalibrationConfig
+from .data import CalibrationImages
+from .statistics import LayerStatistics, collect_statistics, layer_groups
+
+_TOKENS_PER_FEATURE = 2
+
+
+def calibrate_weights(
+    model: nn.Module,
+    layers: Mapping[str, nn.Linear],
+    images: CalibrationImages,
+    plan: Mapping[str, LayerPlan],
+    config: CalibrationConfig,
+) -> dict[str, vrc.VrcReport]:
+    """Replace the weights of ``layers`` in ``model`` by their ridge solutions, in place.
+
+    All statistics are of the unchanged model, however many groups the memory budget asks for.
+
+    Returns:
+        A report per layer.
+    """
+    groups = list(layer_groups(layers, config.memory_budget))
+    results: dict[str, tuple[torch.Tensor, vrc.VrcReport]] = {}
+    for number, group in enumerate(groups, 1):
+        part = f" {number}/{len(groups)}" if len(groups) > 1 else ""
+        collected = collect_statistics(
+            model, group, images, count=len(images), grams=True, description=f"weights{part}"
+        )
+        for name in progress(list(collected), f"solving{part}", unit="layer"):
+            statistics = collected.pop(name)
+            results[name] = _calibrate_layer(group[name].weight, statistics, plan[name], config)
+    for name, (weight, _) in results.items():
+        _replace(layers[name], weight)
+    return {name: report for name, (_, report) in results.items()}
+
+
+@torch.no_grad()
+def _calibrate_layer(
+    weight: torch.Tensor, statistics: LayerStatistics, plan: LayerPlan, config: CalibrationConfig
+) -> tuple[torch.Tensor, vrc.VrcReport]:
+    """Return the calibrated ``weight [out, in]`` of one layer, and the report on it."""
+    gram, heldout = statistics.gram, statistics.heldout_gram
+    if gram is None or heldout is None:
+        raise ValueError("the statistics must be collected with their Gram matrices")
+    spectrum = vrc.decompose(gram)
+    grid = Grid(plan.input_bits)
+    step = histogram_clip(statistics.histogram, grid) / grid.qmax
+    lam = vrc.choose_lambda(
+        config.vrc,
+        config.lambda_value,
+        weight,
+        spectrum,
+        tokens=statistics.tokens,
+        input_step=step,
+    )
+    solution = vrc.shrink(weight, spectrum, lam)
+    applied = _is_trusted(weight, solution, statistics, step, config.vrc)
+    changed = solution if applied else weight.clone()
+    # Without a held-out image the calibration images have to judge themselves.
+    judge = heldout if statistics.heldout_tokens else gram
+    return changed, vrc.VrcReport(
+        applied=applied,
+        lam=lam,
+        condition_number=vrc.condition_number(spectrum),
+        std_ratio=_ratio(changed.double().std(), weight.double().std()),
+        absmax_ratio=_ratio(changed.abs().max(), weight.abs().max()),
+        output_error=vrc.relative_output_error(weight, changed, judge),
+        weight_error_before=weight_quantization_error(weight, Grid(plan.weight_bits)),
+        weight_error_after=weight_quantization_error(changed, Grid(plan.weight_bits)),
+    )
+
+
+def _is_trusted(
+    weight: torch.Tensor,
+    solution: torch.Tensor,
+    statistics: LayerStatistics,
+    step: float,
+    mode: str,
+) -> bool:
+    """Return whether there was enough data for ``solution`` to hold for other inputs too."""
+    # Fewer inputs leave directions unseen, in which other images would need the weights.
+    if statistics.tokens < _TOKENS_PER_FEATURE * weight.shape[1]:
+        return False
+    gram, tokens = statistics.heldout_gram, statistics.heldout_tokens
+    if mode != "noise" or gram is None or not tokens:
+        return True
+    return vrc.helps_against_noise(weight, solution, gram, tokens, step)
+
+
+def _ratio(after: torch.Tensor, before: torch.Tensor) -> float:
+    return float(after / before) if float(before) > 0 else 1.0
+
+
+@torch.no_grad()
+def _replace(layer: nn.Linear, weight: torch.Tensor) -> None:
+    layer.weight.copy_(weight)

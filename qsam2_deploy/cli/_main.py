@@ -1,0 +1,104 @@
+"""What all commands have in common: short errors, exit statuses, and a parser to match."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from ..errors import Qsam2Error
+
+DEBUG_VARIABLE = "QSAM2_DEBUG"
+
+EXIT_OK = 0
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, without the usage text.
+
+    Descriptions and epilogs keep their line breaks, so that examples can be shown.
+    """
+
+    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
+        """Make the parser of the command ``prog``."""
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print ``message`` in one line and exit with status 2."""
+        self.exit(EXIT_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def command(name: str) -> Callable[[Main], Callable[..., int]]:
+    """Make ``main(argv) -> int`` the body of the command ``name``.
+
+    The decorated function never raises for what the user did: a :class:`Qsam2Error` becomes one
+    line on standard error and status 2, Ctrl-C status 130, and a closed pipe is quiet. With
+    ``QSAM2_DEBUG=1`` in the environment errors keep their traceback. ``argv`` may be left out.
+    """
+
+    def decorate(main: Main) -> Callable[..., int]:
+        @functools.wraps(main)
+        def wrapper(argv: Sequence[str] | None = None) -> int:
+            return _run(name, main, argv)
+
+        return wrapper
+
+    return decorate
+
+
+def _run(name: str, main: Main, argv: Sequence[str] | None) -> int:
+    try:
+        status = main(argv)
+        sys.stdout.flush()
+        return status
+    except SystemExit as stop:
+        return _status(stop)
+    except Qsam2Error as error:
+        if _debugging():
+            raise
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        if _debugging():
+            raise
+        print(f"\n{name}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _silence_stdout()
+        return EXIT_BROKEN_PIPE
+
+
+def _status(stop: SystemExit) -> int:
+    if stop.code is None or isinstance(stop.code, int):
+        return stop.code or EXIT_OK
+    print(stop.code, file=sys.stderr)
+    return EXIT_ERROR
+
+
+def _debugging() -> bool:
+    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+
+
+def _silence_stdout() -> None:
+    # The interpreter flushes standard output once more at exit; let that go nowhere.
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)

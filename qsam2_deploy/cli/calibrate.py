@@ -1,0 +1,124 @@
+"""``qsam2-calibrate``: quantize a checkpoint with some images, without labels or training."""
+
+from __future__ import annotations
+
+import math
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._main import EXIT_OK, Parser, command
+
+if TYPE_CHECKING:
+    from ..calibration import CalibrationConfig, CalibrationReport
+
+NAME = "qsam2-calibrate"
+
+_DESCRIPTION = """\
+Quantize a SAM2 checkpoint with some images, without labels or training.
+
+The weights of the image encoder are calibrated (VRC), then every quantizer starts from the clip
+of least error on the images. The result is a checkpoint that qsam2-export turns into a model."""
+
+_EPILOG = """\
+examples:
+  qsam2-calibrate sam2.1_hiera_tiny.pt --data frames/ -o tiny_w8a8.pt
+  qsam2-calibrate sam2.1_hiera_tiny.pt --data street.mp4 -o tiny_w4a8.pt --bits w4a8
+  qsam2-calibrate mine.pt --config mine.yaml --data frames/ -o mine_w8a8.pt --report report.json
+
+20 to 50 images like those that the model will see are enough."""
+
+
+@command(NAME)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    args = _parser().parse_args(argv)
+    # Imported here, so that --help needs nothing but Python.
+    _require_torch()
+    from ..calibration import calibrate_checkpoint
+
+    report = calibrate_checkpoint(
+        args.checkpoint,
+        args.data,
+        args.output,
+        config=_config(args),
+        model_config=args.config,
+        image_size=args.image_size,
+    )
+    if args.report:
+        _write_report(args.report, report)
+    print(_summary(report))
+    return EXIT_OK
+
+
+def _parser() -> Parser:
+    parser = Parser(NAME, _DESCRIPTION, _EPILOG)
+    add = parser.add_argument
+    add("checkpoint", metavar="CHECKPOINT", type=Path, help="official or compatible SAM2 file, .pt")
+    add("--data", metavar="PATH", type=Path, required=True, help="image, folder of images or video")
+    add("-o", "--output", metavar="FILE", type=Path, required=True, help="quantized checkpoint")
+    add("--bits", default="w8a8", help="widths of weights and activations, 2 to 8 (default w8a8)")
+    add("--scope", default="encoder", help="what to quantize: encoder (its linear layers)")
+    add("--method", default="lsc", help="quantizer: lsc (default) or minmax")
+    add(
+        "--vrc",
+        default="noise",
+        metavar="MODE",
+        help="weight calibration: noise (default), trace, absolute, target or none",
+    )
+    add("--vrc-lambda", type=float, metavar="X", help="the mode's number, if not its default")
+    add("--images", type=int, default=50, metavar="N", help="most images to use (default 50)")
+    add("--config", type=Path, metavar="FILE", help="model configuration, if it is no official one")
+    add("--image-size", type=int, metavar="S", help="side of the model's input, a multiple of 32")
+    add("--report", type=Path, metavar="FILE", help="write the numbers of every layer as JSON")
+    return parser
+
+
+def _require_torch() -> None:
+    from importlib.util import find_spec
+
+    from ..errors import MissingDependencyError
+
+    for package in ("torch", "sam2"):
+        if find_spec(package) is None:
+            raise MissingDependencyError(package, "train", "calibrating a checkpoint")
+
+
+def _config(args: Namespace) -> CalibrationConfig:
+    from ..calibration import CalibrationConfig
+
+    return CalibrationConfig(
+        bits=args.bits,
+        scope=args.scope,
+        method=args.method,
+        vrc=args.vrc,
+        vrc_lambda=args.vrc_lambda,
+        limit=args.images,
+    )
+
+
+def _write_report(path: Path, report: CalibrationReport) -> None:
+    from .._files import atomic_open
+
+    with atomic_open(path) as stream:
+        stream.write(report.to_json().encode() + b"\n")
+
+
+def _summary(report: CalibrationReport) -> str:
+    rows = [
+        ("layers", f"{len(report.layers)} at {report.config.bits.lower()}"),
+        ("images", str(report.images)),
+        ("weight std reduction", _percent(1 - report.std_ratio)),
+        ("VRC output error", _percent(report.output_error)),
+        ("feature error", _percent(report.feature_error)),
+    ]
+    dead = sum(layer.dead_channels for layer in report.layers)
+    if dead:
+        rows.append(("dead channels", str(dead)))
+    lines = [f"  {name:<22}{value}" for name, value in rows if value]
+    return "\n".join([*lines, f"wrote {report.output}"])
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %" if math.isfinite(share) else ""

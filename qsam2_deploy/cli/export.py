@@ -1,0 +1,66 @@
+"""``qsam2-export``: a checkpoint becomes one ``model.onnx``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ._main import Parser, command
+
+_EXAMPLES = """\
+examples:
+  qsam2-export sam2.1_hiera_tiny.pt tiny.onnx
+  qsam2-export quantized.pt model.onnx
+  qsam2-export mine.pt mine.onnx --config mine.yaml --image-size 512
+"""
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="qsam2-export",
+        description="Write a SAM 2 or 2.1 checkpoint, float or quantized, as one ONNX file that "
+        "qsam2-segment runs without torch.",
+        epilog=_EXAMPLES,
+    )
+    parser.add_argument("checkpoint", metavar="MODEL.pt", help="the checkpoint")
+    parser.add_argument("output", metavar="MODEL.onnx", help="the file to write")
+    parser.add_argument(
+        "--config", metavar="FILE.yaml",
+        help="the architecture, where the checkpoint is of no official size and carries none",
+    )
+    parser.add_argument(
+        "--image-size", type=int, metavar="S",
+        help="side of the model's input in pixels, a multiple of 32 (default: as configured)",
+    )
+    parser.add_argument(
+        "--split", metavar="DIR",
+        help="also write the four components as ordinary ONNX models into DIR",
+    )
+    return parser
+
+
+@command("qsam2-export")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    args = _parser().parse_args(argv)
+    from ..export import onnx_from_checkpoint
+
+    spec = onnx_from_checkpoint(
+        args.checkpoint, args.output, config=args.config, image_size=args.image_size
+    )
+    quantized = spec.quantization
+    kind = (
+        f"W{quantized.weight_bits}A{quantized.activation_bits}, {quantized.layers} layers quantized"
+        if quantized
+        else "float32"
+    )
+    size = os.path.getsize(args.output) / 1e6
+    print(f"{spec.name}: {kind}, image size {spec.image_size}")
+    print(f"wrote {args.output} ({size:.1f} MB)")
+    if args.split:
+        from ..runtime.bundle import write_split
+
+        for path in write_split(args.output, Path(args.split)):
+            print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0

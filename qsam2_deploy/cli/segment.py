@@ -1,0 +1,149 @@
+"""``qsam2-segment``: segment and track objects in a video."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._main import EXIT_INTERRUPTED, EXIT_OK, Parser, command
+
+if TYPE_CHECKING:
+    from ..runtime.segment_video import SegmentSummary
+
+NAME = "qsam2-segment"
+
+_DESCRIPTION = """\
+Segment objects in a video and track them through it.
+
+VIDEO is a video file, a folder of JPEG or PNG frames, an image, or the number of a camera.
+Say what to segment with clicks, boxes or masks, in pixels of the frame."""
+
+_EPILOG = """\
+prompts:
+  A click is X,Y, a box X1,Y1,X2,Y2, and a mask an image of the frame's size. In front of it,
+  [OBJECT][@FRAME]: names the object and the frame, by default object 1 and the first frame.
+  Each flag can be given many times. A prompts file is a JSON list such as
+  [{"frame": 0, "object": 1, "points": [[320, 240]], "labels": [1]},
+   {"frame": 15, "object": 2, "box": [100, 80, 300, 240]}]
+
+examples:
+  qsam2-segment cat.mp4 --model model.onnx --click 320,240 --out out.mp4
+  qsam2-segment cat.mp4 --model model.onnx --click 1:320,240 --box 2@15:100,80,300,240 \\
+      --out out.mp4 --masks masks --json out.json --contact-sheet out.png
+  qsam2-segment cat.mp4 --model model.onnx --click 320,240 --negative-click 400,250 --out out.mp4
+  qsam2-segment photo.jpg --model model.onnx --box 100,80,300,240 --out photo_masks.png
+  qsam2-segment 0 --model model.engine --click 320,240 --max-frames 300 --out camera.mp4
+
+Ctrl-C stops after the current frame; what was written until then stays usable."""
+
+_OUTPUT_NAMES = {
+    "overlay": "overlay video",
+    "masks": "masks",
+    "json": "results",
+    "contact_sheet": "contact sheet",
+}
+
+
+@command(NAME)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if not any((args.out, args.masks, args.json, args.contact_sheet)):
+        parser.error("nothing would be written; give --out, --masks, --json or --contact-sheet")
+    # Imported here, so that --help needs nothing but Python.
+    from ..runtime.media.prompt_file import prompts_from_file
+    from ..runtime.media.prompt_flags import prompts_from_flags
+    from ..runtime.media.sources import source_from_text
+    from ..runtime.segment_video import segment_video
+
+    prompts = prompts_from_flags(args.click, args.negative_click, args.box, args.mask)
+    for file in args.prompts:
+        prompts += prompts_from_file(file)
+    summary = segment_video(
+        source_from_text(args.video),
+        args.model,
+        prompts,
+        overlay=args.out,
+        masks_dir=args.masks,
+        json_path=args.json,
+        contact_sheet=args.contact_sheet,
+        start=args.start,
+        max_frames=args.max_frames,
+        backend=args.backend,
+        threads=args.threads,
+        show_progress=False if args.quiet else None,
+    )
+    _print_summary(summary, args)
+    return EXIT_INTERRUPTED if summary.interrupted else EXIT_OK
+
+
+def _parser() -> Parser:
+    parser = Parser(NAME, _DESCRIPTION, _EPILOG)
+    parser.add_argument("video", metavar="VIDEO", help="video, folder, image or camera number")
+    parser.add_argument(
+        "--model", required=True, type=Path, metavar="FILE", help="model.onnx or .engine file"
+    )
+    what = parser.add_argument_group("what to segment")
+    many: dict[str, Any] = {"action": "append", "default": []}
+    what.add_argument("--click", metavar="X,Y[,LABEL]", help="a point on the object", **many)
+    what.add_argument(
+        "--negative-click", metavar="X,Y", help="a point that is not on the object", **many
+    )
+    what.add_argument("--box", metavar="X1,Y1,X2,Y2", help="a box around the object", **many)
+    what.add_argument("--mask", metavar="FILE", help="an image of the object's mask", **many)
+    what.add_argument("--prompts", metavar="FILE", type=Path, help="a JSON file of them", **many)
+    results = parser.add_argument_group("results, at least one")
+    results.add_argument(
+        "--out", type=Path, metavar="FILE", help="overlay video, .mp4 (.png for an image)"
+    )
+    results.add_argument(
+        "--masks", type=Path, metavar="DIR", help="folder for one indexed PNG per frame"
+    )
+    results.add_argument(
+        "--json", type=Path, metavar="FILE", help="scores, areas, boxes and times per frame"
+    )
+    results.add_argument(
+        "--contact-sheet", type=Path, metavar="FILE", help="picture of evenly spaced frames, .png"
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument("--start", type=_count(0), default=0, metavar="N", help="first frame (0)")
+    how.add_argument("--max-frames", type=_count(1), metavar="N", help="stop after N frames")
+    how.add_argument("--backend", default="auto", help="inference engine (auto)")
+    how.add_argument("--threads", type=_count(1), metavar="N", help="threads of the engine")
+    how.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    return parser
+
+
+def _count(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise ArgumentTypeError(f"expected a whole number from {least}, but got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _print_summary(summary: SegmentSummary, args: Namespace) -> None:
+    for warning in summary.warnings:
+        print(f"{NAME}: warning: {warning}", file=sys.stderr)
+    if args.quiet:
+        return
+    state = "interrupted after " if summary.interrupted else ""
+    print(
+        f"{state}{summary.frames} frames of {summary.width}x{summary.height} "
+        f"in {summary.total_seconds:.1f} s ({summary.fps:.2f} frames per second)"
+    )
+    for item in summary.objects:
+        print(
+            f"object {item.object_id}: visible on {item.visible_share:.0%} of {item.frames} frames"
+        )
+    for name, path in summary.outputs.items():
+        print(f"{_OUTPUT_NAMES[name]}: {path}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,128 @@
+"""From a checkpoint to one ``model.onnx`` that holds the four components."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import onnx
+
+from .. import __version__
+from .._files import atomic_open
+from .._progress import progress
+from .._seal import seal
+from ..errors import Qsam2Error
+from ..quant.checkpoint import Checkpoint, load_checkpoint
+from ..quant.modules import QuantLinear
+from ..spec import SPEC_KEY, ModelSpec, QuantizationInfo, TrackingRules
+from .graph import model_from_graphs
+from .image_encoder import build_image_encoder
+from .layers import array
+from .mask_decoder import build_mask_decoder
+from .memory_attention import build_memory_attention
+from .memory_encoder import build_memory_encoder
+from .supported import check_supported
+
+_BUILDERS = (
+    build_image_encoder,
+    build_memory_attention,
+    build_mask_decoder,
+    build_memory_encoder,
+)
+
+
+def onnx_from_checkpoint(
+    checkpoint: str | os.PathLike[str] | Checkpoint,
+    path: str | os.PathLike[str],
+    *,
+    config: str | os.PathLike[str] | None = None,
+    image_size: int | None = None,
+    show_progress: bool | None = None,
+) -> ModelSpec:
+    """Export a SAM2 checkpoint, float or quantized, as one sealed ONNX file.
+
+    Args:
+        checkpoint: an official SAM 2 or 2.1 file, a quantized one, or one already loaded.
+        path: where to write the model; it appears only when it is complete.
+        config: the architecture as a YAML file of the ``sam2`` package, where neither the
+            checkpoint's tensors nor its ``config`` entry tell it.
+        image_size: side of the model input in pixels, a multiple of 32; default: as configured.
+        show_progress: show a progress bar; default: where standard error is a terminal.
+
+    Returns:
+        What was written into the model's metadata.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read or does not fit its architecture.
+        UnsupportedModelError: the architecture has an option that is not supported.
+        InputError: ``path`` cannot be written.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = load_checkpoint(checkpoint, config=config, image_size=image_size)
+    check_supported(checkpoint.model)
+    spec = spec_from_checkpoint(checkpoint)
+    graphs = [
+        build(checkpoint.model, spec)
+        for build in progress(_BUILDERS, "exporting", unit="component", enabled=show_progress)
+    ]
+    model = model_from_graphs(graphs, {SPEC_KEY: spec.to_json()}, __version__)
+    body = model.SerializeToString()
+    check_model(body)
+    with atomic_open(path) as stream:
+        stream.write(body)
+        stream.write(seal(body))
+    return spec
+
+
+def check_model(body: bytes) -> None:
+    """Run ONNX's own checker with shape inference; a failure is our fault, not the user's."""
+    try:
+        onnx.checker.check_model(body, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise Qsam2Error(f"the exported graph is not valid ONNX, please report this: {error}") from error
+
+
+def spec_from_checkpoint(checkpoint: Checkpoint) -> ModelSpec:
+    """Return the metadata of the model that ``checkpoint`` holds."""
+    model: Any = checkpoint.model
+    return ModelSpec(
+        name=checkpoint.name,
+        image_size=model.image_size,
+        d_model=model.hidden_dim,
+        memory_dim=model.mem_dim,
+        rules=_rules(model),
+        constants={
+            "no_mem_embed": array(model.no_mem_embed).reshape(-1),
+            "no_obj_ptr": array(model.no_obj_ptr).reshape(-1),
+            "mask_downsample_weight": array(model.mask_downsample.weight)[0, 0],
+            "mask_downsample_bias": array(model.mask_downsample.bias),
+        },
+        quantization=_quantization(checkpoint),
+        producer=f"qsam2-deploy {__version__}",
+        source_sha256=checkpoint.sha256,
+    )
+
+
+def _rules(model: Any) -> TrackingRules:
+    """Read each flag from the model, or from its mask decoder, where upstream keeps some."""
+    decoder = model.sam_mask_decoder
+    values = {}
+    for entry in dataclasses.fields(TrackingRules):
+        owner = model if hasattr(model, entry.name) else decoder
+        values[entry.name] = getattr(owner, entry.name)
+    return TrackingRules(**values)
+
+
+def _quantization(checkpoint: Checkpoint) -> QuantizationInfo | None:
+    if checkpoint.quantization is None:
+        return None
+    layers = [m for m in checkpoint.model.modules() if isinstance(m, QuantLinear)]
+    entry = checkpoint.quantization
+    return QuantizationInfo(
+        scope=str(entry["scope"]),
+        weight_bits=int(entry["weight_bits"]),
+        activation_bits=int(entry["activation_bits"]),
+        layers=len(layers),
+        method=str(entry.get("method", "")),
+    )

@@ -1,0 +1,139 @@
+"""The quantization entry of a checkpoint: plain values and tensors that restore every quantizer.
+
+::
+
+    {"format_version": 1, "recipe": {...}, "scope": "encoder", "weight_bits": 8,
+     "activation_bits": 8, "source_sha256": "...", "vrc": {layer: {...}},
+     "layers": {layer: {"weight": part, "input": part}}}
+    part = {"method": "lsc", "bits": 8, "scale": float32 [out] or [], "state": {name: tensor}}
+
+``state`` holds what training goes on from (for LSC: sigma, mu, log_alpha); ``scale`` repeats the
+step that follows from it, for readers that know nothing of the method.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import CheckpointError, InputError
+from .modules import LayerPlan, QuantLinear, quantize_linears, quantized_layers
+from .quantizer import Quantizer
+
+FORMAT_VERSION = 1
+"""Version of the entry; a reader refuses a newer one."""
+
+_PARTS = ("weight", "input")
+
+
+def make_entry(
+    model: nn.Module,
+    *,
+    recipe: Mapping[str, Any],
+    scope: str,
+    weight_bits: int,
+    activation_bits: int,
+    vrc: Mapping[str, Mapping[str, Any]] | None = None,
+    source_sha256: str = "",
+) -> dict[str, Any]:
+    """Return the entry that restores the quantized layers of ``model``.
+
+    Args:
+        model: with quantized layers.
+        recipe: how it was made, plain values.
+        scope: which part of the model is quantized.
+        weight_bits: the wanted width of weights; single layers may differ.
+        activation_bits: the wanted width of activations.
+        vrc: report of the weight calibration, plain values per layer.
+        source_sha256: digest of the checkpoint that it was made from.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "recipe": dict(recipe),
+        "scope": scope,
+        "weight_bits": weight_bits,
+        "activation_bits": activation_bits,
+        "source_sha256": source_sha256,
+        "vrc": {name: dict(report) for name, report in (vrc or {}).items()},
+        "layers": {
+            name: {
+                "weight": _part(layer.weight_quantizer),
+                "input": _part(layer.input_quantizer),
+            }
+            for name, layer in quantized_layers(model).items()
+        },
+    }
+
+
+def float_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the model's tensors under their official names, without those of quantizers."""
+    prefixes = tuple(
+        f"{name}.{part}_quantizer." for name in quantized_layers(model) for part in _PARTS
+    )
+    state = model.state_dict()
+    return {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
+
+
+def apply_entry(model: nn.Module, entry: object, origin: str | os.PathLike[str]) -> None:
+    """Swap quantized layers into ``model`` and restore their quantizers, in place.
+
+    Raises:
+        CheckpointError: the entry is damaged, of a newer version, or of another model.
+    """
+    layers = _checked_layers(entry, origin)
+    try:
+        plan = {name: _plan(layer) for name, layer in layers.items()}
+        for name, module in quantize_linears(model, plan).items():
+            _restore(module, layers[name])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"the quantization entry of {origin} does not fit its model ({reason}); make the file "
+            "again with qsam2-calibrate"
+        ) from error
+    model.eval().requires_grad_(False)
+
+
+def _part(quantizer: Quantizer) -> dict[str, Any]:
+    return {
+        "method": quantizer.method,
+        "bits": quantizer.grid.bits,
+        "scale": quantizer.scale.cpu().clone(),
+        "state": {k: v.detach().cpu().clone() for k, v in quantizer.state_dict().items()},
+    }
+
+
+def _checked_layers(entry: object, origin: str | os.PathLike[str]) -> Mapping[str, Any]:
+    version = entry.get("format_version") if isinstance(entry, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"the quantization entry of {origin} has format version {version}, but this version of "
+            f"qsam2-deploy reads up to {FORMAT_VERSION}; run: pip install -U qsam2-deploy"
+        )
+    layers = entry.get("layers") if isinstance(entry, dict) else None
+    if not isinstance(version, int) or not isinstance(layers, dict) or not layers:
+        raise CheckpointError(
+            f"the quantization entry of {origin} is damaged; make the file again with "
+            "qsam2-calibrate"
+        )
+    return layers
+
+
+def _plan(layer: Mapping[str, Any]) -> LayerPlan:
+    weight, inputs = layer["weight"], layer["input"]
+    if weight["method"] != inputs["method"]:
+        raise ValueError("weight and input have different methods")
+    return LayerPlan(weight["bits"], inputs["bits"], weight["method"])
+
+
+def _restore(module: QuantLinear, layer: Mapping[str, Any]) -> None:
+    for part in _PARTS:
+        quantizer: Quantizer = getattr(module, f"{part}_quantizer")
+        quantizer.load_state_dict(layer[part]["state"])
+        stored = layer[part]["scale"]
+        if not torch.allclose(quantizer.scale, stored, rtol=1e-6, atol=0.0):
+            raise ValueError(f"the steps of {module.layer_name} contradict their statistics")

@@ -1,0 +1,95 @@
+"""The integer grid and its arithmetic, as free functions on tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+
+MIN_BITS = 2
+MAX_BITS = 8
+MIN_SCALE = 2.0**-24
+"""Smallest step: the smallest positive half-precision number, so that every engine can hold it."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Symmetric signed integers: levels ``-2**(bits-1) ... 2**(bits-1) - 1``, times a step.
+
+    Attributes:
+        bits: width of a code, 2 to 8.
+    """
+
+    bits: int
+
+    def __post_init__(self) -> None:
+        """Check the width."""
+        if not MIN_BITS <= self.bits <= MAX_BITS:
+            raise InputError(
+                f"a quantizer must have {MIN_BITS} to {MAX_BITS} bits, but got {self.bits}"
+            )
+
+    @property
+    def qmin(self) -> int:
+        """Lowest code."""
+        return -(1 << (self.bits - 1))
+
+    @property
+    def qmax(self) -> int:
+        """Highest code, the ``Q`` of the formulas."""
+        return (1 << (self.bits - 1)) - 1
+
+
+def quantize(x: torch.Tensor, scale: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Return the codes ``clamp(round(x / scale), qmin, qmax)``; halves round to even.
+
+    Args:
+        x: values, float32 of any shape.
+        scale: positive steps, broadcastable to ``x``.
+        grid: the code range.
+
+    Returns:
+        Integers in the type and shape of ``x``. This is ONNX ``QuantizeLinear`` to the bit.
+    """
+    return torch.round(x / scale).clamp_(grid.qmin, grid.qmax)
+
+
+def dequantize(codes: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Return ``codes * scale``: ONNX ``DequantizeLinear`` to the bit."""
+    return codes * scale
+
+
+def fake_quantize(x: torch.Tensor, scale: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Return ``dequantize(quantize(x))`` with straight-through gradients.
+
+    With ``v = x / scale``: the gradient of ``x`` is 1 where ``qmin <= v <= qmax`` and 0 elsewhere;
+    that of ``scale`` is ``round(v) - v`` inside and the level ``qmin`` or ``qmax`` outside, summed
+    over the values that share a step (Esser et al., Learned Step Size Quantization, 2019).
+    """
+    if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
+        result: torch.Tensor = _FakeQuantize.apply(x, scale, grid)  # type: ignore[no-untyped-call]
+        return result
+    return dequantize(quantize(x, scale, grid), scale)
+
+
+class _FakeQuantize(torch.autograd.Function):
+    """Fake quantization that keeps only ``x`` and ``scale`` for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, grid: Grid) -> torch.Tensor:
+        ctx.save_for_backward(x, scale)
+        ctx.grid = grid
+        return dequantize(quantize(x, scale, grid), scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        (grad,) = grads
+        x, scale = ctx.saved_tensors
+        v = x / scale
+        clipped = v.clamp(ctx.grid.qmin, ctx.grid.qmax)
+        inside = v == clipped
+        d_scale = torch.where(inside, torch.round(v) - v, clipped)
+        return grad * inside, (grad * d_scale).sum_to_size(scale.shape), None

@@ -1,0 +1,54 @@
+"""Promptable video segmentation without torch: numpy and one inference engine.
+
+Names are loaded when they are first used, so that importing this package takes no time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_LAZY = {
+    "FrameResult": "results",
+    "ObjectResult": "results",
+    "Prompt": "results",
+    "SAM2ImagePredictor": "image_predictor",
+    "SAM2VideoPredictor": "video_predictor",
+    "VideoSegmenter": "segmenter",
+    "build_sam2_video_predictor": "build",
+    "open_backend": "backend",
+    "segment_video": "segment_video",
+}
+
+__all__ = [
+    "FrameResult",
+    "ObjectResult",
+    "Prompt",
+    "SAM2ImagePredictor",
+    "SAM2VideoPredictor",
+    "VideoSegmenter",
+    "build_sam2_video_predictor",
+    "open_backend",
+    "segment_video",
+]
+
+if TYPE_CHECKING:
+    from .backend import open_backend
+    from .build import build_sam2_video_predictor
+    from .image_predictor import SAM2ImagePredictor
+    from .results import FrameResult, ObjectResult, Prompt
+    from .segment_video import segment_video
+    from .segmenter import VideoSegmenter
+    from .video_predictor import SAM2VideoPredictor
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,382 @@
+"""Masks of still images from clicks, boxes and masks, without torch.
+
+The methods, arguments and results are those of upstream
+``sam2.sam2_image_predictor.SAM2ImagePredictor``; the model is a file instead of a torch module.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..errors import ModelFileError, PromptError, VideoError
+from ..spec import IMAGE_ENCODER, MASK_DECODER, TrackingRules
+from .backend import Backend, open_backend
+from .image_prompts import DecoderPrompts, decoder_prompts
+from .postprocess import select_mask, small_regions
+from .preprocess import preprocess_image
+from .resize import resize_bilinear
+
+FloatArray = npt.NDArray[np.float32]
+Prediction = tuple[FloatArray, FloatArray, FloatArray]
+"""Masks ``[C, height, width]``, qualities ``[C]`` and low-resolution logits ``[C, S/4, S/4]``;
+with a leading ``B`` where several objects were asked for."""
+
+_REGION_LOGIT = np.float32(10.0)
+"""How far beyond the threshold filled holes and removed specks are put."""
+
+_LOW_RES_LIMIT = np.float32(32.0)
+
+
+@dataclass(frozen=True)
+class _Embedding:
+    """What the encoder gave for one image; ``size`` is (height, width) of the image."""
+
+    size: tuple[int, int]
+    conditioned: FloatArray
+    high_res_0: FloatArray
+    high_res_1: FloatArray
+
+
+class SAM2ImagePredictor:
+    """Drop-in for upstream's image predictor.
+
+    ::
+
+        with SAM2ImagePredictor("model.onnx") as predictor:
+            predictor.set_image(image)
+            masks, ious, low_res = predictor.predict(point_coords=[[x, y]], point_labels=[1])
+
+    The engine is opened when it is first needed and closed by :meth:`close` or by leaving the
+    ``with`` block.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Backend,
+        backend: str = "auto",
+        threads: int | None = None,
+        mask_threshold: float = 0.0,
+        max_hole_area: float = 0.0,
+        max_sprinkle_area: float = 0.0,
+    ) -> None:
+        """Choose the model and the engine; the engine is loaded when it is first needed.
+
+        Args:
+            model: a ``model.onnx``, or a backend of one's own, not yet entered.
+            backend: ``auto`` or ``ort``.
+            threads: CPU threads of the engine; the default is its own choice.
+            mask_threshold: logit above which a pixel belongs to the mask.
+            max_hole_area: fill background regions up to this many low-resolution pixels.
+            max_sprinkle_area: remove foreground regions up to this many low-resolution pixels.
+
+        Raises:
+            ModelFileError: the model cannot be used.
+            MissingDependencyError: the engine is not installed.
+        """
+        self.model = model
+        self.mask_threshold = mask_threshold
+        self._max_hole_area = max_hole_area
+        self._max_sprinkle_area = max_sprinkle_area
+        self._backend = (
+            open_backend(model, backend, threads)
+            if isinstance(model, (str, os.PathLike))
+            else model
+        )
+        self._is_open = False
+        self._images: list[_Embedding] = []
+        self._is_batch = False
+
+    def __enter__(self) -> SAM2ImagePredictor:
+        """Open the engine."""
+        self._open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the engine."""
+        self.close()
+
+    def close(self) -> None:
+        """Forget the images and close the engine; it opens again when it is needed."""
+        self.reset_predictor()
+        if self._is_open:
+            self._is_open = False
+            self._backend.__exit__(None, None, None)
+
+    def set_image(self, image: npt.NDArray[np.uint8] | Image.Image) -> None:
+        """Encode one image for :meth:`predict`.
+
+        Args:
+            image: uint8 RGB array ``[height, width, 3]``, or a Pillow image.
+
+        Raises:
+            VideoError: ``image`` is of another type or shape.
+            ModelFileError: the model cannot be opened.
+        """
+        self.reset_predictor()
+        self._images = [self._encode(_rgb_array(image))]
+
+    def set_image_batch(self, image_list: Sequence[npt.NDArray[np.uint8] | Image.Image]) -> None:
+        """Encode several images, one after the other, for :meth:`predict_batch`.
+
+        Args:
+            image_list: images as in :meth:`set_image`; their sizes may differ.
+
+        Raises:
+            VideoError: the list is empty, or an image is of another type or shape.
+            ModelFileError: the model cannot be opened.
+        """
+        self.reset_predictor()
+        if not isinstance(image_list, (list, tuple)) or not image_list:
+            raise VideoError(
+                f"image_list must be a list of one or more images, but got "
+                f"{type(image_list).__name__}; use set_image for a single image"
+            )
+        self._images = [self._encode(_rgb_array(image)) for image in image_list]
+        self._is_batch = True
+
+    def predict(
+        self,
+        point_coords: npt.ArrayLike | None = None,
+        point_labels: npt.ArrayLike | None = None,
+        box: npt.ArrayLike | None = None,
+        mask_input: npt.ArrayLike | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        normalize_coords: bool = True,
+    ) -> Prediction:
+        """Predict masks of the image that was set last.
+
+        Args:
+            point_coords: ``[P, 2]`` or ``[B, P, 2]``, (x, y) in pixels of the image.
+            point_labels: ``[P]`` or ``[B, P]``: 1 the object is here, 0 it is not, -1 ignored.
+            box: ``[4]`` or ``[B, 4]``, (x1, y1, x2, y2) in pixels of the image.
+            mask_input: ``[1, S/4, S/4]`` or ``[B, 1, S/4, S/4]``, low-resolution logits of an
+                earlier prediction.
+            multimask_output: three candidates instead of one; better for a single click.
+            return_logits: logits instead of 0 and 1.
+            normalize_coords: False if the coordinates are already divided by the image's size.
+
+        Returns:
+            Masks float32 ``[C, height, width]`` (0 and 1, or logits), predicted qualities
+            ``[C]``, and logits ``[C, S/4, S/4]`` clamped to ±32, where ``C`` is 3 or 1. For
+            ``B > 1`` objects each has a leading ``B``.
+
+        Raises:
+            PromptError: no image was set, or a prompt has another shape.
+        """
+        if not self._images:
+            raise PromptError("no image is set; call set_image(image) before predict")
+        return self._predict(
+            self._images[-1],
+            (point_coords, point_labels, box, mask_input),
+            multimask=multimask_output,
+            return_logits=return_logits,
+            normalize=normalize_coords,
+        )
+
+    def predict_batch(
+        self,
+        point_coords_batch: Sequence[npt.ArrayLike] | None = None,
+        point_labels_batch: Sequence[npt.ArrayLike] | None = None,
+        box_batch: Sequence[npt.ArrayLike] | None = None,
+        mask_input_batch: Sequence[npt.ArrayLike] | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        normalize_coords: bool = True,
+    ) -> tuple[list[FloatArray], list[FloatArray], list[FloatArray]]:
+        """Predict masks of every image of :meth:`set_image_batch`.
+
+        Args:
+            point_coords_batch: one entry per image, each as in :meth:`predict`; likewise
+                ``point_labels_batch``, ``box_batch`` and ``mask_input_batch``.
+            point_labels_batch: see there.
+            box_batch: see there.
+            mask_input_batch: see there.
+            multimask_output: see :meth:`predict`.
+            return_logits: see :meth:`predict`.
+            normalize_coords: see :meth:`predict`.
+
+        Returns:
+            Lists of masks, qualities and low-resolution logits, one entry per image.
+
+        Raises:
+            PromptError: no batch was set, or a list has another length, or as :meth:`predict`.
+        """
+        if not self._is_batch:
+            raise PromptError("no batch is set; call set_image_batch(images) before predict_batch")
+        count = len(self._images)
+        columns = [
+            _per_image(name, values, count)
+            for name, values in (
+                ("point_coords_batch", point_coords_batch),
+                ("point_labels_batch", point_labels_batch),
+                ("box_batch", box_batch),
+                ("mask_input_batch", mask_input_batch),
+            )
+        ]
+        results = [
+            self._predict(
+                image,
+                prompt,
+                multimask=multimask_output,
+                return_logits=return_logits,
+                normalize=normalize_coords,
+            )
+            for image, *prompt in zip(self._images, *columns, strict=True)
+        ]
+        masks, ious, low_res = zip(*results, strict=True)
+        return list(masks), list(ious), list(low_res)
+
+    def get_image_embedding(self) -> FloatArray:
+        """Return the embedding of the images that are set, float32 ``[images, C, S/16, S/16]``.
+
+        Raises:
+            PromptError: no image was set.
+        """
+        if not self._images:
+            raise PromptError("no image is set; call set_image(image) before get_image_embedding")
+        return np.concatenate([image.conditioned for image in self._images])
+
+    def reset_predictor(self) -> None:
+        """Forget the images; the engine stays open."""
+        self._images = []
+        self._is_batch = False
+
+    def _open(self) -> Backend:
+        if not self._is_open:
+            self._backend.__enter__()
+            self._is_open = True
+        return self._backend
+
+    def _encode(self, image: npt.NDArray[np.uint8]) -> _Embedding:
+        backend = self._open()
+        spec = backend.spec
+        if "no_mem_embed" not in spec.constants:
+            raise ModelFileError(
+                "the model has no constant 'no_mem_embed', which still images need; "
+                "export the checkpoint again with qsam2-export"
+            )
+        outputs = backend.run(IMAGE_ENCODER, {"image": preprocess_image(image, spec)})
+        # Upstream trains still images as first frames of videos: this stands for "no memory".
+        no_memory = spec.constants["no_mem_embed"].reshape(1, -1, 1, 1)
+        return _Embedding(
+            size=(image.shape[0], image.shape[1]),
+            conditioned=outputs["features"] + no_memory,
+            high_res_0=outputs["high_res_0"],
+            high_res_1=outputs["high_res_1"],
+        )
+
+    def _predict(
+        self,
+        image: _Embedding,
+        prompt: Sequence[npt.ArrayLike | None],
+        *,
+        multimask: bool,
+        return_logits: bool,
+        normalize: bool,
+    ) -> Prediction:
+        backend = self._open()
+        points, labels, box, mask = prompt
+        size = image.size if normalize else (1, 1)
+        prompts = decoder_prompts(points, labels, box, mask, size=size, spec=backend.spec)
+        outputs = backend.run(MASK_DECODER, _decoder_inputs(image, prompts))
+        low_res, ious = _choose_masks(
+            outputs["mask_logits"],
+            outputs["ious"],
+            outputs["pointers"],
+            multimask=multimask,
+            rules=backend.spec.rules,
+        )
+        masks = self._full_size(low_res, image.size, return_logits)
+        low_res = np.clip(low_res, -_LOW_RES_LIMIT, _LOW_RES_LIMIT)
+        if len(masks) == 1:
+            return masks[0], ious[0], low_res[0]
+        return masks, ious, low_res
+
+    def _full_size(
+        self, low_res: FloatArray, size: tuple[int, int], return_logits: bool
+    ) -> FloatArray:
+        """Clean, enlarge and (unless logits are wanted) threshold masks ``[B, C, h, w]``."""
+        result = np.empty((*low_res.shape[:2], *size), np.float32)
+        # One at a time: many objects on a large image would need several times the memory.
+        for index in np.ndindex(*low_res.shape[:2]):
+            logits = resize_bilinear(self._cleaned(low_res[index]), *size)
+            result[index] = logits if return_logits else logits > self.mask_threshold
+        return result
+
+    def _cleaned(self, logits: FloatArray) -> FloatArray:
+        """Fill holes and remove specks, both found in the original mask ``[h, w]``."""
+        threshold = np.float32(self.mask_threshold)
+        cleaned = logits
+        if self._max_hole_area > 0:
+            holes = small_regions(logits <= threshold, self._max_hole_area)
+            cleaned = np.where(holes, threshold + _REGION_LOGIT, cleaned)
+        if self._max_sprinkle_area > 0:
+            specks = small_regions(logits > threshold, self._max_sprinkle_area)
+            cleaned = np.where(specks, threshold - _REGION_LOGIT, cleaned)
+        return cleaned
+
+
+def _rgb_array(image: npt.NDArray[np.uint8] | Image.Image) -> npt.NDArray[np.uint8]:
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    return image
+
+
+def _per_image(
+    name: str, values: Sequence[npt.ArrayLike] | None, count: int
+) -> Sequence[npt.ArrayLike | None]:
+    if values is None:
+        return [None] * count
+    if len(values) != count:
+        raise PromptError(
+            f"{name} must have one entry for each of the {count} images, but got {len(values)}"
+        )
+    return values
+
+
+def _decoder_inputs(
+    image: _Embedding, prompts: DecoderPrompts
+) -> dict[str, npt.NDArray[np.generic]]:
+    batch = len(prompts.coords)
+    return {
+        "conditioned": np.repeat(image.conditioned, batch, axis=0),
+        "high_res_0": image.high_res_0,
+        "high_res_1": image.high_res_1,
+        "point_coords": prompts.coords,
+        "point_labels": prompts.labels,
+        "mask_input": prompts.mask_input,
+        "has_mask": prompts.has_mask,
+    }
+
+
+def _choose_masks(
+    mask_logits: FloatArray,
+    ious: FloatArray,
+    pointers: FloatArray,
+    *,
+    multimask: bool,
+    rules: TrackingRules,
+) -> tuple[FloatArray, FloatArray]:
+    """Return masks ``[B, C, h, w]`` and qualities ``[B, C]`` with ``C`` = 3 or 1."""
+    if multimask:
+        return mask_logits[:, 1:], ious[:, 1:]
+    # Still images ignore the object score: the user has said that the object is there.
+    chosen = [
+        select_mask(masks, quality, tokens, 1.0, multimask=False, rules=rules)
+        for masks, quality, tokens in zip(mask_logits, ious, pointers, strict=True)
+    ]
+    best = np.stack([mask for mask, _, _ in chosen])[:, None]
+    return best, np.asarray([[iou] for _, iou, _ in chosen], np.float32)

@@ -1,0 +1,22 @@
+"""Graph passes, without torch, from the engine-neutral model to what one engine runs best.
+
+Each pass is one file with one function that changes an ``onnx.ModelProto`` in place and returns
+how many places it changed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+QUERY_BLOCK = 512
+"""Queries that attend at a time on a CPU; the scores of a block fit its cache."""
+
+
+def lower_for_ort(component: onnx.ModelProto) -> None:
+    """Prepare one component for ONNX Runtime's CPU engine, in place."""
+    from .chunk_attention import chunk_attention
+
+    chunk_attention(component, QUERY_BLOCK)

@@ -1,0 +1,117 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import EngineError, MissingDependencyError
+from ..spec import ModelSpec
+from .backend import Arrays
+from .bundle import read_bundle
+from .lowering import lower_for_ort
+
+
+class OrtBackend:
+    """Runs a bundle with one ONNX Runtime session per component."""
+
+    def __init__(self, model: str | os.PathLike[str], threads: int | None = None) -> None:
+        """Read and check ``model``; sessions are made on entering the context.
+
+        Args:
+            model: path of a ``model.onnx``.
+            threads: threads within an operator; default: ONNX Runtime's own choice.
+
+        Raises:
+            ModelFileError: the file cannot be used.
+            MissingDependencyError: ``onnxruntime`` or ``onnx`` is not installed.
+        """
+        try:
+            import onnxruntime  # noqa: F401
+        except ImportError as error:
+            raise MissingDependencyError("onnxruntime", "ort", "running a model") from error
+        bundle = read_bundle(model)
+        self._spec = bundle.spec
+        self._path = bundle.path
+        self._components = bundle.components
+        self._threads = threads
+        self._sessions: dict[str, Any] = {}
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Metadata of the model."""
+        return self._spec
+
+    def __enter__(self) -> OrtBackend:
+        """Make the sessions; the protobuf models are let go one by one.
+
+        Raises:
+            EngineError: ONNX Runtime refuses the model.
+        """
+        if not self._components and not self._sessions:
+            self._components = read_bundle(self._path).components
+        try:
+            while self._components:
+                name = next(iter(self._components))
+                self._sessions[name] = session_from_onnx(self._components.pop(name), self._threads)
+        except BaseException:
+            # What is left is not the whole model: entering again has to read the file again.
+            self._sessions.clear()
+            self._components.clear()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Release the sessions."""
+        self._sessions.clear()
+
+    def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """Run one component; see :class:`~qsam2_deploy.runtime.backend.Backend`."""
+        if component not in self._sessions:
+            raise EngineError(f"the backend is closed: enter it before running {component}")
+        session = self._sessions[component]
+        names = [output.name for output in session.get_outputs()]
+        feeds = {key: np.ascontiguousarray(value) for key, value in inputs.items()}
+        try:
+            return dict(zip(names, session.run(names, feeds), strict=True))
+        except Exception as error:  # ONNX Runtime raises types of its own, without a base
+            raise EngineError(f"ONNX Runtime failed in {component}: {error}") from error
+
+
+def session_from_onnx(component: Any, threads: int | None = None) -> Any:
+    """Lower one component for ONNX Runtime and return its ``InferenceSession``.
+
+    Args:
+        component: an ``onnx.ModelProto`` with one component; it is changed.
+        threads: threads within an operator.
+
+    Raises:
+        EngineError: ONNX Runtime refuses the model, for instance because its opset is too new.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    lower_for_ort(component)
+    try:
+        return onnxruntime.InferenceSession(
+            component.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime raises types of its own, without a base
+        raise EngineError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot load {component.graph.name}: {error}; "
+            "upgrade it with: pip install -U onnxruntime"
+        ) from error

@@ -1,0 +1,293 @@
+"""Segmenting a video from its file to files: the library call behind ``qsam2-segment``."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Protocol, cast
+
+from .._progress import progress
+from ..errors import InputError, PromptError
+from .media.interrupt import StopFlag, stop_on_interrupt
+from .media.mask_writer import check_object_ids
+from .media.outputs import OutputPaths, Outputs
+from .media.prompts import FramePrompt, check_frames, validate_prompt
+from .media.protocols import FrameSource, RgbImage
+from .media.sources import open_frames
+from .results import FrameResult, Prompt
+
+
+class Segmenter(Protocol):
+    """The one method of ``VideoSegmenter`` that this needs."""
+
+    def track(self, frame: RgbImage, prompts: Sequence[Prompt] = ()) -> FrameResult:
+        """Segment the next frame."""
+
+
+class SegmenterFactory(Protocol):
+    """Makes the segmenter; ``VideoSegmenter`` itself is one."""
+
+    def __call__(
+        self, model: str | Path, *, backend: str, threads: int | None
+    ) -> AbstractContextManager[Segmenter]:
+        """Load ``model``."""
+
+
+@dataclass(frozen=True)
+class ObjectSummary:
+    """How often one object was seen.
+
+    Attributes:
+        object_id: the user's number.
+        frames: frames since its first prompt.
+        visible_frames: those on which the model believes that it is visible.
+    """
+
+    object_id: int
+    frames: int
+    visible_frames: int
+
+    @property
+    def visible_share(self) -> float:
+        """``visible_frames / frames``, from 0 to 1."""
+        return self.visible_frames / self.frames if self.frames else 0.0
+
+
+@dataclass(frozen=True)
+class SegmentSummary:
+    """What a run did.
+
+    Attributes:
+        frames: frames processed.
+        width: of the frames, in pixels.
+        height: of the frames, in pixels.
+        segment_seconds: time in the segmenter alone.
+        total_seconds: time with decoding, drawing and writing.
+        objects: in the order of their first frame.
+        outputs: the files and folders that were written, by the names of ``OutputPaths``.
+        warnings: sentences about what was not as it should be.
+        interrupted: Ctrl-C ended the run early; the outputs hold what was done until then.
+    """
+
+    frames: int
+    width: int
+    height: int
+    segment_seconds: float
+    total_seconds: float
+    objects: tuple[ObjectSummary, ...] = ()
+    outputs: dict[str, Path] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    interrupted: bool = False
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the whole run."""
+        return self.frames / self.total_seconds if self.total_seconds > 0 else 0.0
+
+
+def segment_video(
+    source: str | Path | int,
+    model: str | Path,
+    prompts: Sequence[FramePrompt | Prompt],
+    *,
+    overlay: str | Path | None = None,
+    masks_dir: str | Path | None = None,
+    json_path: str | Path | None = None,
+    contact_sheet: str | Path | None = None,
+    start: int = 0,
+    max_frames: int | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+    show_progress: bool | None = None,
+    segmenter: SegmenterFactory | None = None,
+) -> SegmentSummary:
+    """Segment and track the prompted objects through a video, and write the results.
+
+    Frames are decoded, segmented and written one at a time, so memory does not grow with length.
+    Everything that can be checked is checked before the first frame. Ctrl-C ends the run after
+    the current frame; the files then hold what was done.
+
+    Args:
+        source: a video file, a folder of frames, an image, or a camera's number.
+        model: a ``model.onnx`` or ``.engine`` file.
+        prompts: what to segment; a bare ``Prompt`` is for the first processed frame. Frame
+            numbers are those of the source, also when ``start`` is not 0.
+        overlay: video to write with the masks drawn on it (an image if there is one frame).
+        masks_dir: folder to write one DAVIS-style PNG per frame to.
+        json_path: file to write scores, areas, boxes and times to.
+        contact_sheet: picture of evenly spaced overlay frames to write.
+        start: number of the first frame to process.
+        max_frames: process at most so many frames.
+        backend: inference engine, ``auto`` chooses.
+        threads: threads of the engine, None lets it choose.
+        show_progress: show a progress bar; by default if standard error is a terminal.
+        segmenter: makes the segmenter, by default ``VideoSegmenter``.
+
+    Raises:
+        VideoError: the source cannot be used.
+        PromptError: a prompt does not fit its frame.
+        InputError: an output cannot be written, or would overwrite an input.
+        Qsam2Error: the model cannot be loaded or run.
+    """
+    paths = OutputPaths(_path(overlay), _path(masks_dir), _path(json_path), _path(contact_sheet))
+    paths.check(source, model)
+    if max_frames is not None and max_frames < 1:
+        raise InputError(f"the number of frames must be at least 1, but is {max_frames}")
+    wanted = [p if isinstance(p, FramePrompt) else FramePrompt(None, p) for p in prompts]
+    began = time.perf_counter()
+    with open_frames(source, start=start) as frames:
+        total = _frames_to_process(frames, max_frames)
+        schedule = _schedule(wanted, frames, total, masks=masks_dir is not None)
+        with (
+            _open_outputs(paths, source, model, frames, total) as outputs,
+            (segmenter or _video_segmenter)(model, backend=backend, threads=threads) as tracker,
+            stop_on_interrupt() as stop,
+        ):
+            run = _Run(frames, schedule, tracker, outputs, stop)
+            run.process(total if max_frames is None else max_frames, total, show_progress)
+            warnings = run.finish()
+    return SegmentSummary(
+        frames=run.count,
+        width=frames.width,
+        height=frames.height,
+        segment_seconds=run.seconds,
+        total_seconds=time.perf_counter() - began,
+        objects=run.objects(),
+        outputs=paths.given() if run.count else {},
+        warnings=warnings,
+        interrupted=run.interrupted,
+    )
+
+
+class _Run:
+    """The loop over the frames and what it counts."""
+
+    def __init__(
+        self,
+        frames: FrameSource,
+        schedule: dict[int, list[Prompt]],
+        tracker: Segmenter,
+        outputs: Outputs,
+        stop: StopFlag,
+    ) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self.interrupted = False
+        self._frames, self._schedule = frames, schedule
+        self._tracker, self._outputs, self._stop = tracker, outputs, stop
+        self._seen: dict[int, int] = defaultdict(int)
+        self._visible: dict[int, int] = defaultdict(int)
+
+    def process(self, limit: int | None, total: int | None, show: bool | None) -> None:
+        """Process frames until the end, ``limit``, or Ctrl-C."""
+        bar = progress(
+            islice(self._frames, limit), "segmenting", total=total, unit="frame", enabled=show
+        )
+        try:
+            for index, frame in enumerate(bar, start=self._frames.start):
+                self._step(index, frame)
+                if self._stop.stopped:
+                    self.interrupted = True
+                    break
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def finish(self) -> tuple[str, ...]:
+        """Return the warnings; tell the outputs if they are complete.
+
+        Raises:
+            PromptError: the source broke off before the first prompt.
+        """
+        if not self.interrupted:
+            self._outputs.finish()
+        warnings = [self._frames.warning] if self._frames.warning else []
+        end = self._frames.start + self.count
+        late = sorted(frame for frame in self._schedule if frame >= end)
+        if late and not self.interrupted:
+            text = f"frame {late[0]}, which has a prompt, was never reached: {end} frames were read"
+            if not self._seen:
+                raise PromptError(f"{text}, so nothing was segmented")
+            warnings.append(text)
+        return tuple(warnings)
+
+    def objects(self) -> tuple[ObjectSummary, ...]:
+        """Return how often each object was seen."""
+        return tuple(ObjectSummary(i, n, self._visible[i]) for i, n in self._seen.items())
+
+    def _step(self, index: int, frame: RgbImage) -> None:
+        began = time.perf_counter()
+        result = self._tracker.track(frame, prompts=self._schedule.get(index, []))
+        seconds = time.perf_counter() - began
+        self._outputs.write(index, frame, result, seconds)
+        self.count += 1
+        self.seconds += seconds
+        for item in result.objects:
+            self._seen[item.object_id] += 1
+            self._visible[item.object_id] += int(item.visible)
+
+
+def _schedule(
+    prompts: Sequence[FramePrompt], frames: FrameSource, total: int | None, *, masks: bool
+) -> dict[int, list[Prompt]]:
+    """Return the prompts by frame number, all of them checked."""
+    end = None if total is None else frames.start + total
+    check_frames(prompts, first=frames.start, end=end, num_frames=frames.num_frames)
+    if masks:
+        check_object_ids(item.prompt.object_id for item in prompts)
+    schedule: dict[int, list[Prompt]] = {}
+    for item in prompts:
+        validate_prompt(item.prompt, frames.height, frames.width)
+        frame = frames.start if item.frame is None else item.frame
+        schedule.setdefault(frame, []).append(item.prompt)
+    return schedule
+
+
+def _frames_to_process(frames: FrameSource, max_frames: int | None) -> int | None:
+    if frames.num_frames is None:
+        return max_frames
+    left = frames.num_frames - frames.start
+    return left if max_frames is None else min(left, max_frames)
+
+
+def _open_outputs(
+    paths: OutputPaths,
+    source: str | Path | int,
+    model: str | Path,
+    frames: FrameSource,
+    total: int | None,
+) -> Outputs:
+    header = {
+        "source": frames.name if isinstance(source, int) else str(source),
+        "model": str(model),
+        "width": frames.width,
+        "height": frames.height,
+        "fps": frames.fps,
+    }
+    return Outputs(
+        paths,
+        height=frames.height,
+        width=frames.width,
+        fps=frames.fps,
+        frames=total,
+        header=header,
+    )
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _video_segmenter(
+    model: str | Path, *, backend: str, threads: int | None
+) -> AbstractContextManager[Segmenter]:
+    from .segmenter import VideoSegmenter
+
+    return cast(
+        "AbstractContextManager[Segmenter]",
+        VideoSegmenter(model, backend=backend, threads=threads),
+    )

@@ -1,0 +1,302 @@
+"""Promptable segmentation of a stream of frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import EngineError, PromptError, VideoError
+from ..spec import ModelSpec
+from .backend import Backend, open_backend
+from .media.prompts import validate_prompt
+from .memory import MemoryBank, MemoryEntry
+from .postprocess import non_overlapping
+from .prompts import mask_input, point_inputs
+from .resize import resize_bilinear
+from .results import FrameResult, ObjectResult, Prompt
+from .tracker import FrameFeatures, Moment, PointInputs, Tracker
+
+Frame = npt.NDArray[np.uint8]
+
+
+@dataclass
+class _Object:
+    """One object: its memory, and what was said about it on the newest frame."""
+
+    bank: MemoryBank = field(default_factory=MemoryBank)
+    points: PointInputs | None = None
+    newest: MemoryEntry | None = None
+
+    def copy(self) -> _Object:
+        bank = MemoryBank(dict(self.bank.conditioning), dict(self.bank.tracked))
+        return _Object(bank, self.points, self.newest)
+
+
+class VideoSegmenter:
+    """Tracks objects through frames of any source, one frame at a time.
+
+    Memory use does not grow with the length of the stream: each object keeps the frames that the
+    model can still attend to, and at most ``max_conditioning_frames`` frames with prompts.
+
+    Example::
+
+        with VideoSegmenter("model.onnx") as segmenter:
+            segmenter.track(first_frame, [Prompt(object_id=1, points=[(320, 240)], labels=[1])])
+            for frame in camera:
+                mask = segmenter.track(frame)[1].mask
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Backend,
+        backend: str = "auto",
+        *,
+        threads: int | None = None,
+        fill_hole_area: int = 0,
+        non_overlap_masks: bool = False,
+        max_conditioning_frames: int = 32,
+    ) -> None:
+        """Choose the model and the engine; nothing is loaded before the context is entered.
+
+        Args:
+            model: a ``model.onnx``, or a backend of one's own.
+            backend: ``auto`` or ``ort``.
+            threads: threads of the engine; default: its own choice.
+            fill_hole_area: fill holes of at most so many low-resolution pixels.
+            non_overlap_masks: a pixel belongs to the object of the highest logit alone.
+            max_conditioning_frames: frames with prompts that an object keeps: its first and its
+                latest ones.
+
+        Raises:
+            ModelFileError: the model cannot be used.
+            MissingDependencyError: the engine is not installed.
+        """
+        if max_conditioning_frames < 1:
+            raise PromptError(
+                f"max_conditioning_frames must be at least 1, but got {max_conditioning_frames}"
+            )
+        is_path = isinstance(model, (str, os.PathLike))
+        self._backend = open_backend(model, backend, threads) if is_path else model
+        self._fill_hole_area = fill_hole_area
+        self._non_overlap_masks = non_overlap_masks
+        self._max_conditioning = max_conditioning_frames
+        self._tracker: Tracker | None = None
+        self.reset()
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Metadata of the model."""
+        return self._backend.spec
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """The objects that are being tracked, in the order in which they were added."""
+        return tuple(self._objects)
+
+    @property
+    def frame_index(self) -> int:
+        """Number of the newest frame, from 0; -1 before the first."""
+        return self._frame_index
+
+    def __enter__(self) -> VideoSegmenter:
+        """Load the model into the engine."""
+        self._backend.__enter__()
+        self._tracker = Tracker(self._backend, self._fill_hole_area)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Release the engine and forget all objects."""
+        self._tracker = None
+        self.reset()
+        self._backend.__exit__(kind, error, trace)
+
+    def reset(self) -> None:
+        """Forget all objects and frames, for a new stream."""
+        self._objects: dict[int, _Object] = {}
+        self._frame_index = -1
+        self._frame_size: tuple[int, int] | None = None
+        self._features: FrameFeatures | None = None
+
+    def track(self, frame: Frame, prompts: Iterable[Prompt] = ()) -> FrameResult:
+        """Take the next frame, with the prompts given on it.
+
+        A prompt on an object starts it, or starts it anew from this frame (which then stays in
+        its memory); all other objects are tracked.
+
+        Args:
+            frame: RGB, uint8 ``[height, width, 3]``.
+            prompts: several prompts on one object are taken one after another.
+
+        Returns:
+            The masks of all objects on this frame.
+
+        Raises:
+            VideoError: the frame is no RGB image, or not of the first frame's shape.
+            PromptError: a prompt does not fit the frame.
+            EngineError: the engine failed, or the context was not entered.
+
+        After an error the frame is not taken, and all is as it was before.
+        """
+        tracker, prompts = self._running(), tuple(prompts)
+        self._check_frame(frame)
+        for prompt in prompts:
+            validate_prompt(prompt, *frame.shape[:2])
+        with self._all_or_nothing():
+            self._features = tracker.encode(frame)
+            self._frame_size = frame.shape[:2]
+            self._frame_index += 1
+            for obj in self._objects.values():
+                obj.points = obj.newest = None
+            for prompt in prompts:
+                self._prompt(prompt)
+            self._track_others()
+            self._remember(sorted({p.object_id for p in prompts}))
+            return self._result()
+
+    def refine(self, prompt: Prompt) -> FrameResult:
+        """Correct the newest frame, or add an object on it, without encoding it again.
+
+        Raises:
+            PromptError: no frame was given yet, or the prompt does not fit the frame.
+            EngineError: the engine failed, or the context was not entered.
+
+        After an error all is as it was before.
+        """
+        self._running()
+        if self._frame_size is None:
+            raise PromptError("there is no frame to refine yet; call track() first")
+        validate_prompt(prompt, *self._frame_size)
+        with self._all_or_nothing():
+            self._prompt(prompt)
+            self._remember([prompt.object_id])
+            return self._result()
+
+    def remove(self, object_id: int) -> None:
+        """Stop tracking an object.
+
+        Raises:
+            PromptError: no such object is tracked.
+        """
+        if object_id not in self._objects:
+            raise PromptError(
+                f"there is no object {object_id} to remove; tracked are {list(self._objects)}"
+            )
+        del self._objects[object_id]
+
+    # --------------------------------------------------------------- internal
+    def _running(self) -> Tracker:
+        if self._tracker is None:
+            raise EngineError("the segmenter is closed; use it as: with VideoSegmenter(...) as s")
+        return self._tracker
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Undo the block if it fails, so that no object is left without a memory."""
+        objects = {object_id: obj.copy() for object_id, obj in self._objects.items()}
+        before = objects, self._frame_index, self._frame_size, self._features
+        try:
+            yield
+        except BaseException:
+            self._objects, self._frame_index, self._frame_size, self._features = before
+            raise
+
+    def _check_frame(self, frame: Frame) -> None:
+        if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+            got = list(frame.shape) if isinstance(frame, np.ndarray) else type(frame).__name__
+            raise VideoError(
+                f"a frame must be a uint8 RGB array of shape [height, width, 3], but got {got}"
+            )
+        if self._frame_size is not None and frame.shape[:2] != self._frame_size:
+            raise VideoError(
+                f"every frame must be of shape {(*self._frame_size, 3)}, but got {frame.shape}; "
+                "call reset() to start another stream"
+            )
+
+    def _prompt(self, prompt: Prompt) -> None:
+        """Predict the prompted object on the newest frame and keep the entry as its newest."""
+        obj = self._objects.get(prompt.object_id, _Object())
+        if prompt.mask is not None:
+            tracker, features = self._tracker, self._features
+            assert tracker is not None
+            assert features is not None
+            obj.points = None
+            mask = mask_input(prompt.mask, self.spec.image_size)
+            obj.newest = tracker.predict_from_mask(features, mask)
+        else:
+            self._prompt_points(obj, prompt)
+        self._objects[prompt.object_id] = obj
+
+    def _prompt_points(self, obj: _Object, prompt: Prompt) -> None:
+        tracker, features = self._tracker, self._features
+        assert tracker is not None
+        assert features is not None
+        assert self._frame_size is not None
+        points = point_inputs(
+            list(prompt.points), list(prompt.labels), prompt.box,
+            frame_size=self._frame_size, image_size=self.spec.image_size,
+        )
+        if not prompt.clear_old_points and obj.points is not None:
+            points = obj.points + points
+        was_tracked = self._frame_index in obj.bank.tracked
+        obj.newest = tracker.predict_from_points(
+            features, points, Moment(self._frame_index),
+            bank=obj.bank if was_tracked else None,
+            previous=None if obj.newest is None else obj.newest.mask_logits,
+        )
+        obj.points = points
+
+    def _track_others(self) -> None:
+        """Track every object that got no prompt on the newest frame."""
+        tracker, features = self._tracker, self._features
+        assert tracker is not None
+        assert features is not None
+        others = [obj for obj in self._objects.values() if obj.newest is None]
+        if not others:
+            return
+        moment = Moment(self._frame_index)
+        entries = tracker.track(features, [obj.bank for obj in others], moment)
+        for obj, entry in zip(others, entries, strict=True):
+            obj.newest = entry
+            if entry.finite:
+                obj.bank.tracked[self._frame_index] = entry
+            obj.bank.forget(self._frame_index, self.spec.rules, self._max_conditioning)
+
+    def _remember(self, object_ids: Iterable[int]) -> None:
+        """Encode the prompted entries and put them into their banks."""
+        tracker, features = self._tracker, self._features
+        assert tracker is not None
+        assert features is not None
+        objects = [self._objects[i] for i in object_ids]
+        entries = [obj.newest for obj in objects if obj.newest is not None]
+        tracker.encode_memory(features, entries, from_points=True)
+        for obj, entry in zip(objects, entries, strict=True):
+            corrected = self._frame_index in obj.bank.tracked
+            frames = obj.bank.tracked if corrected else obj.bank.conditioning
+            frames[self._frame_index] = entry
+            obj.bank.forget(self._frame_index, self.spec.rules, self._max_conditioning)
+
+    def _result(self) -> FrameResult:
+        """Enlarge the newest masks to the frame's size."""
+        assert self._frame_size is not None
+        entries = [obj.newest for obj in self._objects.values() if obj.newest is not None]
+        if not entries:
+            return FrameResult(self._frame_index)
+        logits = resize_bilinear(np.stack([e.mask_logits for e in entries]), *self._frame_size)
+        if self._non_overlap_masks:
+            logits = non_overlapping(logits[:, None])[:, 0]
+        results = [
+            ObjectResult(object_id, row > 0, row, entry.object_score, entry.object_score > 0)
+            for object_id, row, entry in zip(self._objects, logits, entries, strict=True)
+        ]
+        return FrameResult(self._frame_index, tuple(results))

@@ -1,0 +1,417 @@
+"""A drop-in for the official ``SAM2VideoPredictor``: numpy in, numpy out, no torch.
+
+Method names, arguments, order of results and behaviour are those of upstream
+``sam2/sam2_video_predictor.py`` (package ``sam2`` 1.1.0). Differences, all on purpose:
+
+- frames are decoded when they are needed instead of all at once;
+- results are numpy arrays (which answer ``.cpu()`` and ``.numpy()``, so that scripts run as is);
+- user errors are one-sentence exceptions instead of asserts;
+- ``clear_non_cond_mem_around_input`` works (upstream 1.1.0 calls a method that does not exist).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._progress import progress
+from ..errors import PromptError
+from ..spec import NO_OBJ_SCORE, ModelSpec
+from .backend import Backend, open_backend
+from .inference_state import InferenceState, ObjectTrack
+from .media.sources import open_indexed
+from .memory import MemoryEntry
+from .postprocess import non_overlapping
+from .prompts import mask_input, point_inputs
+from .resize import resize_bilinear
+from .tensor_like import TensorLike
+from .tracker import FrameFeatures, Moment, PointInputs, Tracker
+
+Logits = npt.NDArray[np.float32]
+Masks = tuple[int, list[int], Logits]
+
+
+class SAM2VideoPredictor:
+    """Segments objects in a video from prompts on any frames, as the official predictor does.
+
+    All masks are float32 logits ``[objects, 1, height, width]`` at the video's size.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Backend,
+        backend: str = "auto",
+        *,
+        threads: int | None = None,
+        fill_hole_area: int = 0,
+        non_overlap_masks: bool = False,
+        clear_non_cond_mem_around_input: bool = False,
+        add_all_frames_to_correct_as_cond: bool = False,
+        show_progress: bool | None = None,
+    ) -> None:
+        """Load ``model`` into the engine.
+
+        Args:
+            model: a ``model.onnx``, or a backend of one's own.
+            backend: ``auto`` or ``ort``.
+            threads: threads of the engine; default: its own choice.
+            fill_hole_area: holes of at most so many low-resolution pixels are filled (upstream
+                does so, with 8, only where its CUDA extension is compiled).
+            non_overlap_masks: a pixel belongs to the object of the highest logit alone.
+            clear_non_cond_mem_around_input: forget tracked frames around frames with prompts.
+            add_all_frames_to_correct_as_cond: frames that are corrected after they were tracked
+                become conditioning frames.
+            show_progress: show a progress bar while propagating; default: on a terminal.
+
+        Raises:
+            ModelFileError: the model cannot be used.
+            MissingDependencyError: the engine is not installed.
+        """
+        is_path = isinstance(model, (str, os.PathLike))
+        self._backend = open_backend(model, backend, threads) if is_path else model
+        self._backend.__enter__()
+        self._tracker = Tracker(self._backend, fill_hole_area)
+        self.fill_hole_area = fill_hole_area
+        self.non_overlap_masks = non_overlap_masks
+        self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
+        self.add_all_frames_to_correct_as_cond = add_all_frames_to_correct_as_cond
+        self._show_progress = show_progress
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Metadata of the model."""
+        return self._backend.spec
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model's input in pixels."""
+        return self.spec.image_size
+
+    def __enter__(self) -> SAM2VideoPredictor:
+        """Return the predictor, which is ready since it was made."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Release the engine."""
+        self._backend.__exit__(kind, error, trace)
+
+    # ------------------------------------------------------------------ state
+    def init_state(
+        self,
+        video_path: str | os.PathLike[str],
+        offload_video_to_cpu: bool = False,
+        offload_state_to_cpu: bool = False,
+        async_loading_frames: bool = False,
+    ) -> InferenceState:
+        """Open a video file or a folder of numbered images.
+
+        The three flags are accepted for compatibility; frames are always decoded when needed.
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
+        frames = open_indexed(video_path)
+        height, width = frames[0].shape[:2]
+        return InferenceState(frames, height, width)
+
+    def reset_state(self, inference_state: InferenceState) -> None:
+        """Forget all objects and prompts."""
+        inference_state.clear()
+
+    # ---------------------------------------------------------------- prompts
+    def add_new_points_or_box(
+        self,
+        inference_state: InferenceState,
+        frame_idx: int,
+        obj_id: int,
+        points: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        clear_old_points: bool = True,
+        normalize_coords: bool = True,
+        box: npt.ArrayLike | None = None,
+    ) -> Masks:
+        """Add points or a box on a frame; see upstream.
+
+        Returns:
+            The frame, the object ids, and the masks of all objects on the frame.
+
+        Raises:
+            PromptError: the prompt does not fit.
+        """
+        self._check_frame(inference_state, frame_idx)
+        if box is not None and not clear_old_points:
+            raise PromptError(
+                "cannot add a box without clearing old points, since a box must come before any "
+                "point; use clear_old_points=True"
+            )
+        inputs = point_inputs(
+            points, labels, box, frame_size=inference_state.frame_size,
+            image_size=self.image_size, normalize=normalize_coords,
+        )
+        track = inference_state.objects.get(obj_id, ObjectTrack())
+        if not clear_old_points and frame_idx in track.points:
+            inputs = track.points[frame_idx] + inputs
+        conditioning = self._is_conditioning(track, frame_idx)
+        entry = self._predict_points(inference_state, track, frame_idx, inputs, conditioning)
+        # Only now: a prompt that failed must leave no object, and no points, behind.
+        inference_state.objects[obj_id] = track
+        track.points[frame_idx] = inputs
+        track.masks.discard(frame_idx)
+        self._pending(track, conditioning)[frame_idx] = entry
+        masks = self._consolidated(inference_state, frame_idx, conditioning)
+        return frame_idx, inference_state.obj_ids, masks
+
+    def add_new_points(self, *args: Any, **kwargs: Any) -> Masks:
+        """Old name of :meth:`add_new_points_or_box`."""
+        return self.add_new_points_or_box(*args, **kwargs)
+
+    def add_new_mask(
+        self, inference_state: InferenceState, frame_idx: int, obj_id: int, mask: npt.ArrayLike
+    ) -> Masks:
+        """Add a mask ``[height, width]`` on a frame; see upstream.
+
+        Raises:
+            PromptError: the mask has not two dimensions, or there is no such frame.
+        """
+        self._check_frame(inference_state, frame_idx)
+        values = mask_input(mask, self.image_size)
+        features = self._features(inference_state, frame_idx)
+        entry = self._tracker.predict_from_mask(features, values)
+        track = inference_state.objects.setdefault(obj_id, ObjectTrack())
+        track.masks.add(frame_idx)
+        track.points.pop(frame_idx, None)
+        conditioning = self._is_conditioning(track, frame_idx)
+        self._pending(track, conditioning)[frame_idx] = entry
+        masks = self._consolidated(inference_state, frame_idx, conditioning)
+        return frame_idx, inference_state.obj_ids, masks
+
+    def clear_all_prompts_in_frame(
+        self,
+        inference_state: InferenceState,
+        frame_idx: int,
+        obj_id: int,
+        need_output: bool = True,
+    ) -> Masks | None:
+        """Remove all prompts of an object on a frame; see upstream."""
+        track = inference_state.objects.setdefault(obj_id, ObjectTrack())
+        track.points.pop(frame_idx, None)
+        track.masks.discard(frame_idx)
+        track.pending.conditioning.pop(frame_idx, None)
+        track.pending.tracked.pop(frame_idx, None)
+        entry = track.bank.conditioning.pop(frame_idx, None)
+        if entry is not None:
+            track.bank.tracked[frame_idx] = entry
+            track.tracked_in_reverse.pop(frame_idx, None)
+        if not need_output:
+            return None
+        return frame_idx, inference_state.obj_ids, self._shown(inference_state, frame_idx)
+
+    def remove_object(
+        self,
+        inference_state: InferenceState,
+        obj_id: int,
+        strict: bool = False,
+        need_output: bool = True,
+    ) -> tuple[list[int], list[tuple[int, Logits]]]:
+        """Stop tracking an object; see upstream.
+
+        Returns:
+            The remaining object ids, and the masks on frames where the object had prompts.
+
+        Raises:
+            PromptError: no such object, and ``strict``.
+        """
+        if obj_id not in inference_state.objects:
+            if not strict:
+                return inference_state.obj_ids, []
+            raise PromptError(
+                f"cannot remove object {obj_id}: it does not exist; "
+                f"the object ids are {inference_state.obj_ids}"
+            )
+        removed = inference_state.objects.pop(obj_id)
+        if not need_output or not inference_state.objects:
+            return inference_state.obj_ids, []
+        frames = sorted(set(removed.points) | removed.masks)
+        shown = [(i, self._shown(inference_state, i)) for i in frames]
+        return inference_state.obj_ids, shown
+
+    # ------------------------------------------------------------ propagation
+    def propagate_in_video_preflight(self, inference_state: InferenceState) -> None:
+        """Encode the prompted frames into the memories; see upstream.
+
+        Raises:
+            PromptError: there is no object, or one without prompts.
+        """
+        if not inference_state.objects:
+            raise PromptError(
+                "no points, box or mask was given for any object; add a prompt before propagating"
+            )
+        for obj_id, track in inference_state.objects.items():
+            for kind in (False, True):
+                self._commit(inference_state, track, conditioning=kind)
+            if not track.bank.conditioning:
+                raise PromptError(
+                    f"no points, box or mask was given for object {obj_id}; add a prompt before "
+                    "propagating"
+                )
+            for frame_idx in track.bank.conditioning:
+                track.bank.tracked.pop(frame_idx, None)
+
+    def propagate_in_video(
+        self,
+        inference_state: InferenceState,
+        start_frame_idx: int | None = None,
+        max_frame_num_to_track: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[Masks]:
+        """Track all objects through the video; see upstream.
+
+        Yields:
+            Frame, object ids and masks, frame by frame.
+
+        Raises:
+            PromptError: there is no object, or one without prompts.
+        """
+        self.propagate_in_video_preflight(inference_state)
+        order = _processing_order(
+            inference_state, start_frame_idx, max_frame_num_to_track, reverse
+        )
+        frames = progress(
+            order, "propagate in video", total=len(order), unit="frame",
+            enabled=self._show_progress,
+        )
+        for frame_idx in frames:
+            entries = self._track_frame(inference_state, frame_idx, reverse)
+            masks = self._enlarged(inference_state, entries)
+            yield frame_idx, inference_state.obj_ids, masks
+
+    def _track_frame(
+        self, state: InferenceState, frame_idx: int, reverse: bool
+    ) -> list[MemoryEntry]:
+        """Track every object into a frame, but for those that have prompts there."""
+        tracks = list(state.objects.values())
+        open_tracks = []
+        for track in tracks:
+            if frame_idx not in track.bank.conditioning:
+                open_tracks.append(track)
+            elif self.clear_non_cond_mem_around_input:
+                self._clear_around(track, frame_idx)
+        if open_tracks:
+            moment = Moment(frame_idx, state.num_frames, reverse)
+            banks = [track.bank for track in open_tracks]
+            features = self._features(state, frame_idx)
+            found = dict(zip(map(id, open_tracks),
+                             self._tracker.track(features, banks, moment), strict=True))
+        entries = []
+        for track in tracks:
+            entry = track.bank.conditioning.get(frame_idx)
+            if entry is None:
+                entry = found[id(track)]
+                if entry.finite:
+                    track.bank.tracked[frame_idx] = entry
+            track.tracked_in_reverse[frame_idx] = reverse
+            entries.append(entry)
+        return entries
+
+    # --------------------------------------------------------------- internal
+    def _features(self, state: InferenceState, frame_idx: int) -> FrameFeatures:
+        return state.features(frame_idx, self._tracker.encode)
+
+    def _check_frame(self, state: InferenceState, frame_idx: int) -> None:
+        if not 0 <= frame_idx < state.num_frames:
+            raise PromptError(
+                f"there is no frame {frame_idx}: the video has {state.num_frames} frames, "
+                f"numbered from 0 to {state.num_frames - 1}"
+            )
+
+    def _is_conditioning(self, track: ObjectTrack, frame_idx: int) -> bool:
+        initial = frame_idx not in track.tracked_in_reverse
+        return initial or self.add_all_frames_to_correct_as_cond
+
+    @staticmethod
+    def _pending(track: ObjectTrack, conditioning: bool) -> dict[int, MemoryEntry]:
+        return track.pending.conditioning if conditioning else track.pending.tracked
+
+    def _predict_points(
+        self,
+        state: InferenceState,
+        track: ObjectTrack,
+        frame_idx: int,
+        inputs: PointInputs,
+        conditioning: bool,
+    ) -> MemoryEntry:
+        """A first prompt sees the frame alone; a correction sees the memory as well."""
+        previous = track.entry(frame_idx, conditioning=conditioning)
+        reverse = track.tracked_in_reverse.get(frame_idx)
+        return self._tracker.predict_from_points(
+            self._features(state, frame_idx),
+            inputs,
+            Moment(frame_idx, state.num_frames, bool(reverse)),
+            bank=None if reverse is None else track.bank,
+            previous=None if previous is None else previous.mask_logits,
+        )
+
+    def _commit(self, state: InferenceState, track: ObjectTrack, *, conditioning: bool) -> None:
+        """Move pending outputs into the memory, with their memory features."""
+        pending = self._pending(track, conditioning)
+        frames = track.bank.conditioning if conditioning else track.bank.tracked
+        for frame_idx, entry in pending.items():
+            if entry.memory is None:
+                features = self._features(state, frame_idx)
+                self._tracker.encode_memory(features, [entry], from_points=True)
+            frames[frame_idx] = entry
+            if self.clear_non_cond_mem_around_input:
+                self._clear_around(track, frame_idx)
+        pending.clear()
+
+    def _clear_around(self, track: ObjectTrack, frame_idx: int) -> None:
+        rules = self.spec.rules
+        reach = rules.memory_temporal_stride_for_eval * rules.num_maskmem
+        for index in range(frame_idx - reach, frame_idx + reach + 1):
+            track.bank.tracked.pop(index, None)
+
+    def _shown(self, state: InferenceState, frame_idx: int) -> Logits:
+        """Return what a frame shows after prompts were removed from it."""
+        tracks = state.objects.values()
+        conditioning = any(frame_idx in t.pending.conditioning for t in tracks)
+        return self._consolidated(state, frame_idx, conditioning)
+
+    def _consolidated(self, state: InferenceState, frame_idx: int, conditioning: bool) -> Logits:
+        """Masks of all objects on a frame; absent where an object has none there."""
+        entries = [t.entry(frame_idx, conditioning=conditioning) for t in state.objects.values()]
+        return self._enlarged(state, entries)
+
+    def _enlarged(
+        self, state: InferenceState, entries: list[MemoryEntry | None] | list[MemoryEntry]
+    ) -> Logits:
+        height, width = state.frame_size
+        masks = np.full((len(entries), 1, height, width), NO_OBJ_SCORE, np.float32)
+        for mask, entry in zip(masks, entries, strict=True):
+            if entry is not None:
+                mask[0] = resize_bilinear(entry.mask_logits, height, width)
+        if self.non_overlap_masks:
+            masks = non_overlapping(masks)
+        return masks.view(TensorLike)
+
+
+def _processing_order(
+    state: InferenceState, start: int | None, limit: int | None, reverse: bool
+) -> range:
+    """Return the frames to visit; upstream's rules, one frame more than ``limit`` included."""
+    if start is None:
+        start = min(t for track in state.objects.values() for t in track.bank.conditioning)
+    if limit is None:
+        limit = state.num_frames
+    if reverse:
+        return range(start, max(start - limit, 0) - 1, -1) if start > 0 else range(0)
+    return range(start, min(start + limit, state.num_frames - 1) + 1)

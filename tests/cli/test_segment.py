@@ -1,0 +1,116 @@
+"""The command qsam2-segment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import qsam2_deploy.runtime.segment_video as library
+from qsam2_deploy.cli.segment import main
+from tests.media_samples import decode_all, write_video
+from tests.runtime.test_segment_video import FakeSegmenter, failing_at, signal_once
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    FakeSegmenter.last = None
+    monkeypatch.setattr(library, "_video_segmenter", FakeSegmenter)
+
+
+@pytest.fixture
+def video(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return write_video(tmp_path / "in.mp4", 12)
+
+
+def run_command(line):
+    return main(line.split())
+
+
+@pytest.mark.usefixtures("fake", "video")
+class TestRun:
+    def test_everything(self, tmp_path, capsys):
+        prompts = [{"frame": 4, "object": 2, "box": [20, 10, 40, 30]}]
+        (tmp_path / "p.json").write_text(json.dumps(prompts))
+        status = run_command(
+            "in.mp4 --model model.onnx --click 20,20 --negative-click 40,40 --prompts p.json "
+            "--out out.mp4 --masks masks --json out.json --contact-sheet s.png "
+            "--start 2 --max-frames 6 --backend ort --threads 1"
+        )
+        assert status == 0
+        assert FakeSegmenter.last.arguments[1:] == ("ort", 1)
+        assert FakeSegmenter.last.seen == [2, 3, 4, 5, 6, 7]
+        assert FakeSegmenter.last.prompted == {1: [2], 2: [4]}
+        assert len(decode_all(tmp_path / "out.mp4")) == 6
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith("6 frames of 64x48 in ")
+        assert "frames per second" in lines[0]
+        assert lines[1:] == [
+            "object 1: visible on 100% of 6 frames",
+            "object 2: visible on 50% of 4 frames",
+            "overlay video: out.mp4",
+            "masks: masks",
+            "results: out.json",
+            "contact sheet: s.png",
+        ]
+
+    def test_ctrl_c(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr(library, "_video_segmenter", failing_at(3, signal_once))
+        assert run_command("in.mp4 --model m.onnx --click 20,20 --out out.mp4") == 130
+        assert capsys.readouterr().out.startswith("interrupted after 4 frames")
+        assert len(decode_all(tmp_path / "out.mp4")) == 4
+
+    def test_quiet(self, capsys):
+        assert run_command("in.mp4 --model m.onnx --click 20,20 --out out.mp4 --quiet") == 0
+        assert capsys.readouterr() == ("", "")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ("none.mp4 --click 1,1 --out out.mp4", "there is no file none.mp4"),
+            ("in.mp4 --click 1,1", "nothing would be written; give --out"),
+            ("in.mp4 --out out.mp4", "no prompt was given"),
+            ("in.mp4 --click 640,1 --out out.mp4", "which is 64 pixels wide and 48 high"),
+            ("in.mp4 --click 1 --out out.mp4", "--click 1 is not a click"),
+            ("in.mp4 --box 5,5,1,1 --out out.mp4", "expected x1 < x2 and y1 < y2"),
+            ("in.mp4 --click @12:1,1 --out out.mp4", "has 12 frames"),
+            ("in.mp4 --click 1,1 --out in.mp4", "would overwrite the input"),
+            ("in.mp4 --click 1,1 --out no/out.mp4", "the folder does not exist"),
+            ("in.mp4 --click 1,1 --out out.avi", "must end in .mp4"),
+            ("in.mp4 --click 1,1 --out out.mp4 --max-frames 0", "whole number from 1"),
+            ("in.mp4 --click 1,1 --out out.mp4 --start x", "whole number from 0"),
+            ("987 --click 1,1 --out out.mp4", "there is no camera 987"),
+        ],
+    )
+    def test_bad_input_is_one_sentence(self, tmp_path, arguments, message, capsys):
+        assert run_command(f"{arguments} --model model.onnx") == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("qsam2-segment: error: ")
+        assert message in err
+        assert len(err.splitlines()) == 1
+        assert os.listdir(tmp_path) == ["in.mp4"]
+
+
+def test_model_is_required(capsys):
+    assert main(["in.mp4", "--click", "1,1", "--out", "out.mp4"]) == 2
+    assert "--model" in capsys.readouterr().err
+
+
+def test_help_has_examples_and_loads_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from qsam2_deploy.cli.segment import main\n"
+        "status = main(['--help'])\n"
+        "heavy = {'torch', 'sam2', 'av', 'onnxruntime', 'numpy'} & set(sys.modules)\n"
+        "raise SystemExit(f'loaded {heavy}' if heavy else status)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "examples:" in run.stdout
+    assert "--contact-sheet" in run.stdout
+    assert all(len(line) <= 100 for line in run.stdout.splitlines())

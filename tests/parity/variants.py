@@ -1,0 +1,96 @@
+"""Variants of a model that make rules matter which the usual flags and weights leave unused."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from qsam2_deploy.quant.architecture import build_model
+from tests.parity.scenarios import Session
+from tests.weights import random_state_dict, small_config
+
+StateDict = dict[str, torch.Tensor]
+SCORE_BIAS = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
+NEVER = -30.0
+"""Object score bias with which no object is ever visible."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Changed entries of the configuration, and what happens to the object score."""
+
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    score: str = "as it is"
+    version: str = "2.1"
+
+
+VARIANTS: dict[str, Variant] = {
+    "usual": Variant(),
+    "two nearest prompts": Variant({"max_cond_frames_in_attn": 2}),
+    "invisible": Variant(score="never visible"),
+    "comes and goes": Variant(score="around zero"),
+    "strided memory": Variant({"memory_temporal_stride_for_eval": 2}),
+    "single mask": Variant({"multimask_output_in_sam": False}),
+    "pointers from the future": Variant({"only_obj_ptrs_in_the_past_for_eval": False}),
+    "SAM 2.0": Variant(version="2.0"),
+}
+
+
+def varied(
+    config: Mapping[str, Any], state: StateDict, variant: Variant, video: Path
+) -> tuple[dict[str, Any], StateDict]:
+    """Apply a variant to a model; ``video`` is a folder of frames to centre the score on."""
+    config = copy.deepcopy(dict(config))
+    config["model"].update(variant.rules)
+    state = dict(state)
+    if variant.score == "never visible":
+        state[SCORE_BIAS] = torch.full_like(state[SCORE_BIAS], NEVER)
+    elif variant.score == "around zero":
+        state[SCORE_BIAS] = _centred_bias(config, state, video)
+    return config, state
+
+
+def small_variant(name: str, image_size: int, video: Path) -> tuple[dict[str, Any], StateDict]:
+    """Build the configuration and weights of a tiny model in the given variant."""
+    variant = VARIANTS[name]
+    config = small_config(image_size, version=variant.version)
+    state = random_state_dict(build_model(config), seed=1)
+    return varied(config, state, variant, video)
+
+
+def official_predictor(config: Mapping[str, Any], state: StateDict) -> Any:
+    """Build the official predictor with these weights."""
+    model = build_model(config)
+    model.load_state_dict(state)
+    return without_autocast(model)
+
+
+def without_autocast(model: Any) -> Any:
+    """Let the official predictor run in float32.
+
+    It keeps memories in bfloat16 and relies on autocast where no pointer, which is float32, stands
+    beside them: before the first prompt in the direction of tracking.
+    """
+
+    def widen(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return args, {**kwargs, "memory": kwargs["memory"].float()}
+
+    model.memory_attention.register_forward_pre_hook(widen, with_kwargs=True)
+    return model
+
+
+def _centred_bias(config: Mapping[str, Any], state: StateDict, video: Path) -> torch.Tensor:
+    """Shift the object score so that it is positive on about half of the tracked frames."""
+    predictor = official_predictor(config, state)
+    session = Session(predictor, video, 100, 100, len(list(video.iterdir())))
+    session.click(0, (0.32, 0.48))
+    session.propagate()
+    tracked = session._state["output_dict_per_obj"][0]["non_cond_frame_outputs"].values()
+    scores = np.array([out["object_score_logits"].item() for out in tracked])
+    return state[SCORE_BIAS] - float(np.median(scores))

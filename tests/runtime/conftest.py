@@ -1,0 +1,33 @@
+"""A small real model, exported once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.fake_backend import FakeBackend
+
+
+@pytest.fixture
+def backend() -> FakeBackend:
+    return FakeBackend()
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Export a random model of 64x64 pixels; only this fixture needs the export half."""
+    torch = pytest.importorskip("torch", reason="torch is needed to export the test model")
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is needed to run the test model")
+    from qsam2_deploy.export import onnx_from_checkpoint
+    from tests.weights import small_config, write_checkpoint
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("model")
+    config = small_config(64, d_model=32, memory_dim=8, embed_dim=8)
+    checkpoint = write_checkpoint(folder / "small.pt", config)
+    model = folder / "small.onnx"
+    onnx_from_checkpoint(
+        checkpoint, model, config=checkpoint.with_suffix(".yaml"), show_progress=False
+    )
+    return model

@@ -1,0 +1,80 @@
+"""The runtime, the commands and the top level import without torch and without any engine.
+
+Imports are tried in a fresh process in which the heavy packages cannot be imported, as on a device
+where they are not installed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "qsam2_deploy"
+HEAVY = ("av", "hydra", "omegaconf", "onnx", "onnxruntime", "openvino", "sam2", "tensorrt", "torch",
+         "torchvision", "yaml")  # fmt: skip
+COMMANDS = ("calibrate", "export", "segment")
+
+_BLOCK = f"""
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {HEAVY!r}:
+            raise ModuleNotFoundError(f'{{name}} is blocked', name=name)
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def _run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _BLOCK + code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def _modules() -> list[str]:
+    light = [PACKAGE / "runtime", PACKAGE / "cli", PACKAGE / "evaluation"]
+    files = [*PACKAGE.glob("*.py"), *(f for folder in light for f in folder.rglob("*.py"))]
+    names = (f.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for f in files)
+    return sorted(name.removesuffix(".__init__") for name in names)
+
+
+def test_light_modules_import_without_heavy_packages() -> None:
+    modules = _modules()
+    assert "qsam2_deploy.runtime.results" in modules
+    code = "import importlib, traceback\nfailed = 0\n"
+    code += f"for name in {modules!r}:\n"
+    code += "    try: importlib.import_module(name)\n"
+    code += "    except Exception: failed = 1; print(name); traceback.print_exc(limit=-3)\n"
+    result = _run(code + "sys.exit(failed)")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("package", ["torch", "sam2", "onnxruntime", "onnx", "av"])
+def test_the_blocker_blocks(package: str) -> None:
+    result = _run(f"import {package}")
+    assert result.returncode != 0
+    assert "is blocked" in result.stderr
+
+
+def test_a_heavy_module_fails_under_the_blocker() -> None:
+    result = _run("import qsam2_deploy.quant.checkpoint")
+    assert result.returncode != 0
+    assert "torch is blocked" in result.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_works_without_heavy_packages(command: str) -> None:
+    code = f"from qsam2_deploy.cli.{command} import main\nsys.exit(main(['-h']))"
+    result = _run(code)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("usage: qsam2-" + command)
+
+
+def test_every_declared_command_is_tested() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    section = text.split("[project.scripts]")[1].split("\n[")[0]
+    declared = [line.split("=")[0].strip() for line in section.splitlines() if "=" in line]
+    assert declared == [f"qsam2-{command}" for command in COMMANDS]
