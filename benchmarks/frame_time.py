@@ -24,6 +24,7 @@ if __name__ == "__main__":
 import torch
 
 from benchmarks import _models
+from qsam2_deploy.cli._main import command
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.runtime import SAM2VideoPredictor
@@ -70,6 +71,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, list[float]]:
     return {"ours": ours, "official": official}
 
 
+@command("benchmarks.frame_time")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="benchmarks.frame_time", description=__doc__)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from benchmarks._report import ROOT, add_report_options, write_report
+from qsam2_deploy.cli._main import command
 
 MODULES = ("numpy", "qsam2_deploy", "qsam2_deploy.runtime", "qsam2_deploy.runtime.segmenter")
 """numpy for comparison: the runtime cannot be faster than what it needs."""
@@ -23,6 +24,7 @@ def seconds(module: str) -> float:
     return float(result.stdout)
 
 
+@command("benchmarks.import_time")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="benchmarks.import_time", description=__doc__)

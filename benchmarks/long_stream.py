@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks._report import add_report_options, resident_mib, write_report
+from qsam2_deploy.cli._main import command
 from qsam2_deploy.runtime import Prompt, VideoSegmenter
 from tests.parity.clip import HEIGHT, WIDTH, frame
 
@@ -56,6 +57,7 @@ def stream(model: Path, frames: int, threads: int) -> list[tuple[int, float]]:
     return sizes
 
 
+@command("benchmarks.long_stream")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; 1 if memory grew by more than the limit."""
     parser = argparse.ArgumentParser(prog="benchmarks.long_stream", description=__doc__)

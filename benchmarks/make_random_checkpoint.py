@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from qsam2_deploy.cli._main import command
 from qsam2_deploy.quant.architecture import build_model, official_config
 from qsam2_deploy.quant.checkpoint import save_checkpoint
 from tests.weights import random_state_dict
@@ -18,6 +19,7 @@ from tests.weights import random_state_dict
 SIZES = ("tiny", "small", "base_plus", "large")
 
 
+@command("benchmarks.make_random_checkpoint")
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the checkpoint."""
     parser = argparse.ArgumentParser(prog="benchmarks.make_random_checkpoint", description=__doc__)

@@ -26,6 +26,7 @@ import torch
 
 from benchmarks import _models
 from qsam2_deploy._files import atomic_open
+from qsam2_deploy.cli._main import command
 from qsam2_deploy.errors import Qsam2Error
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -53,7 +54,7 @@ class Pairs:
 
     def __init__(
         self, checkpoint: Checkpoint, folder: Path, video: Path, backend: str, threads: int
-    ):
+    ) -> None:
         self._checkpoint, self._folder, self._video = checkpoint, folder, video
         self._backend, self._threads = backend, threads
         self._torch_store: dict[int, Any] = {}
@@ -149,8 +150,8 @@ def choose(names: Sequence[str] | None, available: Sequence[str]) -> list[Scenar
     unknown = set(names or []) - {item.name for item in usable}
     if unknown:
         raise Qsam2Error(
-            f"no such scenario: {', '.join(sorted(unknown))}; there are: "
-            + ", ".join(item.name for item in usable)
+            f"no such scenario: {'; '.join(sorted(unknown))}; there are: "
+            + "; ".join(item.name for item in usable)
         )
     return [item for item in usable if not names or item.name in names]
 
@@ -181,16 +182,13 @@ def measure(args: argparse.Namespace, folder: Path) -> list[Row]:
     return results
 
 
+@command("benchmarks.parity")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; 1 if any scenario differs."""
     args = parse(argv)
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            results = measure(args, Path(folder))
-        except Qsam2Error as error:
-            print(f"benchmarks.parity: error: {error}", file=sys.stderr)
-            return 2
+        results = measure(args, Path(folder))
     print("\n" + table(results))
     if args.markdown:
         with atomic_open(args.markdown) as stream:

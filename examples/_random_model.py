@@ -11,12 +11,12 @@ import torch
 from qsam2_deploy.quant.architecture import build_model, official_config
 from qsam2_deploy.quant.checkpoint import save_checkpoint
 
-IMAGE_SIZE = 256
+IMAGE_SIZE = 128
 _VISIBLE = 4.0
 
 
 def small_config() -> dict[str, Any]:
-    """Return the configuration of SAM2.1 tiny, with fewer and narrower blocks, at 256 pixels."""
+    """Return the configuration of SAM2.1 tiny, with fewer and narrower blocks, at 128 pixels."""
     config = official_config("sam2.1_hiera_tiny")
     model = config["model"]
     model["image_size"] = IMAGE_SIZE
@@ -31,8 +31,8 @@ def write_random_checkpoint(path: Path, seed: int = 0) -> None:
     """Write a checkpoint with PyTorch's initial weights, made so that masks come out.
 
     The object score is always positive, because an object that the model believes to be absent
-    has no mask at all. The weights of the mask head are enlarged, because its first logits are
-    so near to 0 that rounding alone would decide about the masks.
+    has no mask at all. The weights of the mask head are enlarged, because its logits would all be
+    nearer to 0 than 0.4, where quantization has more of a say than in any trained model.
 
     Args:
         path: the ``.pt`` file; it names its own configuration.

@@ -208,7 +208,8 @@ def _encode_array(array: npt.NDArray[np.float32]) -> dict[str, Any]:
 
 def _decode_array(data: Mapping[str, Any]) -> npt.NDArray[np.float32]:
     raw = base64.b64decode(data["float32"], validate=True)
-    return np.frombuffer(raw, dtype="<f4").astype(np.float32).reshape(data["shape"])
+    values: npt.NDArray[np.float32] = np.frombuffer(raw, dtype="<f4").astype(np.float32)
+    return values.reshape(data["shape"])
 
 
 def _component(name: str, spec: ModelSpec) -> ComponentSpec:
@@ -224,6 +225,7 @@ def _component(name: str, spec: ModelSpec) -> ComponentSpec:
     if name == IMAGE_ENCODER:
         image = TensorSpec("image", "float32", (1, 3, s, s))
         return ComponentSpec(name, (image,), (features, *high_res))
+    inputs: tuple[TensorSpec, ...]
     if name == MEMORY_ATTENTION:
         inputs = (
             features,

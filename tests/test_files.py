@@ -63,9 +63,12 @@ def test_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
 
 
 def test_missing_folder_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="folder does not exist") as caught:
+    def write() -> None:
         with atomic_open(tmp_path / "none" / "model.onnx"):
             pytest.fail("the block must not run")
+
+    with pytest.raises(InputError, match="folder does not exist") as caught:
+        write()
     assert "\n" not in str(caught.value)
 
 

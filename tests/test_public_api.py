@@ -22,7 +22,6 @@ def test_public_names_are_sorted_and_exist(name: str) -> None:
     assert list(module.__all__) == sorted(module.__all__)
     for public in module.__all__:
         assert getattr(module, public) is not None
-        assert public in dir(module)
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -39,6 +38,7 @@ def test_public_names_look_public_and_are_described(name: str) -> None:
 
 
 def test_top_level_names_come_from_the_table() -> None:
+    assert set(qsam2_deploy.__all__) <= set(dir(qsam2_deploy))
     assert set(qsam2_deploy._LAZY) == set(qsam2_deploy.__all__) - {"__version__"}
 
 

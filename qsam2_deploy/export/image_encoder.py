@@ -13,7 +13,7 @@ from torch import nn
 
 from ..spec import IMAGE_ENCODER, ModelSpec
 from .graph import GraphBuilder, Tensor
-from .layers import LinearWeights, attention, conv, layer_norm, linear, mlp
+from .layers import LinearWeights, attention, conv, layer_norm, linear, linear_parts, mlp
 from .linear_algebra import folded_convs, linear_from_conv
 from .position import bicubic_position
 
@@ -116,27 +116,38 @@ def _attention(
     dim, heads = attn.dim_out, attn.num_heads
     width, tokens = dim // heads, window * window
     qkv = LinearWeights(attn.qkv).scale_outputs(_query_factors(dim, width))
-    x = linear(g, x, qkv, name=f"{name}.qkv")
-    q, k, v = g.split(x, 3, dim, axis=-1, name=name)
+    q, k, v = linear_parts(g, x, qkv, 3, name=f"{name}.qkv")
     queries = tokens
     if attn.q_pool:
         # Max pooling commutes with the positive factor 1/sqrt(width) in the weights.
         q = g.reshape(q, batch, window, window, dim, name=f"{name}/q_pool")
         q = _max_pool(g, q, batch, window, dim, name=f"{name}/q_pool")
         queries = tokens // 4
-    q = g.reshape(q, batch, queries, heads, width, name=f"{name}/q")
-    k = g.reshape(k, batch, tokens, heads, width, name=f"{name}/k")
-    v = g.reshape(v, batch, tokens, heads, width, name=f"{name}/v")
-    context = attention(
-        g,
-        g.transpose(q, 0, 2, 1, 3, name=f"{name}/q"),
-        g.transpose(k, 0, 2, 3, 1, name=f"{name}/k"),
-        g.transpose(v, 0, 2, 1, 3, name=f"{name}/v"),
-        name=name,
-    )
-    context = g.transpose(context, 0, 2, 1, 3, name=f"{name}/context")
+    q = _split_heads(g, q, (batch, queries, heads, width), name=f"{name}/q")
+    k = _split_heads(g, k, (batch, tokens, heads, width), name=f"{name}/k", transposed=True)
+    v = _split_heads(g, v, (batch, tokens, heads, width), name=f"{name}/v")
+    context = attention(g, q, k, v, name=name)
+    if heads > 1:
+        context = g.transpose(context, 0, 2, 1, 3, name=f"{name}/context")
     context = g.reshape(context, batch, queries, dim, name=f"{name}/context")
     return linear(g, context, attn.proj, name=f"{name}.proj")
+
+
+def _split_heads(
+    g: GraphBuilder, x: Tensor, shape: tuple[int, int, int, int], *, name: str,
+    transposed: bool = False,
+) -> Tensor:
+    """``[batch, tokens, heads * width]`` to ``[batch, heads, tokens, width]``, or transposed.
+
+    A single head needs no axis of its own, which saves a copy of the largest maps.
+    """
+    batch, tokens, heads, width = shape
+    if heads == 1:
+        x = g.reshape(x, batch, tokens, width, name=name)
+        return g.transpose(x, 0, 2, 1, name=name) if transposed else x
+    x = g.reshape(x, batch, tokens, heads, width, name=name)
+    order = (0, 2, 3, 1) if transposed else (0, 2, 1, 3)
+    return g.transpose(x, *order, name=name)
 
 
 def _query_factors(dim: int, width: int) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from typing import cast
 
 import numpy as np
@@ -49,7 +51,7 @@ class LinearWeights:
             self.weight = (self.weight * factors[:, None]).astype(np.float32)
         else:
             scale = (self.quantized.weight_scale * factors).astype(np.float32)
-            self.quantized = _replace(self.quantized, weight_scale=scale)
+            self.quantized = dataclasses.replace(self.quantized, weight_scale=scale)
         return self
 
     def permute_outputs(self, order: npt.NDArray[np.int64]) -> LinearWeights:
@@ -60,14 +62,23 @@ class LinearWeights:
             self.weight = self.weight[order]
         else:
             codes, scale = self.quantized.weight_codes[order], self.quantized.weight_scale[order]
-            self.quantized = _replace(self.quantized, weight_codes=codes, weight_scale=scale)
+            self.quantized = dataclasses.replace(self.quantized, weight_codes=codes, weight_scale=scale)
         return self
 
-
-def _replace(quantized: QuantizedLinear, **changes: npt.NDArray[np.generic]) -> QuantizedLinear:
-    from dataclasses import replace
-
-    return replace(quantized, **changes)  # type: ignore[arg-type]
+    def outputs(self, start: int, stop: int) -> LinearWeights:
+        """Return a layer of the output channels ``start`` to ``stop`` alone."""
+        part = copy.copy(self)
+        part.bias = self.bias[start:stop]
+        if self.quantized is None:
+            assert self.weight is not None
+            part.weight = self.weight[start:stop]
+        else:
+            part.quantized = dataclasses.replace(
+                self.quantized,
+                weight_codes=self.quantized.weight_codes[start:stop],
+                weight_scale=self.quantized.weight_scale[start:stop],
+            )
+        return part
 
 
 def linear(g: GraphBuilder, x: Tensor, layer: nn.Linear | LinearWeights, *, name: str) -> Tensor:
@@ -75,32 +86,64 @@ def linear(g: GraphBuilder, x: Tensor, layer: nn.Linear | LinearWeights, *, name
 
     ``name`` is the layer's path in the checkpoint.
     """
+    return linear_parts(g, x, layer, 1, name=name)[0]
+
+
+def linear_parts(
+    g: GraphBuilder, x: Tensor, layer: nn.Linear | LinearWeights, parts: int, *, name: str
+) -> list[Tensor]:
+    """Apply a linear layer whose outputs are used in ``parts`` equal parts.
+
+    Each part is a matrix product of its own, which saves the copies of a split; a quantized
+    layer's input is quantized once.
+    """
     weights = layer if isinstance(layer, LinearWeights) else LinearWeights(layer)
+    if weights.quantized is not None:
+        x = _quantize_input(g, x, weights.quantized, name)
+    size = len(weights.bias) // parts
+    return [
+        _product(
+            g, x, weights.outputs(i * size, (i + 1) * size),
+            name=f"{name}/{i}" if parts > 1 else name, input_name=name,
+        )
+        for i in range(parts)
+    ]
+
+
+def _product(
+    g: GraphBuilder, x: Tensor, weights: LinearWeights, *, name: str, input_name: str
+) -> Tensor:
     if weights.quantized is None:
         assert weights.weight is not None
         weight = g.constant(f"{name}.weight", np.ascontiguousarray(weights.weight.T))
     else:
-        x = _quantize_input(g, x, weights.quantized, name)
         weight = _quantized_weight(g, weights.quantized, name)
+        # One DequantizeLinear for each product: engines fuse it only where it has one user.
+        scale, zero = _input_scale(g, weights.quantized, input_name)
+        x = g.op("DequantizeLinear", x, scale, zero, name=f"{name}/input")
     product = g.op("MatMul", x, weight, name=name)
     return g.add(product, g.constant(f"{name}.bias", weights.bias), name=name)
 
 
+def _input_scale(g: GraphBuilder, q: QuantizedLinear, name: str) -> tuple[Tensor, Tensor]:
+    scale = g.constant(f"{name}.input_scale", np.float32(q.input_scale))
+    return scale, g.constant("int8_zero", np.int8(0), np.int8)
+
+
 def _quantize_input(g: GraphBuilder, x: Tensor, q: QuantizedLinear, name: str) -> Tensor:
-    """QuantizeLinear and DequantizeLinear on ``x``: per tensor, symmetric, INT8 codes.
+    """QuantizeLinear on ``x``: per tensor, symmetric, INT8 codes.
 
     A grid of fewer bits embeds exactly in INT8 behind a Clip to its first and last level.
     """
-    scale = np.float32(q.input_scale)
+    step = np.float32(q.input_scale)
     if q.input_bits < 8:
         low, high = -(2 ** (q.input_bits - 1)), 2 ** (q.input_bits - 1) - 1
-        limits = [g.constant(f"{name}.input_{k}", scale * np.float32(v))
-                  for k, v in (("min", low), ("max", high))]
+        limits = [
+            g.constant(f"{name}.input_{end}", step * np.float32(level))
+            for end, level in (("min", low), ("max", high))
+        ]
         x = g.op("Clip", x, *limits, name=name)
-    scale_name = g.constant(f"{name}.input_scale", scale)
-    zero = g.constant("int8_zero", np.int8(0), np.int8)
-    codes = g.op("QuantizeLinear", x, scale_name, zero, name=f"{name}/input")
-    return g.op("DequantizeLinear", codes, scale_name, zero, name=f"{name}/input")
+    return g.op("QuantizeLinear", x, *_input_scale(g, q, name), name=f"{name}/input")
 
 
 def _quantized_weight(g: GraphBuilder, q: QuantizedLinear, name: str) -> Tensor:

@@ -43,6 +43,9 @@ def check_supported(model: Any) -> None:
         ("non_overlap_masks_for_mem_enc", model.non_overlap_masks_for_mem_enc, False),
         ("use_mask_input_as_output_without_sam", model.use_mask_input_as_output_without_sam, True),
     ]
+    for i, block in enumerate(model.image_encoder.trunk.blocks):
+        if block.q_stride:
+            expected.append((f"an odd window in pooling block {i}", block.window_size % 2 == 1, False))
     for name, value, wanted in expected:
         if value != wanted:
             raise UnsupportedModelError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -142,6 +143,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is a folder; expected a checkpoint file such as model.pt")
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint {path}; check the path")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     content = _unpickle(path)
     if not isinstance(content, dict) or "model" not in content:
         found = (
@@ -159,16 +164,14 @@ def _unpickle(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about foreign formats, which raise below anyway
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
+        if re.search(r"unsupported (global|class)", str(error), re.IGNORECASE):
             raise CheckpointError(
                 f"the checkpoint {path} holds Python objects other than tensors and plain values, "
                 "which could run code when loaded; save it again as {'model': state_dict}"
             ) from error
         raise CheckpointError(_damaged(path)) from error
-    except (RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(_damaged(path)) from error
 
 

@@ -51,12 +51,13 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     data = _read_bytes(source)
     try:
         model = onnx.ModelProto.FromString(data)
-    except DecodeError as error:
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+    # Not every version of protobuf turns text that is not UTF-8 into an error of its own.
+    except (DecodeError, UnicodeDecodeError) as error:
         raise ModelFileError(
             f"{source} is not an ONNX model, or is truncated or damaged; "
             "expected a file made by qsam2-export"
         ) from error
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
     if SPEC_KEY not in metadata:
         raise ModelFileError(
             f"{source} was not made by qsam2-export (it has no {SPEC_KEY!r} entry), or is "

@@ -280,8 +280,11 @@ class SAM2VideoPredictor:
             Frame, object ids and masks, frame by frame.
 
         Raises:
-            PromptError: there is no object, or one without prompts.
+            PromptError: there is no object, or one without prompts, or no such start frame.
         """
+        # Forwards, a start after the end tracks nothing, as upstream.
+        if start_frame_idx is not None and (reverse or start_frame_idx < 0):
+            self._check_frame(inference_state, start_frame_idx)
         self.propagate_in_video_preflight(inference_state)
         order = _processing_order(
             inference_state, start_frame_idx, max_frame_num_to_track, reverse

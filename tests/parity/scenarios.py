@@ -19,7 +19,7 @@ import numpy.typing as npt
 SHORT = 10
 """Frames of the usual video: fewer than the 16 that the pointer times are normalised by."""
 
-LONG = 24
+LONG = 20
 """Frames of the long video: more than 7 memories and more than 16 pointers."""
 
 Point = tuple[float, float]
@@ -367,7 +367,7 @@ def _mixed(session: Session) -> None:
     session.propagate()
     session.click(session.last // 2, LOW, object_id=2)
     session.propagate(start=session.last // 2 - 1)
-    session.propagate(start=session.last, reverse=True)
+    session.propagate(start=session.last, count=9, reverse=True)
 
 
 SCENARIOS: tuple[Scenario, ...] = (

@@ -18,5 +18,7 @@ QUERY_BLOCK = 512
 def lower_for_ort(component: onnx.ModelProto) -> None:
     """Prepare one component for ONNX Runtime's CPU engine, in place."""
     from .chunk_attention import chunk_attention
+    from .integer_matmul import integer_matmul
 
+    integer_matmul(component)
     chunk_attention(component, QUERY_BLOCK)

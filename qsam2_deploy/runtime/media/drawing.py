@@ -77,9 +77,10 @@ def _blend(
     rows = slice(max(0, box[1] - 1), min(height, box[3] + 1))
     columns = slice(max(0, box[0] - 1), min(width, box[2] + 1))
     part, pixels = mask[rows, columns], drawn[rows, columns]
-    inside = pixels[part].astype(np.float32)
-    mixed = (1 - OPACITY) * inside + OPACITY * np.array(color, dtype=np.float32)
-    pixels[part] = np.round(mixed).astype(np.uint8)
+    levels = np.arange(256, dtype=np.float32)[:, None]
+    mixed = (1 - OPACITY) * levels + OPACITY * np.array(color, dtype=np.float32)
+    table = np.round(mixed).astype(np.uint8)
+    pixels[part] = table[pixels[part], np.arange(3)]
     pixels[contour(part, thickness)] = color
 
 

@@ -1,0 +1,214 @@
+"""From a checkpoint and images to a quantized checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from qsam2_deploy.calibration import CalibrationConfig, CalibrationReport, calibrate_checkpoint
+from qsam2_deploy.errors import CheckpointError, InputError, VideoError
+from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.entry import float_state
+from qsam2_deploy.quant.modules import quantized_layers
+from tests.weights import DATA
+
+NANO = DATA / "checkpoints" / "nano128.pt"
+FIRST = "image_encoder.trunk.blocks.0.attn.qkv"
+
+
+@pytest.fixture(scope="module")
+def calibrate(float_checkpoint: Path, photos: Path, tmp_path_factory: Any) -> Any:
+    def run(**settings: Any) -> CalibrationReport:
+        return calibrate_checkpoint(
+            float_checkpoint,
+            photos,
+            tmp_path_factory.mktemp("out") / "quantized.pt",
+            config=CalibrationConfig(**{"limit": 8, **settings}),
+            model_config=float_checkpoint.with_suffix(".yaml"),
+        )
+
+    return run
+
+
+def test_eight_bits_stay_close_to_float(calibrate: Any, float_checkpoint: Path) -> None:
+    report = calibrate()
+    assert report.images == 8
+    assert report.feature_images == 2
+    assert 0 < report.feature_error < 0.1
+    plain = load_checkpoint(float_checkpoint, config=float_checkpoint.with_suffix(".yaml"))
+    linears = [
+        n
+        for n, m in plain.model.named_modules()
+        if isinstance(m, torch.nn.Linear) and n.startswith("image_encoder.")
+    ]
+    assert sorted(layer.name for layer in report.layers) == sorted(linears)
+    again = load_checkpoint(report.output)
+    assert sorted(quantized_layers(again.model)) == sorted(linears)
+    entry = again.quantization
+    assert entry is not None
+    assert entry["source_sha256"] == report.source_sha256 == plain.sha256
+    assert entry["recipe"]["bits"] == "w8a8"
+    assert entry["vrc"].keys() == set(linears)
+
+
+def test_the_file_computes_what_the_report_says(calibrate: Any, photos: Path) -> None:
+    from qsam2_deploy.calibration.data import calibration_images
+
+    report = calibrate(bits="w4a4")
+    model = load_checkpoint(report.output).model
+    source = load_checkpoint(report.output.parent / "quantized.pt")
+    assert source.sha256 != report.source_sha256
+    for layer in quantized_layers(model).values():
+        layer.export_form()
+    image = calibration_images(photos, 128)[3]
+    with torch.no_grad():
+        assert torch.isfinite(model.image_encoder(image)["vision_features"]).all()
+
+
+def test_fewer_bits_lose_more(calibrate: Any) -> None:
+    errors = [calibrate(bits=bits, vrc="none").feature_error for bits in ("w8a8", "w4a8", "w2a2")]
+    assert errors == sorted(errors)
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_the_default_does_not_hurt_eight_bits(calibrate: Any) -> None:
+    assert calibrate().feature_error <= 1.1 * calibrate(vrc="none").feature_error
+
+
+def test_first_and_last_layers_are_wide(calibrate: Any) -> None:
+    layers = calibrate(bits="w2a3", vrc="none").layers
+    widths = [(layer.weight_bits, layer.input_bits) for layer in layers]
+    assert layers[0].name == FIRST
+    assert widths[0] == widths[-1] == (8, 8)
+    assert set(widths[1:-1]) == {(2, 3)}
+    layers = calibrate(bits="w2a3", vrc="none", first_last_bits=None).layers
+    assert {(layer.weight_bits, layer.input_bits) for layer in layers} == {(2, 3)}
+
+
+@pytest.mark.parametrize("mode", ["absolute", "trace", "noise", "target"])
+def test_vrc_lowers_the_deviation_where_it_is_applied(calibrate: Any, mode: str) -> None:
+    report = calibrate(bits="w4a4", vrc=mode)
+    applied = [layer.vrc for layer in report.layers if layer.vrc.applied]
+    assert applied
+    for vrc in applied:
+        assert vrc.std_ratio < 1.0001
+        assert 0 <= vrc.output_error < 0.5
+        assert vrc.weight_error_after > 0
+
+
+def test_without_vrc_weights_stay(calibrate: Any, float_checkpoint: Path) -> None:
+    report = calibrate(vrc="none")
+    assert all(layer.vrc is None for layer in report.layers)
+    assert math.isnan(report.std_ratio)
+    official = torch.load(float_checkpoint, weights_only=True)["model"]
+    state = float_state(load_checkpoint(report.output).model)
+    assert all(torch.equal(state[name], official[name]) for name in official)
+
+
+def test_a_small_memory_budget_changes_nothing(calibrate: Any) -> None:
+    whole, parts = calibrate(bits="w4a4"), calibrate(bits="w4a4", memory_budget=1 << 16)
+    assert len(whole.layers) > 10
+    for a, b in zip(whole.layers, parts.layers, strict=True):
+        assert a.name == b.name
+        assert a.vrc == b.vrc
+    assert whole.feature_error == parts.feature_error
+
+
+def test_minmax_starts_from_the_largest_magnitude(calibrate: Any) -> None:
+    report = calibrate(method="minmax", vrc="none")
+    for layer in report.layers:
+        assert layer.input_clip == pytest.approx(layer.input_absmax, rel=1e-5)
+    lsc = calibrate(vrc="none", bits="w4a4", first_last_bits=None)
+    assert all(layer.input_clip < layer.input_absmax for layer in lsc.layers)
+
+
+def test_few_inputs_leave_weights_alone(
+    float_checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    report = calibrate_checkpoint(
+        float_checkpoint,
+        photos / "a" / "0.png",
+        tmp_path / "q.pt",
+        config=CalibrationConfig(vrc="trace"),
+        model_config=float_checkpoint.with_suffix(".yaml"),
+    )
+    # Three stages down, a 128 pixel image has 16 tokens for 128 features.
+    deep = [layer for layer in report.layers if ".blocks.7." in layer.name]
+    assert deep
+    assert not any(layer.vrc.applied for layer in deep if layer.vrc)
+    assert any(layer.vrc.applied for layer in report.layers if layer.vrc)
+
+
+def test_the_report_is_json_without_secrets_of_the_machine(calibrate: Any) -> None:
+    report = calibrate()
+    data = json.loads(report.to_json())
+    assert data["output"] == "quantized.pt"
+    assert len(data["layers"]) == len(report.layers)
+    assert data["layers"][0]["vrc"]["lam"] > 0
+    assert str(report.output.parent) not in report.to_json()
+
+
+def test_refusals_leave_no_file(float_checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    yaml = float_checkpoint.with_suffix(".yaml")
+    out = tmp_path / "q.pt"
+    cases: list[tuple[type[Exception], str, tuple[Any, ...], dict[str, Any]]] = [
+        (CheckpointError, "no checkpoint", (tmp_path / "no.pt", photos, out), {}),
+        (CheckpointError, "--config", (float_checkpoint, photos, out), {}),
+        (InputError, "folder does not exist", (float_checkpoint, photos, tmp_path / "x" / "q"), {}),
+        (InputError, "it is a folder", (float_checkpoint, photos, tmp_path), {}),
+        (VideoError, "no calibration data", (float_checkpoint, tmp_path / "no", out), {"m": yaml}),
+    ]
+    for error, message, arguments, options in cases:
+        with pytest.raises(error, match=message):
+            calibrate_checkpoint(*arguments, model_config=options.get("m"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_quantized_checkpoint_is_not_quantized_again(calibrate: Any, photos: Path) -> None:
+    output = calibrate(vrc="none").output
+    with pytest.raises(CheckpointError, match="quantized already"):
+        calibrate_checkpoint(output, photos, output.with_name("twice.pt"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bits": "8"}, "such as w8a8, but got '8'"),
+        ({"bits": "w1a8"}, "2 to 8 bits, but got 1"),
+        ({"bits": "w8a16"}, "2 to 8 bits, but got 16"),
+        ({"first_last_bits": 9}, "2 to 8 bits, but got 9"),
+        ({"scope": "everything"}, "scope must be one of encoder"),
+        ({"vrc": "magic"}, "VRC mode must be one of"),
+        ({"vrc_lambda": -1.0}, "not negative"),
+        ({"vrc_lambda": math.nan}, "not negative"),
+        ({"vrc": "target", "vrc_lambda": 1.0}, "share below 1"),
+        ({"limit": 0}, "at least 1"),
+        ({"method": "magic"}, "quantizer must be one of"),
+    ],
+)
+def test_bad_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        CalibrationConfig(**settings)
+
+
+def test_widths_are_read_in_any_case() -> None:
+    config = CalibrationConfig(bits="W4A6")
+    assert (config.weight_bits, config.activation_bits) == (4, 6)
+
+
+@pytest.mark.skipif(not NANO.exists(), reason="needs the shared test data")
+def test_a_trained_model_at_eight_bits(tmp_path: Path) -> None:
+    report = calibrate_checkpoint(
+        NANO,
+        DATA / "davis" / "JPEGImages" / "480p" / "goat",
+        tmp_path / "nano.pt",
+        config=CalibrationConfig(limit=8),
+        model_config=NANO.with_suffix(".yaml"),
+    )
+    assert report.feature_error < 0.03
+    assert len(report.layers) == 35

@@ -1,0 +1,108 @@
+"""The command: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from qsam2_deploy.cli.calibrate import main
+from tests.weights import write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``small.pt``, ``small.yaml`` and a folder ``images``."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("inputs")
+    write_checkpoint(folder / "small.pt")
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(4):
+        coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((160, 120)).save(folder / "images" / f"{index}.png")
+    return folder
+
+
+def test_the_whole_job(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output, report = tmp_path / "q.pt", tmp_path / "report.json"
+    status = main(
+        [
+            *(str(inputs / "small.pt"), "--data", str(inputs / "images"), "-o", str(output)),
+            *("--config", str(inputs / "small.yaml"), "--bits", "w4a8", "--images", "4"),
+            *("--vrc", "trace", "--vrc-lambda", "0.01", "--image-size", "96"),
+            *("--report", str(report)),
+        ]
+    )
+    assert status == 0
+    printed = capsys.readouterr().out
+    assert "at w4a8" in printed
+    assert "weight std reduction" in printed
+    assert printed.endswith(f"wrote {output}\n")
+    config = json.loads(report.read_text())["config"]
+    assert (config["vrc"], config["vrc_lambda"], config["limit"]) == ("trace", 0.01, 4)
+    content = torch.load(output, weights_only=True)
+    assert content["quantization"]["weight_bits"] == 4
+    assert content["config"]["model"]["image_size"] == 96
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bits", "w9a8"], "2 to 8 bits"),
+        (["--vrc", "magic"], "VRC mode must be one of"),
+        (["--image-size", "100"], "positive multiple of 32"),
+        (["--images", "0"], "at least 1"),
+        (["--images", "many"], "invalid int value"),
+        (["--report", "{missing}/r.json"], "folder does not exist"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    inputs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    filled = [a.format(missing=tmp_path / "missing") for a in arguments]
+    status = main(
+        [
+            *(str(inputs / "small.pt"), "--data", str(inputs / "images")),
+            *("-o", str(tmp_path / "q.pt"), "--config", str(inputs / "small.yaml"), *filled),
+        ]
+    )
+    error = capsys.readouterr().err
+    assert status == 2
+    assert error.startswith("qsam2-calibrate: error: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; "
+        "from qsam2_deploy.cli.calibrate import main; main(['--help'])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--vrc-lambda" in found.stdout
+
+
+def test_missing_torch_is_named(tmp_path: Path) -> None:
+    code = (
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a)\n"
+        "from qsam2_deploy.cli.calibrate import main\n"
+        f"raise SystemExit(main(['x.pt', '--data', '.', '-o', {str(tmp_path / 'q.pt')!r}]))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2
+    assert "qsam2-deploy[train]" in found.stderr

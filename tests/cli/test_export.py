@@ -1,0 +1,63 @@
+"""``qsam2-export`` as a user runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from qsam2_deploy.cli.export import main
+from tests.weights import write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("cli") / "small.pt")
+
+
+def test_writes_the_model_and_says_where(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model.onnx"
+    config = str(checkpoint.with_suffix(".yaml"))
+    assert main([str(checkpoint), str(output), "--config", config]) == 0
+    assert output.exists()
+    assert str(output) in capsys.readouterr().out
+
+
+def test_split_writes_four_models(checkpoint: Path, tmp_path: Path) -> None:
+    output, folder = tmp_path / "model.onnx", tmp_path / "parts"
+    config = str(checkpoint.with_suffix(".yaml"))
+    assert main([str(checkpoint), str(output), "--config", config, "--split", str(folder)]) == 0
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [
+        "image_encoder.onnx", "mask_decoder.onnx", "memory_attention.onnx", "memory_encoder.onnx"
+    ]
+    for path in folder.iterdir():
+        onnx.checker.check_model(onnx.load(path), full_check=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "there is no checkpoint"), (b"", "truncated"), (b"not a checkpoint", "truncated")],
+)
+def test_bad_checkpoint_is_one_line(
+    content: bytes | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = tmp_path / "bad.pt", tmp_path / "model.onnx"
+    if content is not None:
+        source.write_bytes(content)
+    assert main([str(source), str(output)]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.startswith("qsam2-export: error:")
+    assert error.count("\n") == 1
+    assert not output.exists()
+
+
+def test_unknown_architecture_asks_for_its_config(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(checkpoint), str(tmp_path / "model.onnx")]) == 2
+    assert "--config" in capsys.readouterr().err

@@ -1,0 +1,217 @@
+"""Each exported component against the upstream modules that it replaces, on the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from sam2.modeling.sam2_utils import get_1d_sine_pe
+
+from qsam2_deploy.export import onnx_from_checkpoint
+from qsam2_deploy.quant.architecture import OFFICIAL_NAMES, official_config
+from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.runtime.backend import Backend, open_backend
+from tests.weights import small_config, write_checkpoint
+
+TOLERANCE = 5e-5
+"""Largest difference allowed, as a share of the reference's range."""
+
+
+@dataclass
+class Pair:
+    """Upstream's model and our backend with the same weights."""
+
+    model: Any
+    backend: Backend
+
+    @property
+    def size(self) -> int:
+        return self.backend.spec.feature_size
+
+    def run(self, component: str, **inputs: Any) -> dict[str, npt.NDArray[Any]]:
+        arrays = {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
+        return self.backend.run(component, arrays)
+
+
+def make_pair(folder: Path, config: dict[str, Any], image_size: int | None = None) -> Iterator[Pair]:
+    checkpoint = folder / "model.pt"
+    write_checkpoint(checkpoint, config)
+    loaded = load_checkpoint(checkpoint, config=config, image_size=image_size)
+    onnx_from_checkpoint(loaded, folder / "model.onnx")
+    with open_backend(folder / "model.onnx", threads=2) as backend, torch.inference_mode():
+        yield Pair(loaded.model, backend)
+
+
+@pytest.fixture(scope="module", params=["2.1", "2.0"])
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    config = small_config(version=request.param)
+    yield from make_pair(tmp_path_factory.mktemp("pair"), config)
+
+
+def assert_close(found: npt.NDArray[Any], expected: torch.Tensor) -> None:
+    reference = expected.numpy()
+    assert found.shape == reference.shape
+    assert np.ptp(reference) > 0, "the reference is constant: the test would prove nothing"
+    assert np.abs(found - reference).max() <= TOLERANCE * np.ptp(reference)
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def encode(pair: Pair) -> tuple[dict[str, npt.NDArray[Any]], list[torch.Tensor]]:
+    image = random(1, 3, pair.backend.spec.image_size, pair.backend.spec.image_size)
+    found = pair.run("image_encoder", image=image)
+    return found, pair.model.forward_image(image)["backbone_fpn"]
+
+
+def check_image_encoder(pair: Pair) -> None:
+    found, expected = encode(pair)
+    assert_close(found["features"], expected[2])
+    assert_close(found["high_res_0"], expected[0])
+    assert_close(found["high_res_1"], expected[1])
+
+
+def upstream_attention(
+    pair: Pair, features: torch.Tensor, memory: torch.Tensor, tpos: torch.Tensor,
+    pointers: torch.Tensor, pointer_tpos: torch.Tensor,
+) -> torch.Tensor:
+    """Assemble tokens as upstream's ``_prepare_memory_conditioned_features`` does."""
+    model, spec, h = pair.model, pair.backend.spec, pair.size
+    batch, frames, m, c = memory.shape[0], memory.shape[1], spec.memory_dim, spec.d_model
+
+    def sine(encoder: Any) -> torch.Tensor:
+        return encoder(torch.zeros(1, 1, h, h)).flatten(2).permute(2, 0, 1)
+
+    tokens = memory.flatten(3).permute(1, 3, 0, 2).flatten(0, 1)
+    position = sine(model.memory_encoder.position_encoding)[None] + model.maskmem_tpos_enc[tpos]
+    position = position.expand(frames, h * h, 1, m).flatten(0, 1).expand(-1, batch, -1)
+    split = pointers.permute(1, 0, 2).reshape(-1, batch, c // m, m)
+    split = split.permute(0, 2, 1, 3).flatten(0, 1)
+    code = torch.zeros(split.shape[0], batch, m)
+    if model.add_tpos_enc_to_obj_ptrs:
+        code = model.obj_ptr_tpos_proj(get_1d_sine_pe(pointer_tpos, dim=c))[:, None]
+        code = code.expand(-1, batch, m).repeat_interleave(c // m, dim=0)
+    result = model.memory_attention(
+        curr=features.flatten(2).permute(2, 0, 1).expand(-1, batch, -1),
+        curr_pos=sine(model.image_encoder.neck.position_encoding).expand(-1, batch, -1),
+        memory=torch.cat([tokens, split]),
+        memory_pos=torch.cat([position, code]),
+        num_obj_ptr_tokens=split.shape[0],
+    )
+    return result.permute(1, 2, 0).reshape(batch, c, h, h)
+
+
+def check_memory_attention(pair: Pair, objects: int, frames: int, pointers: int) -> None:
+    spec, h = pair.backend.spec, pair.size
+    features = random(1, spec.d_model, h, h)
+    memory = random(objects, frames, spec.memory_dim, h, h, seed=1)
+    tpos = torch.arange(frames).flip(0) % spec.rules.num_maskmem
+    vectors = random(objects, pointers, spec.d_model, seed=2)
+    distance = (torch.arange(pointers).float() - 1) / 15
+    found = pair.run(
+        "memory_attention", features=features, memory=memory, memory_tpos=tpos,
+        pointers=vectors, pointer_tpos=distance,
+    )["conditioned"]
+    assert_close(found, upstream_attention(pair, features, memory, tpos, vectors, distance))
+
+
+def check_mask_decoder(pair: Pair, objects: int, points: int, with_mask: bool) -> None:
+    spec, h, model = pair.backend.spec, pair.size, pair.model
+    high_res = [random(1, spec.d_model // 8, 4 * h, 4 * h), random(1, spec.d_model // 4, 2 * h, 2 * h)]
+    conditioned, mask = random(objects, spec.d_model, h, h), 5 * random(objects, 1, 4 * h, 4 * h)
+    coords = torch.rand(objects, points, 2) * spec.image_size
+    labels = (torch.arange(objects * points).reshape(objects, points) % 5 - 1).int()
+    found = pair.run(
+        "mask_decoder", conditioned=conditioned, high_res_0=high_res[0], high_res_1=high_res[1],
+        point_coords=coords, point_labels=labels, mask_input=mask,
+        has_mask=np.full(objects, with_mask),
+    )
+    prompts = model.sam_prompt_encoder
+    dense = prompts.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(objects, -1, h, h)
+    masks, ious, tokens, score = model.sam_mask_decoder.predict_masks(
+        conditioned, prompts.get_dense_pe(), prompts._embed_points(coords, labels, pad=False),
+        prompts._embed_masks(mask) if with_mask else dense, False,
+        [level.expand(objects, -1, -1, -1) for level in high_res],
+    )
+    visible = (score > 0).float()[:, None]
+    pointers = visible * model.obj_ptr_proj(tokens) + (1 - visible) * model.no_obj_ptr
+    assert_close(found["mask_logits"], masks)
+    assert_close(found["ious"], ious)
+    assert_close(found["pointers"], pointers)
+    np.testing.assert_allclose(found["object_score"], score.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def check_memory_encoder(pair: Pair, scores: list[float], from_points: bool) -> None:
+    spec, h, count = pair.backend.spec, pair.size, len(scores)
+    features, logits = random(1, spec.d_model, h, h), 5 * random(count, 1, 4 * h, 4 * h)
+    score = torch.tensor(scores)[:, None]
+    found = pair.run(
+        "memory_encoder", features=features, mask_logits=logits,
+        from_points=np.full(count, from_points), object_score=score,
+    )["memory"]
+    enlarged = torch.nn.functional.interpolate(
+        logits, size=(spec.image_size, spec.image_size), mode="bilinear", align_corners=False
+    )
+    tokens = features.flatten(2).permute(2, 0, 1).expand(-1, count, -1)
+    expected, _ = pair.model._encode_new_memory([tokens], [(h, h)], enlarged, score, from_points)
+    assert_close(found, expected)
+
+
+def test_image_encoder(pair: Pair) -> None:
+    check_image_encoder(pair)
+
+
+@pytest.mark.parametrize(("objects", "frames", "pointers"), [(1, 1, 0), (1, 3, 2), (3, 7, 16)])
+def test_memory_attention(pair: Pair, objects: int, frames: int, pointers: int) -> None:
+    check_memory_attention(pair, objects, frames, pointers)
+
+
+@pytest.mark.parametrize("with_mask", [False, True])
+@pytest.mark.parametrize(("objects", "points"), [(1, 2), (2, 5), (1, 0)])
+def test_mask_decoder(pair: Pair, objects: int, points: int, with_mask: bool) -> None:
+    check_mask_decoder(pair, objects, points, with_mask)
+
+
+@pytest.mark.parametrize("from_points", [False, True])
+@pytest.mark.parametrize("scores", [[2.0], [2.0, -3.0]])
+def test_memory_encoder(pair: Pair, scores: list[float], from_points: bool) -> None:
+    check_memory_encoder(pair, scores, from_points)
+
+
+@pytest.mark.parametrize(("bias", "absent"), [(4.0, False), (-50.0, True)])
+def test_absent_object_gets_its_pointer(tmp_path: Path, bias: float, absent: bool) -> None:
+    """A negative score gives ``no_obj_ptr`` to every candidate, a positive one to none."""
+    checkpoint = tmp_path / "model.pt"
+    write_checkpoint(checkpoint, object_score_bias=bias)
+    loaded = load_checkpoint(checkpoint, config=checkpoint.with_suffix(".yaml"))
+    spec = onnx_from_checkpoint(loaded, tmp_path / "model.onnx")
+    h = spec.feature_size
+    with open_backend(tmp_path / "model.onnx", threads=2) as backend, torch.inference_mode():
+        found = Pair(loaded.model, backend).run(
+            "mask_decoder", conditioned=random(1, spec.d_model, h, h),
+            high_res_0=random(1, spec.d_model // 8, 4 * h, 4 * h),
+            high_res_1=random(1, spec.d_model // 4, 2 * h, 2 * h),
+            point_coords=torch.zeros(1, 1, 2), point_labels=-torch.ones(1, 1).int(),
+            mask_input=torch.zeros(1, 1, 4 * h, 4 * h), has_mask=np.array([False]),
+        )
+    assert (found["object_score"][0, 0] <= 0) == absent
+    same = np.isclose(found["pointers"][0], spec.constants["no_obj_ptr"]).all(axis=-1)
+    assert same.tolist() == [absent] * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OFFICIAL_NAMES)
+def test_official_architectures(name: str, tmp_path: Path) -> None:
+    """All components of every official model; 512 pixels keep its windows and its padding."""
+    for pair in make_pair(tmp_path, official_config(name), image_size=512):
+        check_image_encoder(pair)
+        check_memory_attention(pair, 2, 3, 5)
+        check_mask_decoder(pair, 2, 3, with_mask=True)
+        check_memory_encoder(pair, [1.0, -1.0], from_points=False)

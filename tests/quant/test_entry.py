@@ -1,0 +1,107 @@
+"""The quantization entry survives a file to the bit, and damage is noticed."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from qsam2_deploy.errors import CheckpointError
+from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
+from qsam2_deploy.quant.entry import apply_entry, float_state, make_entry
+from qsam2_deploy.quant.modules import LayerPlan, quantize_linears, quantized_layers
+from tests.small_config import small_config
+
+
+@pytest.fixture(scope="module", params=["lsc", "minmax"])
+def quantized(request: pytest.FixtureRequest, float_checkpoint: Path) -> Any:
+    model = load_checkpoint(float_checkpoint, config=small_config()).model
+    names = [
+        n
+        for n, m in model.named_modules()
+        if type(m) is nn.Linear and n.startswith("image_encoder")
+    ]
+    quantize_linears(model, {n: LayerPlan(4, 8, request.param) for n in names})
+    model.train()
+    with torch.no_grad():
+        for _ in range(2):
+            model.image_encoder(torch.randn(1, 3, 128, 128))
+    return model.eval()
+
+
+def _entry(model: nn.Module) -> dict[str, Any]:
+    return make_entry(
+        model,
+        recipe={"images": 2},
+        scope="encoder",
+        weight_bits=4,
+        activation_bits=8,
+        source_sha256="0" * 64,
+    )
+
+
+def test_reloading_gives_the_same_numbers(quantized: Any, tmp_path: Path) -> None:
+    path = tmp_path / "quantized.pt"
+    entry = _entry(quantized)
+    save_checkpoint(path, float_state(quantized), config=small_config(), quantization=entry)
+    again = load_checkpoint(path)
+    assert again.quantization is not None
+    assert again.quantization["weight_bits"] == 4
+    assert list(quantized_layers(again.model)) == list(quantized_layers(quantized))
+    assert not any(p.requires_grad for p in again.model.parameters())
+    image = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        expected = quantized.image_encoder(image)["vision_features"]
+        found = again.model.image_encoder(image)["vision_features"]
+    assert torch.isfinite(expected).all()
+    assert torch.equal(found, expected)
+    for name, layer in quantized_layers(again.model).items():
+        original = quantized_layers(quantized)[name]
+        assert torch.equal(layer.weight_quantizer.scale, original.weight_quantizer.scale)
+        assert torch.equal(layer.input_quantizer.scale, original.input_quantizer.scale)
+
+
+def test_official_tools_find_the_official_names(quantized: Any, float_checkpoint: Path) -> None:
+    official = torch.load(float_checkpoint, weights_only=True)["model"]
+    assert float_state(quantized).keys() == official.keys()
+
+
+def _without(entry: dict[str, Any], *path: str) -> dict[str, Any]:
+    changed = copy.deepcopy(entry)
+    node = changed
+    for key in path[:-1]:
+        node = node[key]
+    del node[path[-1]]
+    return changed
+
+
+LAYER = "image_encoder.trunk.blocks.0.attn.qkv"
+
+
+def test_damaged_entries_are_refused(quantized: Any) -> None:
+    entry = _entry(quantized)
+    contradiction, renamed, widths, newer = (copy.deepcopy(entry) for _ in range(4))
+    contradiction["layers"][LAYER]["input"]["scale"] *= 2
+    renamed["layers"]["image_encoder.nothing"] = renamed["layers"].pop(LAYER)
+    widths["layers"][LAYER]["weight"]["bits"] = 1
+    newer["format_version"] = 99
+    cases = [
+        (None, "damaged"),
+        ({}, "damaged"),
+        (_without(entry, "layers"), "damaged"),
+        (newer, "format version 99"),
+        (contradiction, "contradict"),
+        (renamed, "got no layer"),
+        (widths, "2 to 8 bits"),
+        (_without(entry, "layers", LAYER, "input"), "does not fit"),
+        (_without(entry, "layers", LAYER, "weight", "state"), "does not fit"),
+    ]
+    from qsam2_deploy.quant.architecture import build_model
+
+    for damaged, message in cases:
+        with pytest.raises(CheckpointError, match=message):
+            apply_entry(build_model(small_config()), damaged, "model.pt")

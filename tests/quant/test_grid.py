@@ -1,0 +1,82 @@
+"""The integer grid: values on it, rounding, and gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qsam2_deploy.errors import InputError
+from qsam2_deploy.quant.grid import Grid, dequantize, fake_quantize, quantize
+
+bits = st.integers(2, 8)
+scales = st.floats(2.0**-13, 128.0, width=32)
+values = st.lists(st.floats(-8192.0, 8192.0, width=32), min_size=1, max_size=30)
+
+
+@pytest.mark.parametrize(("width", "qmin", "qmax"), [(2, -2, 1), (4, -8, 7), (8, -128, 127)])
+def test_levels(width: int, qmin: int, qmax: int) -> None:
+    assert (Grid(width).qmin, Grid(width).qmax) == (qmin, qmax)
+
+
+@pytest.mark.parametrize("width", [-1, 0, 1, 9])
+def test_impossible_widths(width: int) -> None:
+    with pytest.raises(InputError, match=f"2 to 8 bits, but got {width}"):
+        Grid(width)
+
+
+@settings(deadline=None, max_examples=50)
+@given(bits, scales, values)
+def test_results_are_on_the_grid_and_stay_there(
+    width: int, scale: float, numbers: list[float]
+) -> None:
+    grid, step = Grid(width), torch.tensor(scale)
+    x = torch.tensor(numbers)
+    codes = quantize(x, step, grid)
+    assert torch.equal(codes, codes.round())
+    assert grid.qmin <= codes.min()
+    assert codes.max() <= grid.qmax
+    once = fake_quantize(x, step, grid)
+    assert torch.equal(once, dequantize(codes, step))
+    assert torch.equal(fake_quantize(once, step, grid), once)
+
+
+@settings(deadline=None, max_examples=50)
+@given(bits, scales, values)
+def test_rounding_error_is_half_a_step_inside(
+    width: int, scale: float, numbers: list[float]
+) -> None:
+    grid, x = Grid(width), torch.tensor(numbers)
+    inside = x.clamp(grid.qmin * scale, grid.qmax * scale)
+    error = (fake_quantize(inside, torch.tensor(scale), grid) - inside).abs()
+    assert (error <= 0.5001 * scale).all()
+
+
+def test_halves_round_to_even() -> None:
+    x = torch.tensor([-1.5, -0.5, 0.5, 1.5, 2.5])
+    assert quantize(x, torch.tensor(1.0), Grid(8)).tolist() == [-2, 0, 0, 2, 2]
+
+
+def test_gradients_equal_the_naive_formula() -> None:
+    grid, generator = Grid(3), torch.Generator().manual_seed(0)
+    x = (3 * torch.randn(5, 40, generator=generator)).requires_grad_()
+    scale = torch.tensor([0.1, 0.3, 0.5, 1.0, 3.0]).requires_grad_()
+    upstream = torch.randn(5, 40, generator=generator)
+    fake_quantize(x, scale[:, None], grid).backward(upstream)
+
+    v = x.detach().numpy() / scale.detach().numpy()[:, None]
+    inside = (v >= grid.qmin) & (v <= grid.qmax)
+    assert 0.2 < inside.mean() < 0.9
+    level = np.where(v < 0, grid.qmin, grid.qmax)
+    d_scale = np.where(inside, np.round(v) - v, level)
+    np.testing.assert_array_equal(x.grad.numpy(), upstream.numpy() * inside)
+    expected = (upstream.numpy() * d_scale).sum(axis=1)
+    np.testing.assert_allclose(scale.grad.numpy(), expected, rtol=1e-5)
+
+
+def test_the_value_does_not_depend_on_gradients() -> None:
+    x, scale = torch.randn(100), torch.tensor(0.2)
+    without = fake_quantize(x, scale, Grid(4))
+    assert torch.equal(fake_quantize(x.requires_grad_(), scale, Grid(4)).detach(), without)

@@ -1,0 +1,148 @@
+"""Quantized layers: swapping, and the integers that leave for export."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from qsam2_deploy.errors import InputError, Qsam2Error
+from qsam2_deploy.quant.grid import MIN_SCALE
+from qsam2_deploy.quant.modules import (
+    LayerPlan,
+    QuantLinear,
+    quantize_linears,
+    quantized_layers,
+)
+
+
+def _model(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(12, 20), nn.GELU(), nn.Linear(20, 5, bias=False))
+
+
+def _trained_layer(weight_bits: int, method: str = "lsc") -> QuantLinear:
+    layer = quantize_linears(_model(), {"0": LayerPlan(weight_bits, 8, method)})["0"]
+    layer.train()
+    for seed in range(3):
+        layer(torch.randn(7, 12, generator=torch.Generator().manual_seed(seed)))
+    return layer.eval()
+
+
+@pytest.mark.parametrize("method", ["lsc", "minmax"])
+@pytest.mark.parametrize("width", [2, 3, 4, 8])
+def test_export_form_is_the_trained_weight_to_the_bit(width: int, method: str) -> None:
+    layer = _trained_layer(width, method)
+    form = layer.export_form()
+    assert form.weight_codes.dtype == np.int8
+    assert form.weight_codes.shape == (20, 12)
+    assert form.weight_codes.min() >= -(2 ** (width - 1))
+    assert form.weight_codes.max() <= 2 ** (width - 1) - 1
+    assert len(np.unique(form.weight_codes)) > 2
+    assert form.weight_scale.dtype == np.float32
+    assert form.weight_scale.shape == (20,)
+    assert (form.weight_bits, form.input_bits) == (width, 8)
+    weight = form.weight_codes * form.weight_scale[:, None]
+    trained = layer.weight_quantizer(layer.weight).detach().numpy()
+    np.testing.assert_array_equal(weight, trained)
+    assert not np.array_equal(weight, layer.weight.detach().numpy())
+
+
+def test_the_forward_pass_is_its_export_form_to_the_bit() -> None:
+    layer = _trained_layer(4)
+    form = layer.export_form()
+    assert form.input_scale.shape == ()
+    assert form.input_scale.dtype == np.float32
+    x = torch.randn(9, 12)
+    codes = np.clip(np.round(x.numpy() / form.input_scale), -128, 127)
+    quantized = torch.from_numpy(codes.astype(np.float32) * form.input_scale)
+    weight = torch.from_numpy(form.weight_codes * form.weight_scale[:, None])
+    with torch.no_grad():
+        assert torch.equal(layer(x), functional.linear(quantized, weight, layer.bias))
+
+
+def test_swapping_keeps_weights_and_neighbours() -> None:
+    model = _model()
+    weight, bias = model[0].weight, model[0].bias
+    found = quantize_linears(model, {"2": LayerPlan(4, 4), "0": LayerPlan(8, 6)})
+    assert list(found) == ["2", "0"]
+    assert list(quantized_layers(model)) == ["0", "2"]
+    assert model[0].weight is weight
+    assert model[0].bias is bias
+    assert model[2].bias is None
+    assert model[0].input_quantizer.grid.bits == 6
+    assert model[0].layer_name == "0"
+    assert (model[0].in_features, model[0].out_features) == (12, 20)
+    assert type(model[1]) is nn.GELU
+
+
+def test_at_eight_bits_a_swapped_model_is_close_to_the_float_one() -> None:
+    x = torch.randn(64, 12, generator=torch.Generator().manual_seed(1))
+    plain, model = _model()(x), _model()
+    quantize_linears(model, {"0": LayerPlan(8, 8, "minmax"), "2": LayerPlan(8, 8, "minmax")})
+    error = (model(x) - plain).norm() / plain.norm()
+    assert 0 < error < 0.02
+
+
+@pytest.mark.parametrize("name", ["1", "7", "", "0.weight"])
+def test_only_linear_layers_can_be_swapped(name: str) -> None:
+    model = _model()
+    with pytest.raises(InputError, match="must be Linear, got"):
+        quantize_linears(model, {"0": LayerPlan(8, 8), name: LayerPlan(8, 8)})
+    assert not quantized_layers(model)
+
+
+def test_a_layer_is_swapped_once() -> None:
+    model = _model()
+    quantize_linears(model, {"0": LayerPlan(8, 8)})
+    with pytest.raises(InputError, match="got QuantLinear"):
+        quantize_linears(model, {"0": LayerPlan(8, 8)})
+
+
+def test_a_layer_without_statistics_cannot_be_exported() -> None:
+    layer = quantize_linears(_model(), {"0": LayerPlan(8, 8)})["0"]
+    with pytest.raises(Qsam2Error, match="weight step of the layer 0 must be finite"):
+        layer.export_form()
+
+
+def test_numbers_that_are_not_finite_are_named() -> None:
+    layer = _trained_layer(8)
+    with torch.no_grad():
+        layer.input_quantizer.sigma.fill_(torch.inf)
+    with pytest.raises(Qsam2Error, match="input step of the layer 0"):
+        layer.export_form()
+    layer = _trained_layer(8)
+    with torch.no_grad():
+        layer.weight[0, 0] = torch.nan
+    with pytest.raises(Qsam2Error, match="weights of the layer 0 are not finite"):
+        layer.export_form()
+
+
+def test_dead_channels_are_reported_and_have_a_step() -> None:
+    model = _model()
+    with torch.no_grad():
+        model[0].weight[[3, 11]] = 0
+    layer = quantize_linears(model, {"0": LayerPlan(4, 8)})["0"]
+    layer.train()
+    layer(torch.randn(5, 12))
+    form = layer.eval().export_form()
+    assert form.dead_channels == (3, 11)
+    assert form.weight_scale[3] == MIN_SCALE
+    assert not form.weight_codes[[3, 11]].any()
+    assert form.weight_codes[0].any()
+
+
+def test_training_reaches_weights_and_clips() -> None:
+    model = _model()
+    layer = quantize_linears(model, {"0": LayerPlan(4, 4)})["0"]
+    model(torch.randn(5, 12)).square().sum().backward()
+    for parameter in (
+        layer.weight,
+        layer.bias,
+        layer.weight_quantizer.log_alpha,
+        layer.input_quantizer.log_alpha,
+    ):
+        assert parameter.grad is not None
+        assert parameter.grad.abs().sum() > 0
