@@ -130,7 +130,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, help="YAML of the architecture")
     parser.add_argument("--image-size", type=int, help="replaces the configured image size")
     parser.add_argument("--video", type=Path, help="default: a generated clip")
-    parser.add_argument("--frames", type=int, default=16, help="frames of the long scenarios")
+    parser.add_argument("--frames", type=int, default=20, help="frames of the long scenarios")
+    parser.add_argument(
+        "--short-frames", type=int, default=SHORT, help="frames of all other scenarios"
+    )
     parser.add_argument(
         "--scenario", action="append", metavar="NAME", help="only this one; repeatable"
     )
@@ -139,8 +142,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--markdown", type=Path, metavar="OUT", help="write the table here")
     add_report_options(parser)
     args = parser.parse_args(argv)
-    if args.frames < SHORT:
-        parser.error(f"--frames must be at least {SHORT}, but got {args.frames}")
+    if not SHORT <= args.short_frames <= args.frames:
+        parser.error(
+            f"expected {SHORT} <= --short-frames <= --frames, but got {args.short_frames} and "
+            f"{args.frames}"
+        )
     return args
 
 
@@ -165,7 +171,7 @@ def measure(args: argparse.Namespace, folder: Path) -> list[Row]:
         raise Qsam2Error("the scenarios compare float models, but the checkpoint is quantized")
     long = folder / "long"
     size = _models.write_frames(args.video, long, args.frames)
-    short = _models.link_first(long, folder / "short", SHORT)
+    short = _models.link_first(long, folder / "short", args.short_frames)
     # A SAM 2.0 architecture cannot be made from SAM 2.1 weights.
     available = [name for name, variant in VARIANTS.items() if variant.version == "2.1"]
     chosen = choose(args.scenario, available)
@@ -196,6 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = {
         "checkpoint": args.checkpoint.name,
         "frames": args.frames,
+        "short_frames": args.short_frames,
         "threads": args.threads,
         "video": args.video.name if args.video else "generated",
     }

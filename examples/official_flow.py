@@ -27,10 +27,11 @@ Segments = dict[int, dict[int, Any]]
 """For each frame and each object: a bool mask ``[1, height, width]``."""
 
 
-def propagate(predictor: Any, state: Any) -> Segments:
-    """Track all objects through the video."""
+def propagate(predictor: Any, state: Any, start: int = 0) -> Segments:
+    """Track all objects from frame ``start`` to the end of the video."""
     segments: Segments = {}
-    for frame_idx, obj_ids, mask_logits in predictor.propagate_in_video(state):
+    tracked = predictor.propagate_in_video(state, start_frame_idx=start)
+    for frame_idx, obj_ids, mask_logits in tracked:
         segments[frame_idx] = {
             obj_id: (mask_logits[i] > 0.0).cpu().numpy() for i, obj_id in enumerate(obj_ids)
         }
@@ -54,15 +55,18 @@ def one_child(predictor: Any, state: Any, later: int) -> Segments:
         points=np.array([[210, 350], [250, 220]], dtype=np.float32),
         labels=np.array([1, 1], np.int32),
     )
-    propagate(predictor, state)
-    predictor.add_new_points_or_box(
+    segments = propagate(predictor, state)
+    _, _, mask_logits = predictor.add_new_points_or_box(
         inference_state=state,
         frame_idx=later,
         obj_id=1,
         points=np.array([[82, 410]], dtype=np.float32),
         labels=np.array([0], np.int32),
     )
-    return propagate(predictor, state)
+    segments[later] = {1: (mask_logits[0] > 0.0).cpu().numpy()}
+    # Tracking over the refined frame would do it anew, without the click: go on behind it.
+    segments.update(propagate(predictor, state, start=later + 1))
+    return segments
 
 
 def two_children(predictor: Any, state: Any) -> Segments:

@@ -208,8 +208,9 @@ def _encode_array(array: npt.NDArray[np.float32]) -> dict[str, Any]:
 
 def _decode_array(data: Mapping[str, Any]) -> npt.NDArray[np.float32]:
     raw = base64.b64decode(data["float32"], validate=True)
-    values: npt.NDArray[np.float32] = np.frombuffer(raw, dtype="<f4").astype(np.float32)
-    return values.reshape(data["shape"])
+    values = np.frombuffer(raw, dtype="<f4").astype(np.float32)
+    shaped: npt.NDArray[np.float32] = values.reshape(data["shape"])
+    return shaped
 
 
 def _component(name: str, spec: ModelSpec) -> ComponentSpec:

@@ -41,6 +41,4 @@ def memory_banks(draw: st.DrawFn, frames: int = 40) -> MemoryBank:
     seed = draw(st.integers(0, 2**16))
     kept = np.random.default_rng(seed).random(frames) < density
     tracked = [i for i in range(frames) if kept[i] and i not in prompted]
-    return MemoryBank(
-        {i: memory_entry(i) for i in prompted}, {i: memory_entry(i) for i in tracked}
-    )
+    return MemoryBank({i: memory_entry(i) for i in prompted}, {i: memory_entry(i) for i in tracked})

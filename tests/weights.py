@@ -70,6 +70,7 @@ _TYPICAL: tuple[tuple[str, tuple[float, float, float]], ...] = (
     (r"norm.*\.weight$", (0.9, 0.2, 8.0)),
     (r"trunk\..*(qkv|proj|layers\.\d)\.weight$", (0.0, -0.55, 11.4)),
     (r"mask_downsample\.weight$", (0.006, 0.043, 1.9)),
+    (r"mask_downsample\.bias$", (0.22, 0.0, 0.0)),
     (r"dwconv\.weight$", (0.0, 0.02, 14.0)),
     (r"iou_prediction_head\.layers\.2\.weight$", (-0.01, 0.13, 8.0)),
     (r"sam_mask_decoder\..*\.weight$", (0.0, -0.6, 8.0)),

@@ -63,7 +63,7 @@ def calibrate_checkpoint(
     """
     settings = config or CalibrationConfig()
     target = Path(output)
-    _check_output(target)
+    check_output(target)
     checkpoint = load_checkpoint(checkpoint_path, config=model_config, image_size=image_size)
     if checkpoint.quantization is not None:
         raise CheckpointError(
@@ -119,8 +119,12 @@ def quantize_calibrated(
     return quantized
 
 
-def _check_output(path: Path) -> None:
-    """Refuse before the work, not after it, what could not be written."""
+def check_output(path: Path) -> None:
+    """Refuse before the work, not after it, a file that could not be written.
+
+    Raises:
+        InputError: ``path`` is a folder, or in one that does not exist.
+    """
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; give a file name")
     if not path.parent.is_dir():

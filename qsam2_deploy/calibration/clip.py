@@ -14,8 +14,8 @@ import torch
 from ..quant.grid import MIN_SCALE, Grid, dequantize, quantize
 from .histogram import Histogram
 
-_CANDIDATES = 48
-_REFINEMENTS = 12
+_CANDIDATES = 32
+_REFINEMENTS = 8
 _LOWEST = 0.3
 
 

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 
 from ..errors import InputError
+from ..quant import lsc, minmax  # noqa: F401  (they register themselves)
 from ..quant.grid import MAX_BITS, MIN_BITS
+from ..quant.quantizer import quantizer_names
 from . import vrc
 from .data import DEFAULT_LIMIT
 
@@ -52,6 +54,7 @@ class CalibrationConfig:
                     f"weights and activations must have {MIN_BITS} to {MAX_BITS} bits, but got "
                     f"{bits}"
                 )
+        _check_choice("quantizer", self.method, quantizer_names())
         _check_choice("scope", self.scope, SCOPES)
         _check_choice("VRC mode", self.vrc, (*vrc.MODES, NO_VRC))
         value = self.lambda_value

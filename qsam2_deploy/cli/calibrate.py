@@ -36,8 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
     _require_torch()
-    from ..calibration import calibrate_checkpoint
+    from ..calibration.calibrate import calibrate_checkpoint, check_output
 
+    if args.report:
+        check_output(args.report)
     report = calibrate_checkpoint(
         args.checkpoint,
         args.data,

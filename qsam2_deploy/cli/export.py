@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,15 +25,19 @@ def _parser() -> Parser:
     parser.add_argument("checkpoint", metavar="MODEL.pt", help="the checkpoint")
     parser.add_argument("output", metavar="MODEL.onnx", help="the file to write")
     parser.add_argument(
-        "--config", metavar="FILE.yaml",
+        "--config",
+        metavar="FILE.yaml",
         help="the architecture, where the checkpoint is of no official size and carries none",
     )
     parser.add_argument(
-        "--image-size", type=int, metavar="S",
+        "--image-size",
+        type=int,
+        metavar="S",
         help="side of the model's input in pixels, a multiple of 32 (default: as configured)",
     )
     parser.add_argument(
-        "--split", metavar="DIR",
+        "--split",
+        metavar="DIR",
         help="also write the four components as ordinary ONNX models into DIR",
     )
     return parser
@@ -55,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if quantized
         else "float32"
     )
-    size = os.path.getsize(args.output) / 1e6
+    size = Path(args.output).stat().st_size / 1e6
     print(f"{spec.name}: {kind}, image size {spec.image_size}")
     print(f"wrote {args.output} ({size:.1f} MB)")
     if args.split:

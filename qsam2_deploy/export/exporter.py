@@ -80,7 +80,9 @@ def check_model(body: bytes) -> None:
     try:
         onnx.checker.check_model(body, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise Qsam2Error(f"the exported graph is not valid ONNX, please report this: {error}") from error
+        raise Qsam2Error(
+            f"the exported graph is not valid ONNX, please report this: {error}"
+        ) from error
 
 
 def spec_from_checkpoint(checkpoint: Checkpoint) -> ModelSpec:

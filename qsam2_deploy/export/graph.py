@@ -56,7 +56,9 @@ class GraphBuilder:
     def output(self, name: str, value: Tensor) -> None:
         """Give ``value`` out as the component's output ``name``."""
         node = helper.make_node(
-            "Identity", [value], [graph_name(self.component.name, name)],
+            "Identity",
+            [value],
+            [graph_name(self.component.name, name)],
             name=self._unique(f"output/{name}"),
         )
         self.nodes.append(node)
@@ -129,8 +131,14 @@ class GraphBuilder:
         return self.multi_op("Split", [x, sizes], parts, name=name, axis=axis)
 
     def slice(
-        self, x: Tensor, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int],
-        steps: Sequence[int] | None = None, *, name: str,
+        self,
+        x: Tensor,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        axes: Sequence[int],
+        steps: Sequence[int] | None = None,
+        *,
+        name: str,
     ) -> Tensor:
         """Slice ``x`` along ``axes``."""
         extra = [self.ints(*steps)] if steps is not None else []

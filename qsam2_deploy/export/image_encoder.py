@@ -60,8 +60,11 @@ def _block(g: GraphBuilder, x: Tensor, size: int, block: Any, *, name: str) -> t
     x = _from_windows(g, x, size, padded, window, block.dim_out, name=f"{name}/windows")
     x = g.add(shortcut, x, name=f"{name}/residual")
     hidden = mlp(
-        g, layer_norm(g, x, block.norm2, name=f"{name}.norm2"), block.mlp,
-        name=f"{name}.mlp", activation="gelu",
+        g,
+        layer_norm(g, x, block.norm2, name=f"{name}.norm2"),
+        block.mlp,
+        name=f"{name}.mlp",
+        activation="gelu",
     )
     return g.add(x, hidden, name=f"{name}/residual"), size
 
@@ -94,15 +97,11 @@ def _from_windows(
     return x
 
 
-def _max_pool(
-    g: GraphBuilder, x: Tensor, batch: int, size: int, dim: int, *, name: str
-) -> Tensor:
+def _max_pool(g: GraphBuilder, x: Tensor, batch: int, size: int, dim: int, *, name: str) -> Tensor:
     """2x2 max pooling of ``[batch, size, size, dim]`` without leaving NHWC."""
     half = size // 2
     x = g.reshape(x, batch, half, 2, half, 2 * dim, name=name)
-    left_right = [
-        g.slice(x, [k * dim], [(k + 1) * dim], [4], name=name) for k in (0, 1)
-    ]
+    left_right = [g.slice(x, [k * dim], [(k + 1) * dim], [4], name=name) for k in (0, 1)]
     x = g.op("Max", *left_right, name=name)
     top_bottom = [g.slice(x, [k], [k + 1], [2], name=name) for k in (0, 1)]
     x = g.op("Max", *top_bottom, name=name)
@@ -134,7 +133,11 @@ def _attention(
 
 
 def _split_heads(
-    g: GraphBuilder, x: Tensor, shape: tuple[int, int, int, int], *, name: str,
+    g: GraphBuilder,
+    x: Tensor,
+    shape: tuple[int, int, int, int],
+    *,
+    name: str,
     transposed: bool = False,
 ) -> Tensor:
     """``[batch, tokens, heads * width]`` to ``[batch, heads, tokens, width]``, or transposed.
@@ -164,8 +167,14 @@ def _neck(g: GraphBuilder, model: Any, levels: list[Tensor], spec: ModelSpec) ->
     features = _project(g, levels[2], h, convs[1], name="neck.convs.1.conv")
     scales = g.constant("neck.scales", [1, 1, 2, 2])
     top = g.op(
-        "Resize", top, "", scales, name="neck", mode="nearest",
-        coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+        "Resize",
+        top,
+        "",
+        scales,
+        name="neck",
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
     )
     g.output("features", g.add(features, top, name="neck"))
     decoder = model.sam_mask_decoder

@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float32]
 def array(tensor: torch.Tensor | None) -> Array:
     """Return a parameter as a float32 numpy array."""
     assert tensor is not None
-    return cast(Array, tensor.detach().float().cpu().numpy())
+    return cast("Array", tensor.detach().float().cpu().numpy())
 
 
 class LinearWeights:
@@ -62,7 +62,9 @@ class LinearWeights:
             self.weight = self.weight[order]
         else:
             codes, scale = self.quantized.weight_codes[order], self.quantized.weight_scale[order]
-            self.quantized = dataclasses.replace(self.quantized, weight_codes=codes, weight_scale=scale)
+            self.quantized = dataclasses.replace(
+                self.quantized, weight_codes=codes, weight_scale=scale
+            )
         return self
 
     def outputs(self, start: int, stop: int) -> LinearWeights:
@@ -103,8 +105,11 @@ def linear_parts(
     size = len(weights.bias) // parts
     return [
         _product(
-            g, x, weights.outputs(i * size, (i + 1) * size),
-            name=f"{name}/{i}" if parts > 1 else name, input_name=name,
+            g,
+            x,
+            weights.outputs(i * size, (i + 1) * size),
+            name=f"{name}/{i}" if parts > 1 else name,
+            input_name=name,
         )
         for i in range(parts)
     ]
@@ -155,9 +160,9 @@ def _quantized_weight(g: GraphBuilder, q: QuantizedLinear, name: str) -> Tensor:
 
 def layer_norm(g: GraphBuilder, x: Tensor, norm: nn.Module, *, name: str) -> Tensor:
     """LayerNorm over the last axis; takes ``nn.LayerNorm`` and upstream ``LayerNorm2d`` (NHWC)."""
-    weight = g.constant(f"{name}.weight", array(cast(torch.Tensor, norm.weight)))
-    bias = g.constant(f"{name}.bias", array(cast(torch.Tensor, norm.bias)))
-    eps = float(cast(float, norm.eps))
+    weight = g.constant(f"{name}.weight", array(cast("torch.Tensor", norm.weight)))
+    bias = g.constant(f"{name}.bias", array(cast("torch.Tensor", norm.bias)))
+    eps = float(cast("float", norm.eps))
     return g.op("LayerNormalization", x, weight, bias, name=name, axis=-1, epsilon=eps)
 
 
@@ -170,7 +175,9 @@ def layer_norm_2d(g: GraphBuilder, x: Tensor, norm: nn.Module, *, name: str) -> 
 def gelu(g: GraphBuilder, x: Tensor, *, name: str) -> Tensor:
     """Exact GELU, in the form that engines fuse: ``0.5 x (1 + erf(x / sqrt 2))``."""
     erf = g.op("Erf", g.op("Div", x, g.scalar(float(np.sqrt(2.0))), name=name), name=name)
-    return g.mul(g.mul(x, g.add(erf, g.scalar(1.0), name=name), name=name), g.scalar(0.5), name=name)
+    return g.mul(
+        g.mul(x, g.add(erf, g.scalar(1.0), name=name), name=name), g.scalar(0.5), name=name
+    )
 
 
 def conv(g: GraphBuilder, x: Tensor, layer: nn.Conv2d, *, name: str) -> Tensor:
@@ -180,8 +187,13 @@ def conv(g: GraphBuilder, x: Tensor, layer: nn.Conv2d, *, name: str) -> Tensor:
         inputs.append(g.constant(f"{name}.bias", array(layer.bias)))
     padding = [int(p) for p in cast("tuple[int, int]", layer.padding)]
     return g.op(
-        "Conv", *inputs, name=name, kernel_shape=list(layer.kernel_size),
-        strides=list(layer.stride), pads=padding * 2, group=layer.groups,
+        "Conv",
+        *inputs,
+        name=name,
+        kernel_shape=list(layer.kernel_size),
+        strides=list(layer.stride),
+        pads=padding * 2,
+        group=layer.groups,
     )
 
 
@@ -189,24 +201,29 @@ def conv_transpose(g: GraphBuilder, x: Tensor, layer: nn.ConvTranspose2d, *, nam
     """2-D transposed convolution on NCHW, without padding."""
     weight = g.constant(f"{name}.weight", array(layer.weight))
     bias = g.constant(f"{name}.bias", array(layer.bias))
-    return g.op("ConvTranspose", x, weight, bias, name=name,
-                kernel_shape=list(layer.kernel_size), strides=list(layer.stride))
+    return g.op(
+        "ConvTranspose",
+        x,
+        weight,
+        bias,
+        name=name,
+        kernel_shape=list(layer.kernel_size),
+        strides=list(layer.stride),
+    )
 
 
 def mlp(g: GraphBuilder, x: Tensor, module: nn.Module, *, name: str, activation: str) -> Tensor:
     """Upstream ``sam2_utils.MLP``; ``activation`` is ``relu`` or ``gelu``."""
-    layers = list(cast(nn.ModuleList, module.layers))
+    layers = list(cast("nn.ModuleList", module.layers))
     for i, layer in enumerate(layers):
         path = f"{name}.layers.{i}"
-        x = linear(g, x, cast(nn.Linear, layer), name=path)
+        x = linear(g, x, cast("nn.Linear", layer), name=path)
         if i < len(layers) - 1:
             x = gelu(g, x, name=path) if activation == "gelu" else g.op("Relu", x, name=path)
     return g.op("Sigmoid", x, name=name) if module.sigmoid_output else x
 
 
-def attention(
-    g: GraphBuilder, q: Tensor, k: Tensor, v: Tensor, *, name: str
-) -> Tensor:
+def attention(g: GraphBuilder, q: Tensor, k: Tensor, v: Tensor, *, name: str) -> Tensor:
     """``softmax(q kᵀ) v``; the factor ``1/sqrt(d)`` is already in ``q``.
 
     The three nodes have fixed names below ``name``, so that a later pass finds them.

@@ -44,8 +44,10 @@ def build_mask_decoder(model: Any, spec: ModelSpec) -> GraphBuilder:
         g.slice(tokens, [i], [i + 1], [1], name="tokens") for i in range(2 + NUM_CANDIDATES)
     )
     g.output("mask_logits", _masks(g, masks, image, decoder, spec))
-    g.output("ious", _head(g, iou, decoder.iou_prediction_head, NUM_CANDIDATES,
-                           name="iou_prediction_head"))
+    g.output(
+        "ious",
+        _head(g, iou, decoder.iou_prediction_head, NUM_CANDIDATES, name="iou_prediction_head"),
+    )
     score = _head(g, score, decoder.pred_obj_score_head, 1, name="pred_obj_score_head")
     g.output("object_score", score)
     mask_tokens = g.concat(*masks, axis=1, name="mask_tokens")
@@ -68,8 +70,7 @@ def _mlp_or_linear(g: GraphBuilder, x: Tensor, module: Any, *, name: str) -> Ten
 def _tokens(g: GraphBuilder, decoder: Any, prompts: Any, spec: ModelSpec) -> Tensor:
     """Object score, IoU and mask tokens, then the points: ``[B, 6 + P, C]``."""
     learned = np.concatenate(
-        [array(t.weight) for t in (decoder.obj_score_token, decoder.iou_token,
-                                   decoder.mask_tokens)]
+        [array(t.weight) for t in (decoder.obj_score_token, decoder.iou_token, decoder.mask_tokens)]
     )
     batch = g.op("Shape", g.input("has_mask"), name="output_tokens")
     shape = g.concat(batch, g.ints(1, 1), axis=0, name="output_tokens")
@@ -144,8 +145,14 @@ def _transformer(
 
 
 def _two_way_block(
-    g: GraphBuilder, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor,
-    layer: Any, *, name: str,
+    g: GraphBuilder,
+    queries: Tensor,
+    keys: Tensor,
+    query_pe: Tensor,
+    key_pe: Tensor,
+    layer: Any,
+    *,
+    name: str,
 ) -> tuple[Tensor, Tensor]:
     """Upstream ``TwoWayAttentionBlock``: tokens to tokens, to image, MLP, image to tokens."""
     path = f"{name}.self_attn"
@@ -173,9 +180,7 @@ def _two_way_block(
     return queries, keys
 
 
-def _attention(
-    g: GraphBuilder, q: Tensor, k: Tensor, v: Tensor, attn: Any, *, name: str
-) -> Tensor:
+def _attention(g: GraphBuilder, q: Tensor, k: Tensor, v: Tensor, attn: Any, *, name: str) -> Tensor:
     """Upstream ``sam.transformer.Attention`` on ``[B, n, C]``."""
     heads, width = attn.num_heads, attn.internal_dim // attn.num_heads
     factors = np.full(attn.internal_dim, width**-0.5, np.float32)
@@ -188,10 +193,8 @@ def _attention(
     y = attention(
         g,
         split_heads(linear(g, q, query, name=f"{name}.q_proj"), 0, 2, 1, 3, path=f"{name}/q"),
-        split_heads(linear(g, k, attn.k_proj, name=f"{name}.k_proj"), 0, 2, 3, 1,
-                    path=f"{name}/k"),
-        split_heads(linear(g, v, attn.v_proj, name=f"{name}.v_proj"), 0, 2, 1, 3,
-                    path=f"{name}/v"),
+        split_heads(linear(g, k, attn.k_proj, name=f"{name}.k_proj"), 0, 2, 3, 1, path=f"{name}/k"),
+        split_heads(linear(g, v, attn.v_proj, name=f"{name}.v_proj"), 0, 2, 1, 3, path=f"{name}/v"),
         name=name,
     )
     y = g.transpose(y, 0, 2, 1, 3, name=f"{name}/context")

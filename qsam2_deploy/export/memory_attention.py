@@ -86,8 +86,10 @@ def _pointer_position(g: GraphBuilder, model: Any, spec: ModelSpec) -> Tensor:
     divisor = g.constant("pointer_tpos.frequency", frequency.numpy()[None])
     angle = g.op("Div", distance, divisor, name="pointer_tpos")
     x = g.concat(
-        g.op("Sin", angle, name="pointer_tpos"), g.op("Cos", angle, name="pointer_tpos"),
-        axis=-1, name="pointer_tpos",
+        g.op("Sin", angle, name="pointer_tpos"),
+        g.op("Cos", angle, name="pointer_tpos"),
+        axis=-1,
+        name="pointer_tpos",
     )
     if model.proj_tpos_enc_in_obj_ptrs:
         x = linear(g, x, model.obj_ptr_tpos_proj, name="obj_ptr_tpos_proj")

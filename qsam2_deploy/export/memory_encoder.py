@@ -34,7 +34,12 @@ def _mask_for_memory(g: GraphBuilder, model: Any) -> Tensor:
     name = "mask"
     scales = g.constant("mask.scales", [1, 1, 4, 4])
     logits = g.op(
-        "Resize", g.input("mask_logits"), "", scales, name=name, mode="linear",
+        "Resize",
+        g.input("mask_logits"),
+        "",
+        scales,
+        name=name,
+        mode="linear",
         coordinate_transformation_mode="half_pixel",
     )
     hard = g.op("Greater", logits, g.scalar(0.0), name=name)

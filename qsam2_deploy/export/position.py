@@ -52,9 +52,7 @@ def rope_2d(
         values = part.float().numpy()
         columns = g.constant(f"{name}.{kind}_columns", values[:1, :, :half])
         rows = g.constant(f"{name}.{kind}_rows", values[:, :1, half:])
-        tensors.append(
-            _outer_concat(g, columns, rows, height, width, half, name=f"{name}/{kind}")
-        )
+        tensors.append(_outer_concat(g, columns, rows, height, width, half, name=f"{name}/{kind}"))
     return tensors[0], tensors[1]
 
 
@@ -91,7 +89,12 @@ def dense_prompt_position(
 
 
 def bicubic_position(
-    g: GraphBuilder, table: torch.Tensor, window: torch.Tensor, height: int, width: int, *,
+    g: GraphBuilder,
+    table: torch.Tensor,
+    window: torch.Tensor,
+    height: int,
+    width: int,
+    *,
     name: str,
 ) -> Tensor:
     """Return Hiera's position embedding ``[1, H, W, channels]`` (upstream ``_get_pos_embed``).
@@ -109,8 +112,15 @@ def bicubic_position(
     empty = ""
     sizes = g.ints(1, table.shape[1], height, width)
     resized = g.op(
-        "Resize", background, empty, empty, sizes, name=f"{name}.pos_embed", mode="cubic",
-        coordinate_transformation_mode="half_pixel", cubic_coeff_a=-0.75,
+        "Resize",
+        background,
+        empty,
+        empty,
+        sizes,
+        name=f"{name}.pos_embed",
+        mode="cubic",
+        coordinate_transformation_mode="half_pixel",
+        cubic_coeff_a=-0.75,
     )
     repeats = g.ints(1, 1, height // window.shape[2], width // window.shape[3])
     tiled = g.op("Tile", tile, repeats, name=f"{name}.pos_embed_window")

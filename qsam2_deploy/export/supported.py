@@ -45,7 +45,9 @@ def check_supported(model: Any) -> None:
     ]
     for i, block in enumerate(model.image_encoder.trunk.blocks):
         if block.q_stride:
-            expected.append((f"an odd window in pooling block {i}", block.window_size % 2 == 1, False))
+            expected.append(
+                (f"an odd window in pooling block {i}", block.window_size % 2 == 1, False)
+            )
     for name, value, wanted in expected:
         if value != wanted:
             raise UnsupportedModelError(

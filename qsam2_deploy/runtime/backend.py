@@ -52,12 +52,12 @@ class Backend(Protocol):
 
 
 def open_backend(
-    model: str | os.PathLike[str], backend: str = "auto", threads: int | None = None
+    model: str | os.PathLike[str] | Backend, backend: str = "auto", threads: int | None = None
 ) -> Backend:
     """Choose the engine for ``model``; enter the result to load it.
 
     Args:
-        model: a ``model.onnx`` made by ``qsam2-export``.
+        model: a ``model.onnx`` made by ``qsam2-export``; a backend is returned as it is.
         backend: ``ort`` (ONNX Runtime on the CPU) or ``auto``.
         threads: threads of the engine; default: one for each physical core.
 
@@ -70,6 +70,8 @@ def open_backend(
         raise InputError(f"backend must be one of {', '.join(BACKENDS)}, but got {backend!r}")
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, but got {threads}")
+    if not isinstance(model, (str, os.PathLike)):
+        return model
     from .ort import OrtBackend
 
     return OrtBackend(model, threads=threads)

@@ -14,11 +14,11 @@ from .video_predictor import SAM2VideoPredictor
 def build_sam2_video_predictor(
     config_file: str | os.PathLike[str] | None,
     ckpt_path: str | os.PathLike[str] | None = None,
-    device: Any = "cpu",
-    mode: str = "eval",
+    device: Any = "cpu",  # noqa: ARG001
+    mode: str = "eval",  # noqa: ARG001
     hydra_overrides_extra: Sequence[str] = (),
-    apply_postprocessing: bool = True,
-    vos_optimized: bool = False,
+    apply_postprocessing: bool = True,  # noqa: ARG001
+    vos_optimized: bool = False,  # noqa: ARG001
     **kwargs: Any,
 ) -> SAM2VideoPredictor:
     """Open an exported model with the call that scripts make for the official predictor.

@@ -114,7 +114,7 @@ def _component(model: onnx.ModelProto, spec: ModelSpec, name: str) -> onnx.Model
 
 
 def _use_bare_names(graph: Any, prefix: str) -> None:
-    bare = {item.name: item.name[len(prefix):] for item in (*graph.input, *graph.output)}
+    bare = {item.name: item.name[len(prefix) :] for item in (*graph.input, *graph.output)}
     for item in (*graph.input, *graph.output):
         item.name = bare[item.name]
     for node in graph.node:

@@ -84,11 +84,7 @@ class SAM2ImagePredictor:
         self.mask_threshold = mask_threshold
         self._max_hole_area = max_hole_area
         self._max_sprinkle_area = max_sprinkle_area
-        self._backend = (
-            open_backend(model, backend, threads)
-            if isinstance(model, (str, os.PathLike))
-            else model
-        )
+        self._backend = open_backend(model, backend, threads)
         self._is_open = False
         self._images: list[_Embedding] = []
         self._is_batch = False

@@ -76,9 +76,7 @@ class InferenceState:
             raise KeyError(key)
         return getattr(self, key)
 
-    def features(
-        self, frame_index: int, encode: Callable[[Any], FrameFeatures]
-    ) -> FrameFeatures:
+    def features(self, frame_index: int, encode: Callable[[Any], FrameFeatures]) -> FrameFeatures:
         """Return the features of a frame; the last few are kept for clicks on the same frame."""
         if frame_index not in self._features:
             self._features[frame_index] = encode(self.frames[frame_index])

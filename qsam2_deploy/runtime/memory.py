@@ -125,9 +125,7 @@ def select_memories(
         entry = bank.tracked.get(index) or unselected.get(index)
         if entry is not None and entry.memory is not None:
             pairs.append((t_pos, entry))
-    pointers = _select_pointers(
-        bank, selected, unselected, frame_index, rules, reverse, num_frames
-    )
+    pointers = _select_pointers(bank, selected, unselected, frame_index, rules, reverse, num_frames)
     return MemorySelection(
         memories=tuple(entry for _, entry in pairs),
         memory_tpos=tuple(rules.num_maskmem - t_pos - 1 for t_pos, _ in pairs),
@@ -213,10 +211,12 @@ def stack_memories(
         ``[B, N, C]``, ``pointer_tpos`` float32 ``[N]``.
     """
     first = selections[0]
-    bits = np.stack([
-        np.stack([entry.memory for entry in s.memories if entry.memory is not None])
-        for s in selections
-    ])
+    bits = np.stack(
+        [
+            np.stack([entry.memory for entry in s.memories if entry.memory is not None])
+            for s in selections
+        ]
+    )
     pointers = np.asarray([list(s.pointers) for s in selections], np.float32)
     return {
         "memory": from_bfloat16_bits(bits),

@@ -105,6 +105,11 @@ def session_from_onnx(component: Any, threads: int | None = None) -> Any:
     if threads is not None:
         options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # The lowering has already made the integer products; moving QuantizeLinear away from them
+    # only adds pairs of Q and DQ, and at opset 21 and later gives graphs that fail to load.
+    options.add_session_config_entry(
+        "optimization.disable_specified_optimizers", "QDQPropagationTransformer"
+    )
     lower_for_ort(component)
     try:
         return onnxruntime.InferenceSession(

@@ -53,7 +53,9 @@ def point_inputs(
             f"{len(kinds)} labels"
         )
     if box is None and len(coords) == 0:
-        raise PromptError("points must hold at least one point where no box is given, but are empty")
+        raise PromptError(
+            "points must hold at least one point where no box is given, but are empty"
+        )
     if box is not None:
         coords = np.concatenate([_array(box, (2, 2), np.float32, "box"), coords])
         kinds = np.concatenate([np.asarray(_BOX_LABELS, np.int32), kinds])

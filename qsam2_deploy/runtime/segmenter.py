@@ -81,8 +81,7 @@ class VideoSegmenter:
             raise PromptError(
                 f"max_conditioning_frames must be at least 1, but got {max_conditioning_frames}"
             )
-        is_path = isinstance(model, (str, os.PathLike))
-        self._backend = open_backend(model, backend, threads) if is_path else model
+        self._backend = open_backend(model, backend, threads)
         self._fill_hole_area = fill_hole_area
         self._non_overlap_masks = non_overlap_masks
         self._max_conditioning = max_conditioning_frames
@@ -243,14 +242,19 @@ class VideoSegmenter:
         assert features is not None
         assert self._frame_size is not None
         points = point_inputs(
-            list(prompt.points), list(prompt.labels), prompt.box,
-            frame_size=self._frame_size, image_size=self.spec.image_size,
+            list(prompt.points),
+            list(prompt.labels),
+            prompt.box,
+            frame_size=self._frame_size,
+            image_size=self.spec.image_size,
         )
         if not prompt.clear_old_points and obj.points is not None:
             points = obj.points + points
         was_tracked = self._frame_index in obj.bank.tracked
         obj.newest = tracker.predict_from_points(
-            features, points, Moment(self._frame_index),
+            features,
+            points,
+            Moment(self._frame_index),
             bank=obj.bank if was_tracked else None,
             previous=None if obj.newest is None else obj.newest.mask_logits,
         )

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-class TensorLike(np.ndarray):  # type: ignore[type-arg]
+class TensorLike(np.ndarray):
     """A numpy array; ``(logits > 0).cpu().numpy()`` works on it as on a torch tensor.
 
     Scripts for the official predictor are full of this idiom; with it they run unchanged.

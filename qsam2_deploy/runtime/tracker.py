@@ -174,7 +174,8 @@ class Tracker:
         weight = self.spec.constants["mask_downsample_weight"]
         blocks = mask.reshape(size, 4, size, 4)
         summed = np.einsum("aibj,ij->ab", blocks, weight, optimize=False)
-        return (summed + self.spec.constants["mask_downsample_bias"]).astype(np.float32)
+        result: FloatArray = summed + self.spec.constants["mask_downsample_bias"]
+        return result
 
     # --------------------------------------------------------------- tracking
     def track(
@@ -249,8 +250,11 @@ class Tracker:
     # ------------------------------------------------------------- components
     def _select(self, bank: MemoryBank, moment: Moment) -> MemorySelection:
         return select_memories(
-            bank, moment.frame_index, self.rules,
-            reverse=moment.reverse, num_frames=moment.num_frames,
+            bank,
+            moment.frame_index,
+            self.rules,
+            reverse=moment.reverse,
+            num_frames=moment.num_frames,
         )
 
     def _without_memory(self, features: FrameFeatures) -> FloatArray:
@@ -307,8 +311,12 @@ class Tracker:
     def _entry(self, outputs: Arrays, row: int, multimask: bool) -> MemoryEntry:
         score = float(outputs["object_score"][row, 0])
         mask, iou, pointer = select_mask(
-            outputs["mask_logits"][row], outputs["ious"][row], outputs["pointers"][row], score,
-            multimask=multimask, rules=self.rules,
+            outputs["mask_logits"][row],
+            outputs["ious"][row],
+            outputs["pointers"][row],
+            score,
+            multimask=multimask,
+            rules=self.rules,
         )
         if np.isfinite([score, iou]).all() and all(np.isfinite(x).all() for x in (mask, pointer)):
             return MemoryEntry(mask.copy(), pointer.copy(), score)

@@ -72,8 +72,7 @@ class SAM2VideoPredictor:
             ModelFileError: the model cannot be used.
             MissingDependencyError: the engine is not installed.
         """
-        is_path = isinstance(model, (str, os.PathLike))
-        self._backend = open_backend(model, backend, threads) if is_path else model
+        self._backend = open_backend(model, backend, threads)
         self._backend.__enter__()
         self._tracker = Tracker(self._backend, fill_hole_area)
         self.fill_hole_area = fill_hole_area
@@ -109,9 +108,9 @@ class SAM2VideoPredictor:
     def init_state(
         self,
         video_path: str | os.PathLike[str],
-        offload_video_to_cpu: bool = False,
-        offload_state_to_cpu: bool = False,
-        async_loading_frames: bool = False,
+        offload_video_to_cpu: bool = False,  # noqa: ARG002
+        offload_state_to_cpu: bool = False,  # noqa: ARG002
+        async_loading_frames: bool = False,  # noqa: ARG002
     ) -> InferenceState:
         """Open a video file or a folder of numbered images.
 
@@ -155,8 +154,12 @@ class SAM2VideoPredictor:
                 "point; use clear_old_points=True"
             )
         inputs = point_inputs(
-            points, labels, box, frame_size=inference_state.frame_size,
-            image_size=self.image_size, normalize=normalize_coords,
+            points,
+            labels,
+            box,
+            frame_size=inference_state.frame_size,
+            image_size=self.image_size,
+            normalize=normalize_coords,
         )
         track = inference_state.objects.get(obj_id, ObjectTrack())
         if not clear_old_points and frame_idx in track.points:
@@ -286,11 +289,12 @@ class SAM2VideoPredictor:
         if start_frame_idx is not None and (reverse or start_frame_idx < 0):
             self._check_frame(inference_state, start_frame_idx)
         self.propagate_in_video_preflight(inference_state)
-        order = _processing_order(
-            inference_state, start_frame_idx, max_frame_num_to_track, reverse
-        )
+        order = _processing_order(inference_state, start_frame_idx, max_frame_num_to_track, reverse)
         frames = progress(
-            order, "propagate in video", total=len(order), unit="frame",
+            order,
+            "propagate in video",
+            total=len(order),
+            unit="frame",
             enabled=self._show_progress,
         )
         for frame_idx in frames:
@@ -313,8 +317,9 @@ class SAM2VideoPredictor:
             moment = Moment(frame_idx, state.num_frames, reverse)
             banks = [track.bank for track in open_tracks]
             features = self._features(state, frame_idx)
-            found = dict(zip(map(id, open_tracks),
-                             self._tracker.track(features, banks, moment), strict=True))
+            found = dict(
+                zip(map(id, open_tracks), self._tracker.track(features, banks, moment), strict=True)
+            )
         entries = []
         for track in tracks:
             entry = track.bank.conditioning.get(frame_idx)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.weights import write_checkpoint
+from tests.weights import small_config, write_checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,7 +18,10 @@ def _few_threads() -> None:
 @pytest.fixture(scope="session")
 def float_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small random checkpoint with its YAML beside it."""
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.pt")
+    config = small_config()
+    trunk = config["model"]["image_encoder"]["trunk"]
+    trunk["stages"], trunk["global_att_blocks"] = [1, 1, 2, 1], [3]
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.pt", config)
 
 
 @pytest.fixture(scope="session")

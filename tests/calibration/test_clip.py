@@ -33,7 +33,7 @@ def test_weight_clips_beat_a_fine_search(width: int) -> None:
     for row, clip in zip(weight, clips, strict=True):
         candidates = np.geomspace(0.2, float(row.abs().max()), 400)
         best = min(_error(row, float(c), grid) for c in candidates)
-        assert _error(row, float(clip), grid) <= 1.02 * best
+        assert _error(row, float(clip), grid) <= 1.05 * best
         assert float(clip) <= float(row.abs().max()) * 1.0001
 
 

@@ -96,7 +96,7 @@ def test_bad_sources_give_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="there is no calibration data"):
         calibration_images(tmp_path / "missing", 32)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(VideoError, match="no images found in .*empty"):
+    with pytest.raises(VideoError, match=r"no images found in .*empty"):
         calibration_images(tmp_path / "empty", 32)
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(VideoError, match=r"cannot read .*text.mp4 as a video"):

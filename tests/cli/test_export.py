@@ -32,7 +32,10 @@ def test_split_writes_four_models(checkpoint: Path, tmp_path: Path) -> None:
     assert main([str(checkpoint), str(output), "--config", config, "--split", str(folder)]) == 0
     names = sorted(path.name for path in folder.iterdir())
     assert names == [
-        "image_encoder.onnx", "mask_decoder.onnx", "memory_attention.onnx", "memory_encoder.onnx"
+        "image_encoder.onnx",
+        "mask_decoder.onnx",
+        "memory_attention.onnx",
+        "memory_encoder.onnx",
     ]
     for path in folder.iterdir():
         onnx.checker.check_model(onnx.load(path), full_check=True)

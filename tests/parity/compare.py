@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tests.parity.scenarios import Step
+from tests.parity.session import Step
 
 MAX_DIFFERENCE = 1e-3
 """Largest difference of logits that counts as equal, as a share of the logits' range."""

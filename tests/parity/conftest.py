@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from tests.parity.clip import write_clip
-from tests.parity.scenarios import LONG, SHORT, Predictor
+from tests.parity.scenarios import LONG, SHORT
+from tests.parity.session import Predictor
 from tests.parity.variants import official_predictor, small_variant
 
 IMAGE_SIZE = 128

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.parity.compare import compare, mask_iou, relative_difference
-from tests.parity.scenarios import Step
+from tests.parity.session import Step
 
 
 def _steps(change: float = 0.0, *, label: str = "track") -> list[Step]:

@@ -39,7 +39,9 @@ class Pair:
         return self.backend.run(component, arrays)
 
 
-def make_pair(folder: Path, config: dict[str, Any], image_size: int | None = None) -> Iterator[Pair]:
+def make_pair(
+    folder: Path, config: dict[str, Any], image_size: int | None = None
+) -> Iterator[Pair]:
     checkpoint = folder / "model.pt"
     write_checkpoint(checkpoint, config)
     loaded = load_checkpoint(checkpoint, config=config, image_size=image_size)
@@ -49,7 +51,9 @@ def make_pair(folder: Path, config: dict[str, Any], image_size: int | None = Non
 
 
 @pytest.fixture(scope="module", params=["2.1", "2.0"])
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
     config = small_config(version=request.param)
     yield from make_pair(tmp_path_factory.mktemp("pair"), config)
 
@@ -79,8 +83,12 @@ def check_image_encoder(pair: Pair) -> None:
 
 
 def upstream_attention(
-    pair: Pair, features: torch.Tensor, memory: torch.Tensor, tpos: torch.Tensor,
-    pointers: torch.Tensor, pointer_tpos: torch.Tensor,
+    pair: Pair,
+    features: torch.Tensor,
+    memory: torch.Tensor,
+    tpos: torch.Tensor,
+    pointers: torch.Tensor,
+    pointer_tpos: torch.Tensor,
 ) -> torch.Tensor:
     """Assemble tokens as upstream's ``_prepare_memory_conditioned_features`` does."""
     model, spec, h = pair.model, pair.backend.spec, pair.size
@@ -116,28 +124,43 @@ def check_memory_attention(pair: Pair, objects: int, frames: int, pointers: int)
     vectors = random(objects, pointers, spec.d_model, seed=2)
     distance = (torch.arange(pointers).float() - 1) / 15
     found = pair.run(
-        "memory_attention", features=features, memory=memory, memory_tpos=tpos,
-        pointers=vectors, pointer_tpos=distance,
+        "memory_attention",
+        features=features,
+        memory=memory,
+        memory_tpos=tpos,
+        pointers=vectors,
+        pointer_tpos=distance,
     )["conditioned"]
     assert_close(found, upstream_attention(pair, features, memory, tpos, vectors, distance))
 
 
 def check_mask_decoder(pair: Pair, objects: int, points: int, with_mask: bool) -> None:
     spec, h, model = pair.backend.spec, pair.size, pair.model
-    high_res = [random(1, spec.d_model // 8, 4 * h, 4 * h), random(1, spec.d_model // 4, 2 * h, 2 * h)]
+    high_res = [
+        random(1, spec.d_model // 8, 4 * h, 4 * h),
+        random(1, spec.d_model // 4, 2 * h, 2 * h),
+    ]
     conditioned, mask = random(objects, spec.d_model, h, h), 5 * random(objects, 1, 4 * h, 4 * h)
     coords = torch.rand(objects, points, 2) * spec.image_size
     labels = (torch.arange(objects * points).reshape(objects, points) % 5 - 1).int()
     found = pair.run(
-        "mask_decoder", conditioned=conditioned, high_res_0=high_res[0], high_res_1=high_res[1],
-        point_coords=coords, point_labels=labels, mask_input=mask,
+        "mask_decoder",
+        conditioned=conditioned,
+        high_res_0=high_res[0],
+        high_res_1=high_res[1],
+        point_coords=coords,
+        point_labels=labels,
+        mask_input=mask,
         has_mask=np.full(objects, with_mask),
     )
     prompts = model.sam_prompt_encoder
     dense = prompts.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(objects, -1, h, h)
     masks, ious, tokens, score = model.sam_mask_decoder.predict_masks(
-        conditioned, prompts.get_dense_pe(), prompts._embed_points(coords, labels, pad=False),
-        prompts._embed_masks(mask) if with_mask else dense, False,
+        conditioned,
+        prompts.get_dense_pe(),
+        prompts._embed_points(coords, labels, pad=False),
+        prompts._embed_masks(mask) if with_mask else dense,
+        False,
         [level.expand(objects, -1, -1, -1) for level in high_res],
     )
     visible = (score > 0).float()[:, None]
@@ -153,8 +176,11 @@ def check_memory_encoder(pair: Pair, scores: list[float], from_points: bool) -> 
     features, logits = random(1, spec.d_model, h, h), 5 * random(count, 1, 4 * h, 4 * h)
     score = torch.tensor(scores)[:, None]
     found = pair.run(
-        "memory_encoder", features=features, mask_logits=logits,
-        from_points=np.full(count, from_points), object_score=score,
+        "memory_encoder",
+        features=features,
+        mask_logits=logits,
+        from_points=np.full(count, from_points),
+        object_score=score,
     )["memory"]
     enlarged = torch.nn.functional.interpolate(
         logits, size=(spec.image_size, spec.image_size), mode="bilinear", align_corners=False
@@ -195,11 +221,14 @@ def test_absent_object_gets_its_pointer(tmp_path: Path, bias: float, absent: boo
     h = spec.feature_size
     with open_backend(tmp_path / "model.onnx", threads=2) as backend, torch.inference_mode():
         found = Pair(loaded.model, backend).run(
-            "mask_decoder", conditioned=random(1, spec.d_model, h, h),
+            "mask_decoder",
+            conditioned=random(1, spec.d_model, h, h),
             high_res_0=random(1, spec.d_model // 8, 4 * h, 4 * h),
             high_res_1=random(1, spec.d_model // 4, 2 * h, 2 * h),
-            point_coords=torch.zeros(1, 1, 2), point_labels=-torch.ones(1, 1).int(),
-            mask_input=torch.zeros(1, 1, 4 * h, 4 * h), has_mask=np.array([False]),
+            point_coords=torch.zeros(1, 1, 2),
+            point_labels=-torch.ones(1, 1).int(),
+            mask_input=torch.zeros(1, 1, 4 * h, 4 * h),
+            has_mask=np.array([False]),
         )
     assert (found["object_score"][0, 0] <= 0) == absent
     same = np.isclose(found["pointers"][0], spec.constants["no_obj_ptr"]).all(axis=-1)

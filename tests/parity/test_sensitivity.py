@@ -19,7 +19,8 @@ from qsam2_deploy.spec import NO_OBJ_SCORE
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import MAX_DIFFERENCE, relative_difference
 from tests.parity.conftest import IMAGE_SIZE, Clips
-from tests.parity.scenarios import SCENARIOS, Scenario, Step, scenario
+from tests.parity.scenarios import SCENARIOS, Scenario, scenario
+from tests.parity.session import Step
 from tests.parity.variants import VARIANTS, official_predictor, small_variant
 
 StateDict = dict[str, torch.Tensor]

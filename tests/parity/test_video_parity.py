@@ -10,7 +10,8 @@ import pytest
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import compare
 from tests.parity.conftest import Clips
-from tests.parity.scenarios import SCENARIOS, Predictor, Scenario
+from tests.parity.scenarios import SCENARIOS, Scenario
+from tests.parity.session import Predictor
 
 Pair = Callable[[str], tuple[Any, Predictor]]
 

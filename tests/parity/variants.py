@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from qsam2_deploy.quant.architecture import build_model
-from tests.parity.scenarios import Session
+from tests.parity.session import Session
 from tests.weights import random_state_dict, small_config
 
 StateDict = dict[str, torch.Tensor]

@@ -162,7 +162,7 @@ def test_unreadable_configuration_files(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="No such file"):
         read_config(tmp_path / "missing.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(CheckpointError, match="cannot read|not valid YAML"):
+    with pytest.raises(CheckpointError, match=r"cannot read|not valid YAML"):
         read_config(tmp_path / "binary.yaml")
 
 

@@ -174,7 +174,7 @@ def test_numbers_that_are_not_finite(float_checkpoint: Path, tmp_path: Path) -> 
         state["no_obj_ptr"][0, 0] = torch.nan
 
     path = _changed(float_checkpoint, tmp_path, change)
-    with pytest.raises(CheckpointError, match="no_obj_ptr .* not finite"):
+    with pytest.raises(CheckpointError, match=r"no_obj_ptr .* not finite"):
         load_checkpoint(path)
 
 

@@ -1,17 +1,25 @@
-"""A small real model, exported once."""
+"""A fake backend, a segmenter that runs on it, and a small real model that is exported once."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from qsam2_deploy.runtime.segmenter import VideoSegmenter
 from tests.runtime.fake_backend import FakeBackend
 
 
 @pytest.fixture
 def backend() -> FakeBackend:
     return FakeBackend()
+
+
+@pytest.fixture
+def segmenter(backend: FakeBackend) -> Iterator[VideoSegmenter]:
+    with VideoSegmenter(backend) as entered:
+        yield entered
 
 
 @pytest.fixture(scope="session")

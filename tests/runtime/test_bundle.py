@@ -283,9 +283,7 @@ def test_a_truncated_real_model_is_refused(model_path: Path, tmp_path: Path, sha
 
 
 # ------------------------------------------------------------------ four ordinary models
-def test_split_models_are_valid_and_give_the_same_numbers(
-    model_path: Path, tmp_path: Path
-) -> None:
+def test_split_models_are_valid_and_give_the_same_numbers(model_path: Path, tmp_path: Path) -> None:
     import onnxruntime
 
     from qsam2_deploy.runtime.ort import OrtBackend

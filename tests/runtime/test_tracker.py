@@ -141,9 +141,7 @@ def test_only_ambiguous_prompts_take_the_best_of_three(
 def test_tracking_follows_its_own_multimask_flag(
     features: FrameFeatures, multimask: bool, candidate: int
 ) -> None:
-    spec = fake_spec(
-        multimask_output_for_tracking=multimask, dynamic_multimask_via_stability=False
-    )
+    spec = fake_spec(multimask_output_for_tracking=multimask, dynamic_multimask_via_stability=False)
     with FakeBackend(spec) as backend:
         tracker = Tracker(backend)
         entry = tracker.track(features, [_bank(tracker, features, 8)], MOMENT)[0]

@@ -118,9 +118,7 @@ def test_clicks_on_one_frame_encode_it_once(
     assert backend.names().count(IMAGE_ENCODER) == 1
 
 
-def test_only_a_few_frames_are_kept(
-    predictor: SAM2VideoPredictor, state: InferenceState
-) -> None:
+def test_only_a_few_frames_are_kept(predictor: SAM2VideoPredictor, state: InferenceState) -> None:
     _click(predictor, state)
     _propagate(predictor, state)
     assert len(state._features) <= 4

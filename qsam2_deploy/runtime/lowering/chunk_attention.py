@@ -92,9 +92,7 @@ def _blocks(model: onnx.ModelProto, attention: _Attention, block: int) -> list[o
     count = -(-attention.queries // block)
     sizes = [block] * (count - 1) + [attention.queries - block * (count - 1)]
     sizes_name = f"{name}/sizes"
-    model.graph.initializer.append(
-        numpy_helper.from_array(np.asarray(sizes, np.int64), sizes_name)
-    )
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(sizes, np.int64), sizes_name))
     parts = [f"{name}/query.{i}" for i in range(count)]
     axis = attention.rank - 2
     nodes = [helper.make_node("Split", [query, sizes_name], parts, f"{name}/Split", axis=axis)]
@@ -105,7 +103,8 @@ def _blocks(model: onnx.ModelProto, attention: _Attention, block: int) -> list[o
         nodes.append(helper.make_node("MatMul", [softmax, value], [context], context))
     outputs = [f"{name}/part.{i}" for i in range(count)]
     nodes.append(
-        helper.make_node("Concat", outputs, list(attention.context.output), f"{name}/Concat",
-                         axis=axis)
+        helper.make_node(
+            "Concat", outputs, list(attention.context.output), f"{name}/Concat", axis=axis
+        )
     )
     return nodes

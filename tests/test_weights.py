@@ -1,0 +1,62 @@
+"""Random weights have the outliers that they promise."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from qsam2_deploy.quant.architecture import build_model, official_config
+from qsam2_deploy.quant.checkpoint import load_checkpoint
+from tests import weights
+from tests.weights import STATISTICS, random_state_dict, small_config, write_checkpoint
+
+LINEAR = re.compile(r"trunk\.blocks\.\d+\.(attn\.qkv|attn\.proj|mlp\.layers\.\d)\.weight$")
+
+
+@pytest.fixture(params=["measured", "typical"])
+def source(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "measured" and not STATISTICS.exists():
+        pytest.skip(f"the statistics of the real checkpoint are not at {STATISTICS}")
+    if request.param == "typical":
+        monkeypatch.setattr(weights, "_measured", dict)
+        monkeypatch.setattr(weights, "_trunk_roles", dict)
+    return request.param
+
+
+@pytest.mark.parametrize("version", ["2.0", "2.1"])
+def test_every_tensor_gets_finite_values(source: str, version: str) -> None:
+    model = build_model(small_config(version=version))
+    state = random_state_dict(model)
+    model.load_state_dict(state)
+    for name, tensor in state.items():
+        assert torch.isfinite(tensor).all(), name
+        assert tensor.dtype == torch.float32
+        assert tensor.abs().max() > 0, f"{name} is zero"
+
+
+def test_encoder_linears_have_outliers(source: str) -> None:
+    state = random_state_dict(build_model(official_config("sam2.1_hiera_tiny")))
+    peaks = torch.tensor([
+        (tensor.abs().max() / tensor.std()).item()
+        for name, tensor in state.items() if LINEAR.search(name)
+    ])  # fmt: skip
+    assert len(peaks) == 4 * 12
+    assert 9 < peaks.median() < 14
+
+
+def test_same_seed_gives_the_same_weights() -> None:
+    model = build_model(small_config())
+    first, again, other = (random_state_dict(model, seed) for seed in (3, 3, 4))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_checkpoint_loads_with_the_configuration_beside_it(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "model.pt", object_score_bias=-9.0)
+    loaded = load_checkpoint(path, config=path.with_suffix(".yaml"))
+    assert loaded.model.image_size == 128
+    bias = loaded.model.sam_mask_decoder.pred_obj_score_head.layers[2].bias
+    assert bias.tolist() == [-9.0]
