@@ -85,6 +85,20 @@ class InferenceState:
         self._features.move_to_end(frame_index)
         return self._features[frame_index]
 
+    def processing_order(self, start: int | None, limit: int | None, reverse: bool) -> range:
+        """Return the frames that a propagation visits.
+
+        Upstream's rules: from the first prompted frame unless told otherwise, one frame more than
+        ``limit``, and none in reverse from frame 0.
+        """
+        if start is None:
+            start = min(t for track in self.objects.values() for t in track.bank.conditioning)
+        if limit is None:
+            limit = self.num_frames
+        if reverse:
+            return range(start, max(start - limit, 0) - 1, -1) if start > 0 else range(0)
+        return range(start, min(start + limit, self.num_frames - 1) + 1)
+
     def clear(self) -> None:
         """Forget all objects."""
         self.objects.clear()

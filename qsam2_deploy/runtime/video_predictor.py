@@ -289,7 +289,7 @@ class SAM2VideoPredictor:
         if start_frame_idx is not None and (reverse or start_frame_idx < 0):
             self._check_frame(inference_state, start_frame_idx)
         self.propagate_in_video_preflight(inference_state)
-        order = _processing_order(inference_state, start_frame_idx, max_frame_num_to_track, reverse)
+        order = inference_state.processing_order(start_frame_idx, max_frame_num_to_track, reverse)
         frames = progress(
             order,
             "propagate in video",
@@ -410,16 +410,3 @@ class SAM2VideoPredictor:
         if self.non_overlap_masks:
             masks = non_overlapping(masks)
         return masks.view(TensorLike)
-
-
-def _processing_order(
-    state: InferenceState, start: int | None, limit: int | None, reverse: bool
-) -> range:
-    """Return the frames to visit; upstream's rules, one frame more than ``limit`` included."""
-    if start is None:
-        start = min(t for track in state.objects.values() for t in track.bank.conditioning)
-    if limit is None:
-        limit = state.num_frames
-    if reverse:
-        return range(start, max(start - limit, 0) - 1, -1) if start > 0 else range(0)
-    return range(start, min(start + limit, state.num_frames - 1) + 1)

@@ -197,6 +197,14 @@ def test_several_prompts_on_one_object_are_taken_in_turn(
     assert same(segmenter.refine(prompts[1]), together)
 
 
+def test_box_is_not_added_to_earlier_points(segmenter: VideoSegmenter) -> None:
+    """As upstream: a box must come before any point."""
+    segmenter.track(frame(0), [click()])
+    prompt = Prompt(object_id=1, box=(5, 5, 20, 20), clear_old_points=False)
+    with pytest.raises(PromptError, match="clear_old_points=True"):
+        segmenter.refine(prompt)
+
+
 def test_removed_objects_are_gone(segmenter: VideoSegmenter, backend: FakeBackend) -> None:
     segmenter.track(frame(0), [click(1), click(2, 20)])
     segmenter.remove(1)

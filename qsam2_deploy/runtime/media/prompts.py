@@ -24,7 +24,8 @@ def validate_prompt(prompt: Prompt, height: int, width: int) -> None:
     Raises:
         PromptError: the object's number is negative, nothing is given, points and labels do not
             match, a label is neither 0 nor 1, a point is outside of the frame, a box is empty or
-            outside of it, or the mask has another size or comes with points.
+            outside of it or added to earlier points, or the mask has another size or comes with
+            points.
     """
     who = f"object {prompt.object_id}"
     if prompt.object_id < 0:
@@ -37,6 +38,11 @@ def validate_prompt(prompt: Prompt, height: int, width: int) -> None:
     _check_points(prompt, height, width, who)
     if prompt.box is not None:
         _check_box(prompt.box, height, width, who)
+        if not prompt.clear_old_points:
+            raise PromptError(
+                f"the box of {who} cannot be added to earlier points: a box must come before any "
+                "point; use clear_old_points=True"
+            )
 
 
 def check_frames(
