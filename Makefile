@@ -55,5 +55,5 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.long_stream
 
 clean:
-	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist out
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist demo_output
 	find qsam2_deploy tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,6 +6,7 @@ one for the device, runs where importing torch fails.
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -172,7 +173,10 @@ def _call(name: str, *arguments: object, torch: bool = True) -> None:
     print(f"$ {shlex.join([f'qsam2-{name}', *words])}", flush=True)
     hide = "" if torch else "sys.modules['torch'] = None; "
     code = f"import sys; {hide}from qsam2_deploy.cli.{name} import main; sys.exit(main())"
-    status = subprocess.run([sys.executable, "-c", code, *words], check=False).returncode
+    # Threads that spin while they wait make PyTorch ten times slower where cores are shared.
+    environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
+    command_line = [sys.executable, "-c", code, *words]
+    status = subprocess.run(command_line, env=environment, check=False).returncode
     if status:
         raise StageError(status)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from ..errors import Qsam2Error
+from ..errors import MissingDependencyError, Qsam2Error
 
 DEBUG_VARIABLE = "QSAM2_DEBUG"
 
@@ -40,6 +41,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print ``message`` in one line and exit with status 2."""
         self.exit(EXIT_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def require(packages: Sequence[str], extra: str, purpose: str) -> None:
+    """Check that ``packages`` are installed, without importing them.
+
+    Raises:
+        MissingDependencyError: one is not; ``extra`` brings it, and it is needed for ``purpose``.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(package, extra, purpose)
 
 
 def command(name: str) -> Callable[[Main], Callable[..., int]]:

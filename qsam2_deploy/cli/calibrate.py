@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._main import EXIT_OK, Parser, command
+from ._main import EXIT_OK, Parser, command, require
 
 if TYPE_CHECKING:
     from ..calibration import CalibrationConfig, CalibrationReport
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     args = _parser().parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
-    _require_torch()
+    require(("torch", "sam2"), "train", "calibrating a checkpoint")
     from ..calibration.calibrate import calibrate_checkpoint, check_output
 
     if args.report:
@@ -75,16 +75,6 @@ def _parser() -> Parser:
     add("--image-size", type=int, metavar="S", help="side of the model's input, a multiple of 32")
     add("--report", type=Path, metavar="FILE", help="write the numbers of every layer as JSON")
     return parser
-
-
-def _require_torch() -> None:
-    from importlib.util import find_spec
-
-    from ..errors import MissingDependencyError
-
-    for package in ("torch", "sam2"):
-        if find_spec(package) is None:
-            raise MissingDependencyError(package, "train", "calibrating a checkpoint")
 
 
 def _config(args: Namespace) -> CalibrationConfig:

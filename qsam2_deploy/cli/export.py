@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ._main import Parser, command
+from ._main import Parser, command, require
 
 _EXAMPLES = """\
 examples:
@@ -47,6 +47,7 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     args = _parser().parse_args(argv)
+    require(("torch", "sam2", "onnx"), "export", "exporting a checkpoint")
     from ..export import onnx_from_checkpoint
 
     spec = onnx_from_checkpoint(

@@ -64,3 +64,14 @@ def test_unknown_architecture_asks_for_its_config(
 ) -> None:
     assert main([str(checkpoint), str(tmp_path / "model.onnx")]) == 2
     assert "--config" in capsys.readouterr().err
+
+
+def test_missing_torch_is_one_line(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "sam2" else name)
+    assert main([str(checkpoint), str(tmp_path / "model.onnx")]) == 2
+    assert "pip install 'qsam2-deploy[export]'" in capsys.readouterr().err
