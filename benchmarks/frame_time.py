@@ -1,7 +1,7 @@
-"""Time per tracked frame: our float runtime and the official predictor, side by side.
+"""Time per tracked frame: our runtime and the official predictor, side by side.
 
-Both get the same click on the same frames and take turns, frame by frame, so that the machine's
-other load hits both alike. Reading a frame is part of our time; the official predictor reads all
+All get the same click on the same frames and take turns, frame by frame, so that the machine's
+other load hits all alike. Reading a frame is part of our time; the official predictor reads all
 frames beforehand.
 """
 
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -48,27 +49,40 @@ def timed(predictor: Any, video: Path, size: tuple[int, int]) -> Iterator[float]
 
 
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, list[float]]:
-    """Return the seconds of each frame after the first, for both."""
+    """Return the seconds of each frame after the first, for every contender."""
     if args.checkpoint is None:
         args.checkpoint, args.config = _models.random_checkpoint(folder)
     checkpoint = load_checkpoint(args.checkpoint, config=args.config, image_size=args.image_size)
     video = folder / "frames"
     size = _models.write_frames(args.video, video, args.frames)
-    onnx_from_checkpoint(checkpoint, folder / "model.onnx", show_progress=False)
-    ours: list[float] = []
-    official: list[float] = []
-    with SAM2VideoPredictor(
-        folder / "model.onnx", args.backend, threads=args.threads, show_progress=False
-    ) as predictor:
-        reference = checkpoint.model
-        pairs = zip(timed(predictor, video, size), timed(reference, video, size), strict=True)
-        for index, (a, b) in enumerate(pairs, start=1):
-            ours.append(a)
-            official.append(b)
-            print(
-                f"frame {index:3}: ours {a * 1e3:8.1f} ms, official {b * 1e3:8.1f} ms", flush=True
+    sources: dict[str, Any] = {"ours, float": checkpoint}
+    if args.quantized is not None:
+        sources["ours, quantized"] = args.quantized
+    with ExitStack() as stack:
+        contenders: dict[str, Any] = {}
+        for name, source in sources.items():
+            model = folder / f"{name}.onnx"
+            onnx_from_checkpoint(source, model, show_progress=False)
+            predictor = SAM2VideoPredictor(
+                model, args.backend, threads=args.threads, show_progress=False
             )
-    return {"ours": ours, "official": official}
+            contenders[name] = stack.enter_context(predictor)
+        contenders["official"] = checkpoint.model
+        return take_turns(contenders, video, size)
+
+
+def take_turns(
+    contenders: dict[str, Any], video: Path, size: tuple[int, int]
+) -> dict[str, list[float]]:
+    """Time every contender on a frame before any goes on to the next."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    runs = [timed(predictor, video, size) for predictor in contenders.values()]
+    for index, times in enumerate(zip(*runs, strict=True), start=1):
+        for name, value in zip(seconds, times, strict=True):
+            seconds[name].append(value)
+        shown = ", ".join(f"{n} {v[-1] * 1e3:.1f} ms" for n, v in seconds.items())
+        print(f"frame {index}: {shown}", flush=True)
+    return seconds
 
 
 @command("benchmarks.frame_time")
@@ -77,11 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.frame_time", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, help="default: a tiny one with random weights")
     parser.add_argument("--config", type=Path, help="YAML of the architecture")
+    parser.add_argument("--quantized", type=Path, help="time this quantized checkpoint as well")
     parser.add_argument("--image-size", type=int, help="replaces the configured image size")
     parser.add_argument("--video", type=Path, help="default: a generated clip")
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--backend", default="ort")
-    parser.add_argument("--threads", type=int, default=1, help="for both (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="for all (default: 1)")
     add_report_options(parser)
     args = parser.parse_args(argv)
     if args.frames <= STEADY:
@@ -90,17 +105,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         seconds = measure(args, Path(folder))
     steady = {name: median(values[STEADY - 1 :]) * 1e3 for name, values in seconds.items()}
-    ratio = steady["official"] / steady["ours"]
-    print(
-        f"median from frame {STEADY} on: ours {steady['ours']:.1f} ms, official "
-        f"{steady['official']:.1f} ms, {ratio:.2f} times as fast"
-    )
+    ratios = {name: steady["official"] / value for name, value in steady.items()}
+    for name, value in steady.items():
+        print(
+            f"median from frame {STEADY} on: {name} {value:.1f} ms, "
+            f"{ratios[name]:.2f} times as fast as the official predictor"
+        )
     results = {
         "checkpoint": args.checkpoint.name,
+        "quantized": args.quantized.name if args.quantized else None,
+        "image_size": args.image_size,
         "threads": args.threads,
         "seconds": seconds,
         "steady_ms": steady,
-        "ratio": ratio,
+        "ratio": ratios,
     }
     write_report("frame_time", results, args.json)
     return 0

@@ -5,7 +5,7 @@
     Qsam2Error
     ├── InputError                 what the user gave cannot be used
     │   ├── CheckpointError        a PyTorch checkpoint or its architecture
-    │   ├── ModelFileError         a model.onnx or .engine bundle
+    │   ├── ModelFileError         a model.onnx made by qsam2-export
     │   ├── VideoError             a video, image folder, image or camera
     │   └── PromptError            a click, box, mask or object id
     ├── UnsupportedModelError      a valid SAM2 model that this version cannot export

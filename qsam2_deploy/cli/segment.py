@@ -35,7 +35,7 @@ examples:
       --out out.mp4 --masks masks --json out.json --contact-sheet out.png
   qsam2-segment cat.mp4 --model model.onnx --click 320,240 --negative-click 400,250 --out out.mp4
   qsam2-segment photo.jpg --model model.onnx --box 100,80,300,240 --out photo_masks.png
-  qsam2-segment 0 --model model.engine --click 320,240 --max-frames 300 --out camera.mp4
+  qsam2-segment 0 --model model.onnx --click 320,240 --max-frames 300 --out camera.mp4
 
 Ctrl-C stops after the current frame; what was written until then stays usable."""
 
@@ -85,7 +85,7 @@ def _parser() -> Parser:
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     parser.add_argument("video", metavar="VIDEO", help="video, folder, image or camera number")
     parser.add_argument(
-        "--model", required=True, type=Path, metavar="FILE", help="model.onnx or .engine file"
+        "--model", required=True, type=Path, metavar="FILE", help="a model.onnx made by qsam2-export"
     )
     what = parser.add_argument_group("what to segment")
     many: dict[str, Any] = {"action": "append", "default": []}

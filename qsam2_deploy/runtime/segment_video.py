@@ -114,7 +114,7 @@ def segment_video(
 
     Args:
         source: a video file, a folder of frames, an image, or a camera's number.
-        model: a ``model.onnx`` or ``.engine`` file.
+        model: a ``model.onnx`` made by ``qsam2-export``.
         prompts: what to segment; a bare ``Prompt`` is for the first processed frame. Frame
             numbers are those of the source, also when ``start`` is not 0.
         overlay: video to write with the masks drawn on it (an image if there is one frame).
