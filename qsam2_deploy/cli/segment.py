@@ -85,7 +85,11 @@ def _parser() -> Parser:
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     parser.add_argument("video", metavar="VIDEO", help="video, folder, image or camera number")
     parser.add_argument(
-        "--model", required=True, type=Path, metavar="FILE", help="a model.onnx made by qsam2-export"
+        "--model",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="a model.onnx made by qsam2-export",
     )
     what = parser.add_argument_group("what to segment")
     many: dict[str, Any] = {"action": "append", "default": []}

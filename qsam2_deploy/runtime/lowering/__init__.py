@@ -20,5 +20,6 @@ def lower_for_ort(component: onnx.ModelProto) -> None:
     from .chunk_attention import chunk_attention
     from .integer_matmul import integer_matmul
 
-    integer_matmul(component)
+    # In this order: shapes cannot be inferred through the integer products, which are no ONNX.
     chunk_attention(component, QUERY_BLOCK)
+    integer_matmul(component)
