@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     import onnx
 
 QUERY_BLOCK = 512
-"""Queries that attend at a time on a CPU; the scores of a block fit its cache."""
+"""Queries that attend at a time on a CPU.
+
+The engine packs the keys anew for each block, so small blocks cost time, and large ones memory: of
+64, 128, 256, 512 and 4096, memory attention at 1024 pixels was fastest with 512.
+"""
 
 
 def lower_for_ort(component: onnx.ModelProto) -> None:
