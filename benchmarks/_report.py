@@ -35,7 +35,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
         "qsam2_deploy": qsam2_deploy.__version__,
-        "commit": git_commit(),
+        "commit": _COMMIT,
     }
 
 
@@ -66,10 +66,20 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() if result.returncode == 0 else ""
+
+
 def git_commit() -> str:
     """Return the commit, with ``+`` where files differ from it; empty outside a repository."""
     commit = _git("rev-parse", "HEAD")
     return commit + ("+" if commit and _git("status", "--porcelain") else "")
+
+
+_COMMIT = git_commit()
+"""As the benchmark started: that is the code which it measured, whatever is committed meanwhile."""
 
 
 def resident_mib() -> float:
@@ -90,9 +100,3 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(ROOT), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() if result.returncode == 0 else ""

@@ -88,12 +88,15 @@ class OrtBackend:
             raise EngineError(f"ONNX Runtime failed in {component}: {error}") from error
 
 
-def session_from_onnx(component: Any, threads: int | None = None) -> Any:
+def session_from_onnx(
+    component: Any, threads: int | None = None, *, profile: str | None = None
+) -> Any:
     """Lower one component for ONNX Runtime and return its ``InferenceSession``.
 
     Args:
         component: an ``onnx.ModelProto`` with one component; it is changed.
         threads: threads within an operator.
+        profile: write ONNX Runtime's profile to files of this prefix.
 
     Raises:
         EngineError: ONNX Runtime refuses the model, for instance because its opset is too new.
@@ -105,6 +108,8 @@ def session_from_onnx(component: Any, threads: int | None = None) -> Any:
     if threads is not None:
         options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile
     # The lowering has already made the integer products; moving QuantizeLinear away from them
     # only adds pairs of Q and DQ, and at opset 21 and later gives graphs that fail to load.
     options.add_session_config_entry(

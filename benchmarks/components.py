@@ -1,0 +1,151 @@
+"""Where a frame's time goes: each component, its operators, and what the processor can do at most.
+
+All memory slots are filled (7 memories, 16 pointers). Beside the operators stand the rates at which
+ONNX Runtime and torch multiply float matrices of the model's shapes, one after another: if both are
+alike, a float model can only be faster by doing less.
+
+Example::
+
+    python -m benchmarks.components model.onnx --json out.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from onnx import TensorProto, helper
+
+from benchmarks._report import add_report_options, write_report
+from qsam2_deploy.cli._main import command
+from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.runtime.ort import session_from_onnx
+from qsam2_deploy.spec import COMPONENTS, ComponentSpec
+
+SIZES = {"B": 1, "F": 7, "N": 16, "P": 2}
+"""Dynamic dimensions of a tracked frame in steady state."""
+
+PRODUCTS = ((4096, 384, 1536), (512, 256, 28736), (512, 28736, 64))
+"""Rows, depth and columns: a linear layer of the tiny encoder, and attention to 7 memories."""
+
+Inputs = dict[str, npt.NDArray[Any]]
+
+
+def random_inputs(component: ComponentSpec) -> Inputs:
+    """Return inputs of the right shapes."""
+    rng = np.random.default_rng(0)
+    inputs: Inputs = {}
+    for tensor in component.inputs:
+        shape = [SIZES[d] if isinstance(d, str) else d for d in tensor.shape]
+        if tensor.dtype == "float32":
+            inputs[tensor.name] = rng.standard_normal(shape).astype(np.float32)
+        else:
+            inputs[tensor.name] = np.zeros(shape, tensor.dtype)
+    return inputs
+
+
+def milliseconds(run: Callable[[], Any], repeat: int) -> float:
+    """Return the median time of a call, after one that is not counted."""
+    run()
+    times = []
+    for _ in range(repeat):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return median(times) * 1e3
+
+
+def operators(profile: str) -> dict[str, float]:
+    """Return milliseconds by operator from a profile of a single run."""
+    total: Counter[str] = Counter()
+    for event in json.loads(Path(profile).read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith("kernel_time"):
+            total[event["args"]["op_name"]] += event["dur"] / 1e3
+    return {name: round(value, 1) for name, value in total.most_common(8)}
+
+
+def measure_component(path: Path, name: str, threads: int, repeat: int) -> dict[str, Any]:
+    """Time one component, and one more run of it by operator."""
+    bundle = read_bundle(path)
+    inputs = random_inputs(bundle.spec.component(name))
+    session = session_from_onnx(bundle.components[name], threads)
+    total = milliseconds(lambda: session.run(None, inputs), repeat)
+    with tempfile.TemporaryDirectory() as folder:
+        profiled = session_from_onnx(
+            read_bundle(path).components[name], threads, profile=f"{folder}/profile"
+        )
+        profiled.run(None, inputs)
+        return {"ms": round(total, 1), "operators_ms": operators(profiled.end_profiling())}
+
+
+def product_rates(threads: int) -> list[dict[str, Any]]:
+    """Return giga operations a second of float products in both engines."""
+    torch.set_num_threads(threads)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    make = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["a", "b"], ["c"])],
+        "product",
+        [make("a", TensorProto.FLOAT, ["m", "k"]), make("b", TensorProto.FLOAT, ["k", "n"])],
+        [make("c", TensorProto.FLOAT, ["m", "n"])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    rng = np.random.default_rng(0)
+    rates = []
+    for m, k, n in PRODUCTS:
+        a, b = (rng.standard_normal(s).astype(np.float32) for s in ((m, k), (k, n)))
+        first, second = torch.from_numpy(a), torch.from_numpy(b)
+        operations = 2 * m * k * n / 1e6
+        ort = milliseconds(lambda a=a, b=b: session.run(None, {"a": a, "b": b}), 5)
+        eager = milliseconds(lambda a=first, b=second: a @ b, 5)
+        rates.append(
+            {"shape": [m, k, n], "onnxruntime": operations / ort, "torch": operations / eager}
+        )
+    return rates
+
+
+@command("benchmarks.components")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.components",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeat", type=int, default=3)
+    add_report_options(parser)
+    args = parser.parse_args(argv)
+    results: dict[str, Any] = {"model": args.model.name, "threads": args.threads}
+    for name in COMPONENTS:
+        found = measure_component(args.model, name, args.threads, args.repeat)
+        results[name] = found
+        shown = ", ".join(f"{k} {v:.0f}" for k, v in found["operators_ms"].items())
+        print(f"{name:18} {found['ms']:8.1f} ms   ({shown})", flush=True)
+    results["products"] = product_rates(args.threads)
+    for rate in results["products"]:
+        print(
+            f"product {rate['shape']}: ONNX Runtime {rate['onnxruntime']:.0f} GFLOP/s, "
+            f"torch {rate['torch']:.0f} GFLOP/s"
+        )
+    write_report("components", results, args.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
