@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Iterable
 from typing import cast
 
 import numpy as np
@@ -195,6 +196,19 @@ def conv(g: GraphBuilder, x: Tensor, layer: nn.Conv2d, *, name: str) -> Tensor:
         pads=padding * 2,
         group=layer.groups,
     )
+
+
+def conv_stack(g: GraphBuilder, x: Tensor, modules: Iterable[nn.Module], *, name: str) -> Tensor:
+    """Convolutions, ``LayerNorm2d`` and GELU in a row, as upstream downscales masks; NCHW."""
+    for i, module in enumerate(modules):
+        path = f"{name}.{i}"
+        if isinstance(module, nn.Conv2d):
+            x = conv(g, x, module, name=path)
+        elif isinstance(module, nn.GELU):
+            x = gelu(g, x, name=path)
+        else:
+            x = layer_norm_2d(g, x, module, name=path)
+    return x
 
 
 def conv_transpose(g: GraphBuilder, x: Tensor, layer: nn.ConvTranspose2d, *, name: str) -> Tensor:

@@ -19,7 +19,7 @@ from .layers import (
     LinearWeights,
     array,
     attention,
-    conv,
+    conv_stack,
     conv_transpose,
     gelu,
     layer_norm,
@@ -107,16 +107,7 @@ def _points(g: GraphBuilder, prompts: Any, spec: ModelSpec) -> Tensor:
 def _image_tokens(g: GraphBuilder, prompts: Any, spec: ModelSpec) -> Tensor:
     """Conditioned features plus the dense prompt, as tokens ``[B, HW, C]``."""
     h, c = spec.feature_size, spec.d_model
-    x = g.input("mask_input")
-    for i, layer in enumerate(prompts.mask_downscaling):
-        name = f"mask_downscaling.{i}"
-        kind = type(layer).__name__
-        if kind == "Conv2d":
-            x = conv(g, x, layer, name=name)
-        elif kind == "LayerNorm2d":
-            x = layer_norm_2d(g, x, layer, name=name)
-        else:
-            x = gelu(g, x, name=name)
+    x = conv_stack(g, g.input("mask_input"), prompts.mask_downscaling, name="mask_downscaling")
     no_mask = g.constant("no_mask_embed", array(prompts.no_mask_embed.weight).reshape(1, c, 1, 1))
     has_mask = g.reshape(g.input("has_mask"), -1, 1, 1, 1, name="has_mask")
     dense = g.op("Where", has_mask, x, no_mask, name="dense_prompt")

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..spec import MEMORY_ENCODER, ModelSpec
 from .graph import GraphBuilder, Tensor
-from .layers import array, conv, gelu, layer_norm, layer_norm_2d, linear
+from .layers import array, conv, conv_stack, gelu, layer_norm, linear
 
 
 def build_memory_encoder(model: Any, spec: ModelSpec) -> GraphBuilder:
@@ -18,7 +18,13 @@ def build_memory_encoder(model: Any, spec: ModelSpec) -> GraphBuilder:
     g = GraphBuilder(spec.component(MEMORY_ENCODER))
     encoder = model.memory_encoder
     x = conv(g, g.input("features"), encoder.pix_feat_proj, name="pix_feat_proj")
-    x = g.add(x, _mask_tokens(g, _mask_for_memory(g, model), encoder), name="fuser")
+    mask = conv_stack(
+        g,
+        _mask_for_memory(g, model),
+        encoder.mask_downsampler.encoder,
+        name="mask_downsampler.encoder",
+    )
+    x = g.add(x, mask, name="fuser")
     for i, layer in enumerate(encoder.fuser.layers):
         x = _convnext_block(g, x, layer, name=f"fuser.layers.{i}")
     if hasattr(encoder.out_proj, "weight"):
@@ -49,19 +55,6 @@ def _mask_for_memory(g: GraphBuilder, model: Any) -> Tensor:
     x = g.op("Where", from_points, hard, soft, name=name)
     x = g.mul(x, g.scalar(float(model.sigmoid_scale_for_mem_enc)), name=name)
     return g.add(x, g.scalar(float(model.sigmoid_bias_for_mem_enc)), name=name)
-
-
-def _mask_tokens(g: GraphBuilder, x: Tensor, encoder: Any) -> Tensor:
-    for i, layer in enumerate(encoder.mask_downsampler.encoder):
-        name = f"mask_downsampler.encoder.{i}"
-        kind = type(layer).__name__
-        if kind == "Conv2d":
-            x = conv(g, x, layer, name=name)
-        elif kind == "LayerNorm2d":
-            x = layer_norm_2d(g, x, layer, name=name)
-        else:
-            x = gelu(g, x, name=name)
-    return x
 
 
 def _convnext_block(g: GraphBuilder, x: Tensor, layer: Any, *, name: str) -> Tensor:
