@@ -26,11 +26,12 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks._report import add_report_options, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.runtime.lowering.integer_matmul import DOMAIN, FUSED
 from qsam2_deploy.runtime.ort import session_from_onnx
 from qsam2_deploy.spec import COMPONENTS, ComponentSpec
 
@@ -118,6 +119,39 @@ def product_rates(threads: int) -> list[dict[str, Any]]:
     return rates
 
 
+def integer_rates(threads: int) -> dict[str, float]:
+    """Return giga operations a second of the first product in integers, by signs of its inputs."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    rng = np.random.default_rng(0)
+    m, k, n = PRODUCTS[0]
+    constants = {
+        "weight": rng.integers(-127, 128, (k, n), dtype=np.int8),
+        "scale": np.float32(0.01),
+        "scales": np.full(n, 0.01, np.float32),
+        "zeros": np.zeros(n, np.int8),
+    }
+    rates = {}
+    for name, zero in (("unsigned by signed", np.uint8(128)), ("signed by signed", np.int8(0))):
+        values = {**constants, "zero": zero}
+        inputs = ["a", "weight", "scale", "scales", "zero", "zeros"]
+        kind = helper.np_dtype_to_tensor_dtype(zero.dtype)
+        graph = helper.make_graph(
+            [helper.make_node(FUSED, inputs, ["c"], domain=DOMAIN)],
+            "product",
+            [helper.make_tensor_value_info("a", kind, [m, k])],
+            [helper.make_tensor_value_info("c", TensorProto.FLOAT, [m, n])],
+            [numpy_helper.from_array(np.asarray(v), key) for key, v in values.items()],
+        )
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+        codes = (rng.integers(-128, 128, (m, k)) + int(zero)).astype(zero.dtype)
+        time_ms = milliseconds(lambda s=session, a=codes: s.run(None, {"a": a}), 3)
+        rates[name] = 2 * m * k * n / 1e6 / time_ms
+    return rates
+
+
 @command("benchmarks.components")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
@@ -143,6 +177,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"product {rate['shape']}: ONNX Runtime {rate['onnxruntime']:.0f} GFLOP/s, "
             f"torch {rate['torch']:.0f} GFLOP/s"
         )
+    results["integer_products"] = integer_rates(args.threads)
+    for name, value in results["integer_products"].items():
+        print(f"integer product {list(PRODUCTS[0])}, {name}: ONNX Runtime {value:.0f} GOP/s")
     write_report("components", results, args.json)
     return 0
 

@@ -313,18 +313,17 @@ class SAM2VideoPredictor:
                 open_tracks.append(track)
             elif self.clear_non_cond_mem_around_input:
                 self._clear_around(track, frame_idx)
+        fresh: Iterator[MemoryEntry] = iter(())
         if open_tracks:
             moment = Moment(frame_idx, state.num_frames, reverse)
             banks = [track.bank for track in open_tracks]
             features = self._features(state, frame_idx)
-            found = dict(
-                zip(map(id, open_tracks), self._tracker.track(features, banks, moment), strict=True)
-            )
+            fresh = iter(self._tracker.track(features, banks, moment))
         entries = []
         for track in tracks:
             entry = track.bank.conditioning.get(frame_idx)
             if entry is None:
-                entry = found[id(track)]
+                entry = next(fresh)
                 if entry.finite:
                     track.bank.tracked[frame_idx] = entry
             track.tracked_in_reverse[frame_idx] = reverse

@@ -5,8 +5,8 @@ optimizers: joining MatMul and Add to Gemm first leaves a float product behind, 
 fused operator is written down, with the float bias inside.
 
 The signed codes of ``x`` become unsigned ones around 128, which is the same grid: its x86 kernels
-multiply unsigned by signed bytes, and signed by signed ran 18 times slower (18 against 332 giga
-operations a second on one core with AVX512-VNNI).
+multiply unsigned by signed bytes, and signed by signed runs almost twenty times slower on a core
+with AVX512-VNNI (``benchmarks/components.py`` measures both).
 
 Requires: ``Add(MatMul(DequantizeLinear(QuantizeLinear(x)), DequantizeLinear(codes)), bias)`` with
 a symmetric INT8 scale per tensor for ``x`` and per output channel for the codes. Ensures:
