@@ -1,0 +1,75 @@
+"""The source of generated clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ...errors import VideoError
+from ..sample import Clip, Frames
+from .config import GeneratedClipsConfig
+from .render import first_labels, render
+from .scene import Scene, random_scene
+from .skins import Wardrobe
+from .textures import TextureBank
+
+# Objects are chosen at this size, whatever the size of the clip, so that the same index holds the
+# same objects at every size.
+_PROBE_SIDE = 128
+_PROBE_EXCESS = 1.2  # on the least area: rounding at other sizes must not bring it below
+
+
+class GeneratedClips:
+    """A ``ClipSource`` of generated scenes with exact masks."""
+
+    def __init__(self, config: GeneratedClipsConfig, photos: Sequence[Frames] = ()) -> None:
+        """Take ``photos``, each [H, W, 3] uint8 RGB, for backgrounds and skins.
+
+        Raises:
+            VideoError: a photo has another shape or dtype.
+        """
+        for number, photo in enumerate(photos):
+            if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
+                raise VideoError(
+                    f"photo {number} must be uint8 of shape (H, W, 3), "
+                    f"but got {photo.dtype} of shape {photo.shape}"
+                )
+        self.config = config
+        bank = TextureBank(config.seed, config.textures)
+        self._wardrobe = Wardrobe(bank, tuple(photos), config.photo_share)
+
+    def with_easy(self, share: float) -> GeneratedClips:
+        """Return the same source with another share of easy clips; textures are shared."""
+        other = GeneratedClips.__new__(GeneratedClips)
+        other.config = replace(self.config, easy=share)
+        other._wardrobe = self._wardrobe  # noqa: SLF001
+        return other
+
+    def clip(self, index: int, *, frames: int, size: int) -> Clip:
+        """Return clip ``index``: ``frames`` frames of ``size`` x ``size`` pixels."""
+        rng = np.random.default_rng((self.config.seed, index))
+        scene, numbers = self._visible_scene(rng, frames)
+        images, labels = render(rng, scene, size)
+        masks = labels[:, None] == np.array(numbers, np.uint8)[:, None, None]
+        return Clip(images, masks, f"generated clip {index}")
+
+    def _visible_scene(self, rng: np.random.Generator, frames: int) -> tuple[Scene, list[int]]:
+        """A scene with the labels of the objects to annotate, of which there is at least one."""
+        while True:
+            scene = random_scene(rng, self._wardrobe, self.config, frames)
+            numbers = self._annotated(rng, scene)
+            if numbers:
+                return scene, numbers
+
+    def _annotated(self, rng: np.random.Generator, scene: Scene) -> list[int]:
+        areas = np.bincount(first_labels(scene, _PROBE_SIDE).ravel(), minlength=256)
+        least = _PROBE_EXCESS * self.config.min_area * _PROBE_SIDE**2
+        seen = [
+            number
+            for number, body in enumerate(scene.bodies, 1)
+            if areas[number] >= max(least, 1) and not body.occluder
+        ]
+        rng.shuffle(seen)
+        return seen[: self.config.max_objects]

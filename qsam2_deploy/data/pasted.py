@@ -1,0 +1,206 @@
+"""Training clips from real objects that are cut out of one video and pasted into another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ._checks import require_least, require_within
+from .affine import compose, stretch
+from .augment import AugmentConfig, View, finish, random_colours, random_spoiling, random_views
+from .cache import CachedFrame, CachedSequence, SequenceCache, as_cache
+from .colour import random_colour_map
+from .generated import motion, shapes
+from .generated.placed import Labels, SkinCache, place
+from .generated.scene import Body
+from .generated.skins import Wardrobe
+from .generated.textures import TextureBank
+from .layers import covered
+from .sample import Clip, Frames, VideoSequence
+from .stickers import Sticker, random_placement
+from .windows import random_focus, random_window
+
+
+@dataclass(frozen=True)
+class PastedClipsConfig:
+    """How objects are pasted.
+
+    Attributes:
+        seed: of every random choice.
+        max_objects: most objects in a clip.
+        max_stride: largest step between frames, in annotated frames.
+        still: share of clips on a single frame, with a moving camera.
+        twin: share of objects that are pasted twice, as two objects that look alike.
+        occluder: share of clips with a generated occluder in front.
+        keep: share of clips that may annotate an object of the background video too.
+        min_area: least visible area of an object in the first frame, as a share of the frame.
+        short_side: frames are kept in memory with at most this many pixels on the shorter side.
+        augment: changes of geometry and colour of the background video.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    seed: int = 0
+    max_objects: int = 3
+    max_stride: int = 3
+    still: float = 0.25
+    twin: float = 0.25
+    occluder: float = 0.2
+    keep: float = 0.5
+    min_area: float = 0.004
+    short_side: int = 360
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        require_least(self, 0, "seed")
+        require_least(self, 1, "max_objects", "max_stride", "short_side")
+        require_within(self, 0.0, 1.0, "still", "twin", "occluder", "keep")
+        require_within(self, 0.0, 0.05, "min_area")
+
+
+class PastedClips:
+    """A ``ClipSource`` of real objects that move over other real videos."""
+
+    def __init__(
+        self,
+        sequences: Sequence[VideoSequence] | SequenceCache,
+        config: PastedClipsConfig | None = None,
+    ) -> None:
+        """Read nothing yet; a ``SequenceCache`` is shared with other sources.
+
+        Raises:
+            InputError: there is no sequence.
+        """
+        self.config = config or PastedClipsConfig()
+        self._cache = as_cache(sequences, self.config.short_side)
+        self._wardrobe = Wardrobe(TextureBank(self.config.seed, 100), (), 0.0)
+
+    def clip(self, index: int, *, frames: int, size: int) -> Clip:
+        """Return clip ``index``: ``frames`` frames of ``size`` x ``size`` pixels."""
+        rng = np.random.default_rng((self.config.seed, index))
+        while True:
+            clip = self._attempt(rng, frames, size)
+            if clip is not None:
+                return clip
+
+    def _attempt(self, rng: np.random.Generator, frames: int, size: int) -> Clip | None:
+        """A random clip; None if no object is seen in its first frame."""
+        config, sequences = self.config, self._cache.load()
+        background = int(rng.integers(len(sequences)))
+        others = [s for i, s in enumerate(sequences) if i != background] or list(sequences)
+        window, views = self._background(rng, sequences[background], frames, size)
+        stickers = self._stickers(rng, others, frames, size)
+        occluder = self._occluder(rng, frames) if rng.random() < config.occluder else None
+        colours = random_colours(rng, config.augment, frames)
+        spoiling = random_spoiling(rng, config.augment, size)
+        kept = int(rng.choice(sorted(window[0].objects))) if rng.random() < config.keep else None
+        images, labels = _assemble(window, views, kept, stickers, occluder)
+        numbers = _visible(labels[0], config.min_area, 1 + len(stickers))
+        if not numbers:
+            return None
+        rng.shuffle(numbers)
+        chosen = np.array(numbers[: config.max_objects], np.uint8)
+        masks = labels[:, None] == chosen[:, None, None]
+        return Clip(finish(rng, images, colours, spoiling), masks, sequences[background].name)
+
+    def _background(
+        self, rng: np.random.Generator, sequence: CachedSequence, frames: int, size: int
+    ) -> tuple[list[CachedFrame], list[View]]:
+        config = self.config
+        window = random_window(rng, sequence, frames, config.max_stride, 0.5)
+        still = rng.random() < config.still
+        if still:
+            window = [window[0]] * frames
+        views = random_views(
+            rng, config.augment, frame_size=window[0].size,
+            focus=random_focus(rng, window[0]), frames=frames, size=size,
+        )  # fmt: skip
+        return window, _with_camera(rng, views) if still else views
+
+    def _stickers(
+        self, rng: np.random.Generator, sequences: list[CachedSequence], frames: int, size: int
+    ) -> list[Sticker]:
+        """Objects in the order in which they are pasted."""
+        stickers = []
+        for _ in range(int(rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))):
+            sequence = sequences[int(rng.integers(len(sequences)))]
+            stickers.append(self._sticker(rng, sequence, frames, size))
+            if rng.random() < self.config.twin:
+                stickers.append(self._twin(rng, stickers[-1], sequence, size))
+        order = rng.permutation(len(stickers))
+        return [stickers[i] for i in order]
+
+    def _sticker(
+        self, rng: np.random.Generator, sequence: CachedSequence, frames: int, size: int
+    ) -> Sticker:
+        window = random_window(rng, sequence, frames, self.config.max_stride, 0.5)
+        number = int(rng.choice(sorted(window[0].objects)))
+        radius = float(np.exp(rng.uniform(np.log(0.08), np.log(0.32))))
+        matrices = random_placement(rng, window, number, radius, size)
+        strength = 0.5 * self.config.augment.colour * (rng.random() < 0.6)
+        return Sticker(window, number, matrices, random_colour_map(rng, strength))
+
+    def _twin(
+        self, rng: np.random.Generator, sticker: Sticker, sequence: CachedSequence, size: int
+    ) -> Sticker:
+        """The same object at another time and on another path."""
+        window, number = sticker.frames, sticker.number
+        if rng.random() < 0.7:
+            other = random_window(rng, sequence, len(window), self.config.max_stride, 0.5)
+            window = other if number in other[0].objects else window
+        radius = sticker.radius / size * rng.uniform(0.8, 1.25)
+        matrices = random_placement(rng, window, number, radius, size)
+        return Sticker(window, number, matrices, sticker.colours)
+
+    def _occluder(self, rng: np.random.Generator, frames: int) -> Body:
+        """A bar or a small shape that passes."""
+        if rng.random() < 0.5:
+            shape, pose = shapes.bar(rng, frames), motion.bar_pose(rng, frames, 1.0)
+        else:
+            shape, radius = shapes.easy_shape(rng, frames), rng.uniform(0.06, 0.15)
+            pose = motion.object_pose(rng, frames, radius, 1.5)
+        return Body(shape, {0: self._wardrobe.skin(rng)}, pose, occluder=True)
+
+
+def _with_camera(rng: np.random.Generator, views: list[View]) -> list[View]:
+    """``views`` of a still frame as a moving camera sees it."""
+    size = views[0].size
+    camera = compose(motion.camera(rng, len(views), 1.0), stretch(1 / size, 1 / size))
+    moved = compose(stretch(size, size), camera)
+    return [
+        replace(view, matrix=compose(matrix, view.matrix))
+        for view, matrix in zip(views, moved, strict=True)
+    ]
+
+
+def _assemble(
+    window: list[CachedFrame],
+    views: list[View],
+    kept: int | None,
+    stickers: list[Sticker],
+    occluder: Body | None,
+) -> tuple[list[Frames], Labels]:
+    """Frames, and labels [T, size, size]: 1 is the kept object, 2 and above the stickers."""
+    size = views[0].size
+    labels = np.zeros((len(window), size, size), np.uint8)
+    images, cache = [], SkinCache()
+    front = place(occluder, stretch(size, size)) if occluder is not None else None
+    for time, (frame, view) in enumerate(zip(window, views, strict=True)):
+        image = view.image(frame.image)
+        if kept is not None and kept in frame.objects:
+            labels[time][covered(view.coverage(frame.objects[kept]))] = 1
+        for number, sticker in enumerate(stickers, 2):
+            sticker.paste(image, labels[time], time, number)
+        if front is not None:
+            front.draw(image, labels[time], time, 0, cache)
+        images.append(image)
+    return images, labels
+
+
+def _visible(labels: Labels, min_area: float, most: int) -> list[int]:
+    """The numbers 1 .. most that cover the share ``min_area`` of ``labels``."""
+    areas = np.bincount(labels.ravel(), minlength=most + 1)[1 : most + 1]
+    return [int(n) + 1 for n in np.flatnonzero(areas >= max(min_area * labels.size, 1))]

@@ -1,0 +1,65 @@
+"""Run-length encoded masks as COCO, SA-1B and SA-V store them in JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import VideoError
+from .sample import Masks
+
+_FIRST_CHARACTER = 48
+_MORE = 0x20
+_SIGN = 0x10
+_PAYLOAD = 0x1F
+
+
+def decode_rle(entry: Any, origin: str) -> Masks:
+    """Return the mask [H, W] bool of a COCO run-length encoding.
+
+    ``entry`` is ``{"size": [H, W], "counts": runs}``. Runs count background and object pixels in
+    turn, down the columns; they are a list of numbers, or COCO's text: groups of five bits from
+    the lowest up, from the third run on as the difference to the run before the last.
+
+    Args:
+        entry: the decoded JSON.
+        origin: where it comes from, for messages.
+
+    Raises:
+        VideoError: the entry has another form, or its runs do not fill the mask.
+    """
+    try:
+        height, width = (int(side) for side in entry["size"])
+        counts = entry["counts"]
+        runs = _runs(counts) if isinstance(counts, str) else [int(run) for run in counts]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise VideoError(
+            f"a mask of {origin} is damaged: expected a COCO run-length encoding "
+            '{"size": [height, width], "counts": ...}'
+        ) from error
+    if min(height, width, *runs, 0) < 0 or sum(runs) != height * width:
+        raise VideoError(
+            f"a mask of {origin} is damaged: its runs sum to {sum(runs)}, but it has "
+            f"{height}x{width} pixels"
+        )
+    values = np.arange(len(runs)) % 2 == 1
+    mask: Masks = np.repeat(values, runs).reshape(width, height).T.copy()
+    return mask
+
+
+def _runs(text: str) -> list[int]:
+    runs: list[int] = []
+    position = 0
+    while position < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            bits = ord(text[position]) - _FIRST_CHARACTER
+            value |= (bits & _PAYLOAD) << shift
+            shift += 5
+            position += 1
+            more = bool(bits & _MORE)
+        if bits & _SIGN:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+    return runs

@@ -1,0 +1,146 @@
+"""Training clips from annotated videos: random windows, augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ._checks import require_least, require_within
+from .augment import AugmentConfig, View, finish, random_colours, random_spoiling, random_views
+from .cache import CachedFrame, CachedSequence, SequenceCache, as_cache
+from .layers import covered
+from .sample import Clip, Masks, VideoSequence
+
+LONG_CLIP = 8  # frames above which a window takes every annotated frame
+
+
+@dataclass(frozen=True)
+class SequenceWindowsConfig:
+    """How windows are chosen.
+
+    Attributes:
+        seed: of every random choice.
+        max_objects: most objects in a clip.
+        max_stride: largest step between frames, in annotated frames; clips of more than 8 frames
+            have step 1.
+        reverse: share of clips that run backwards.
+        min_area: least visible area of an object in the first frame, as a share of the frame.
+        short_side: frames are kept in memory with at most this many pixels on the shorter side.
+        augment: changes of geometry and colour.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    seed: int = 0
+    max_objects: int = 3
+    max_stride: int = 3
+    reverse: float = 0.5
+    min_area: float = 0.001
+    short_side: int = 360
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        require_least(self, 0, "seed")
+        require_least(self, 1, "max_objects", "max_stride", "short_side")
+        require_within(self, 0.0, 1.0, "reverse")
+        require_within(self, 0.0, 0.05, "min_area")
+
+
+def random_window(
+    rng: np.random.Generator, sequence: CachedSequence, frames: int, max_stride: int, reverse: float
+) -> list[CachedFrame]:
+    """Return ``frames`` annotated frames in order; their first one shows an object.
+
+    A sequence that is too short is run through to and fro.
+    """
+    count = len(sequence.frames)
+    start = int(rng.choice(sequence.starts()))
+    stride = int(rng.integers(1, max_stride + 1)) if frames <= LONG_CLIP else 1
+    stride = max(1, min(stride, (count - 1) // max(frames - 1, 1)))
+    step = -stride if rng.random() < reverse else stride
+    last = start + step * (frames - 1)
+    if not 0 <= last < count:
+        step = -step
+        last = start + step * (frames - 1)
+    indices = start + step * np.arange(frames)
+    if not 0 <= last < count:
+        indices = _to_and_fro(indices, count)
+    return [sequence.frames[int(i)] for i in indices]
+
+
+def _to_and_fro(indices: npt.NDArray[np.int_], count: int) -> npt.NDArray[np.int_]:
+    """Reflect indices at the ends of a sequence."""
+    period = max(2 * (count - 1), 1)
+    inside = np.mod(indices, period)
+    return np.where(inside < count, inside, period - inside)
+
+
+class SequenceWindows:
+    """A ``ClipSource`` of windows of real annotated videos and images."""
+
+    def __init__(
+        self,
+        sequences: Sequence[VideoSequence] | SequenceCache,
+        config: SequenceWindowsConfig | None = None,
+    ) -> None:
+        """Read nothing yet; a ``SequenceCache`` is shared with other sources.
+
+        Raises:
+            InputError: there is no sequence.
+        """
+        self.config = config or SequenceWindowsConfig()
+        self._cache = as_cache(sequences, self.config.short_side)
+
+    def clip(self, index: int, *, frames: int, size: int) -> Clip:
+        """Return clip ``index``: ``frames`` frames of ``size`` x ``size`` pixels."""
+        rng = np.random.default_rng((self.config.seed, index))
+        while True:
+            clip = self._attempt(rng, frames, size)
+            if clip is not None:
+                return clip
+
+    def _attempt(self, rng: np.random.Generator, frames: int, size: int) -> Clip | None:
+        """A random clip; None if no object is seen in its first frame."""
+        config, sequences = self.config, self._cache.load()
+        sequence = sequences[int(rng.integers(len(sequences)))]
+        window = random_window(rng, sequence, frames, config.max_stride, config.reverse)
+        views = random_views(
+            rng, config.augment, frame_size=window[0].size,
+            focus=random_focus(rng, window[0]), frames=frames, size=size,
+        )  # fmt: skip
+        colours = random_colours(rng, config.augment, frames)
+        spoiling = random_spoiling(rng, config.augment, size)
+        numbers = [n for n in window[0].objects if self._seen(window[0], n, views[0])]
+        if not numbers:
+            return None
+        rng.shuffle(numbers)
+        masks = masks_in(window, views, numbers[: config.max_objects])
+        images = [view.image(frame.image) for view, frame in zip(views, window, strict=True)]
+        return Clip(finish(rng, images, colours, spoiling), masks, sequence.name)
+
+    def _seen(self, frame: CachedFrame, number: int, view: View) -> bool:
+        area = int(np.count_nonzero(covered(view.coverage(frame.objects[number]))))
+        return bool(area >= max(self.config.min_area * view.size**2, 1))
+
+
+def random_focus(rng: np.random.Generator, frame: CachedFrame) -> tuple[float, float]:
+    """Return a random point, x and y in pixels, of a random object."""
+    cutout = frame.objects[int(rng.choice(sorted(frame.objects)))]
+    ys, xs = np.nonzero(cutout.coverage > 127)
+    pick = int(rng.integers(len(xs)))
+    return cutout.x0 + xs[pick] + 0.5, cutout.y0 + ys[pick] + 0.5
+
+
+def masks_in(window: list[CachedFrame], views: list[View], numbers: list[int]) -> Masks:
+    """Return the masks [T, N, size, size] of the objects ``numbers``."""
+    size = views[0].size
+    masks = np.zeros((len(window), len(numbers), size, size), np.bool_)
+    for time, (frame, view) in enumerate(zip(window, views, strict=True)):
+        for slot, number in enumerate(numbers):
+            if number in frame.objects:
+                masks[time, slot] = covered(view.coverage(frame.objects[number]))
+    return masks
