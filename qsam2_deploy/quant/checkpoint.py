@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import struct
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -171,7 +172,15 @@ def _unpickle(path: Path) -> Any:
                 "which could run code when loaded; save it again as {'model': state_dict}"
             ) from error
         raise CheckpointError(_damaged(path)) from error
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        struct.error,
+    ) as error:
         raise CheckpointError(_damaged(path)) from error
 
 

@@ -1,0 +1,173 @@
+"""An exported model as something to evaluate."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from .. import __version__
+from ..data.sample import VideoSequence
+from ..errors import PromptError
+from ..runtime.image_predictor import SAM2ImagePredictor
+from ..runtime.results import Prompt
+from ..runtime.segmenter import VideoSegmenter
+from .model import Masks
+from .prompts import FirstPrompt
+
+_CHUNK = 1 << 20
+
+
+class ExportedModel:
+    """A ``model.onnx`` in the runtime; a ``Model`` and a context manager.
+
+    The engine is loaded when the context is entered, so that loading is in nobody's time.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        exclusive: bool,
+        still: bool = False,
+        backend: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        """Choose the file.
+
+        Args:
+            path: a ``model.onnx``.
+            exclusive: each pixel belongs to the object of the highest logit alone.
+            still: it will get images, not videos.
+            backend: the inference engine.
+            threads: of the engine; default: its own choice.
+        """
+        self._path = path
+        self._exclusive, self._still = exclusive, still
+        self._backend, self._threads = backend, threads
+        self._open = ExitStack()
+
+    def __enter__(self) -> ExportedModel:
+        """Load the model into the engine.
+
+        Raises:
+            ModelFileError: the model cannot be used.
+            MissingDependencyError: the engine is not installed.
+        """
+        _ = self._predictor if self._still else self._segmenter
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+    @property
+    def info(self) -> Mapping[str, str]:
+        """Name and digest of the file, the engine, and versions."""
+        return {
+            "model": self._path.name,
+            "model_sha256": digest_of_file(self._path),
+            "backend": self._backend,
+            "threads": str(self._threads or "default"),
+            **versions("onnxruntime"),
+        }
+
+    def track(self, sequence: VideoSequence, prompts: Sequence[FirstPrompt]) -> Iterator[Masks]:
+        """Yield the masks of every frame.
+
+        Raises:
+            ModelFileError: the model cannot be used.
+            VideoError: a frame cannot be read.
+            EngineError: the engine failed.
+        """
+        segmenter = self._segmenter
+        segmenter.reset()
+        first = min(prompt.frame_index for prompt in prompts)
+        for index in range(sequence.frame_count):
+            if index < first:
+                yield {}
+                continue
+            given = [_prompt(prompt) for prompt in prompts if prompt.frame_index == index]
+            result = segmenter.track(sequence.frame(index), given)
+            yield {item.object_id: item.mask for item in result.objects}
+
+    def segment(self, image: VideoSequence, prompts: Sequence[FirstPrompt]) -> Masks:
+        """Return the masks of an image, each from its click or box.
+
+        Raises:
+            ModelFileError: the model cannot be used.
+            PromptError: a prompt is a mask.
+            VideoError: the image cannot be read.
+        """
+        predictor = self._predictor
+        predictor.set_image(image.frame(0))
+        found: Masks = {}
+        for prompt in prompts:
+            click, box = prompt.click, prompt.box
+            if click is None and box is None:
+                raise PromptError("an image is prompted with a click or a box; choose one of them")
+            # One click is ambiguous: of the three answers the model's own favourite is taken.
+            masks, ious, _ = predictor.predict(
+                None if click is None else [click],
+                None if click is None else [1],
+                box,
+                multimask_output=click is not None,
+            )
+            found[prompt.object_id] = masks[int(np.argmax(ious))] > 0
+        return found
+
+    @cached_property
+    def _segmenter(self) -> VideoSegmenter:
+        segmenter = VideoSegmenter(
+            self._path,
+            self._backend,
+            threads=self._threads,
+            non_overlap_masks=self._exclusive,
+        )
+        return self._open.enter_context(segmenter)
+
+    @cached_property
+    def _predictor(self) -> SAM2ImagePredictor:
+        predictor = SAM2ImagePredictor(self._path, self._backend, self._threads)
+        return self._open.enter_context(predictor)
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of this package, of Python, numpy, and further ``packages``."""
+    found = {"qsam2-deploy": __version__, "python": platform.python_version()}
+    return found | {package: _version(package) for package in ("numpy", *packages)}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _prompt(prompt: FirstPrompt) -> Prompt:
+    if prompt.mask is not None:
+        return Prompt(prompt.object_id, mask=prompt.mask)
+    if prompt.click is not None:
+        return Prompt(prompt.object_id, points=[prompt.click], labels=[1])
+    return Prompt(prompt.object_id, box=prompt.box)
