@@ -25,6 +25,18 @@ def describe_os_error(error: OSError, path: str | os.PathLike[str]) -> str:
     return f"cannot write {name}: {error.strerror or error}"
 
 
+def check_output(path: Path) -> None:
+    """Refuse before the work, not after it, a file that could not be written.
+
+    Raises:
+        InputError: ``path`` is a folder, or in one that does not exist.
+    """
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; give a file name")
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: the folder does not exist; create it first")
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` if the block succeeds.

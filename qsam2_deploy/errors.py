@@ -10,7 +10,8 @@
     │   └── PromptError            a click, box, mask or object id
     ├── UnsupportedModelError      a valid SAM2 model that this version cannot export
     ├── MissingDependencyError     an optional package is not installed
-    └── EngineError                an inference engine failed or gave non-finite numbers
+    ├── EngineError                an inference engine failed or gave non-finite numbers
+    └── TrainingError              the loss of a training run is no longer finite
 
 The message is one sentence for a person: what was wrong, what was expected, what to do.
 Commands print it after their name and exit with status 2; no traceback.
@@ -62,3 +63,7 @@ class MissingDependencyError(Qsam2Error):
 
 class EngineError(Qsam2Error):
     """An inference engine failed, or returned numbers that are not finite."""
+
+
+class TrainingError(Qsam2Error):
+    """Training cannot go on: the loss is no longer finite."""

@@ -119,18 +119,6 @@ def quantize_calibrated(
     return quantized
 
 
-def check_output(path: Path) -> None:
-    """Refuse before the work, not after it, a file that could not be written.
-
-    Raises:
-        InputError: ``path`` is a folder, or in one that does not exist.
-    """
-    if path.is_dir():
-        raise InputError(f"cannot write {path}: it is a folder; give a file name")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: the folder does not exist; create it first")
-
-
 def _plan_layers(
     model: nn.Module, images: CalibrationImages, config: CalibrationConfig
 ) -> tuple[dict[str, nn.Linear], dict[str, LayerPlan]]:

@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
     require(("torch", "sam2"), "train", "calibrating a checkpoint")
-    from ..calibration.calibrate import calibrate_checkpoint, check_output
+    from .._files import check_output
+    from ..calibration.calibrate import calibrate_checkpoint
 
     if args.report:
         check_output(args.report)

@@ -1,0 +1,108 @@
+"""``qsam2-train``: train a SAM2 model from a recipe."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._main import EXIT_OK, Parser, command, require
+
+if TYPE_CHECKING:
+    from ..data.sample import VideoSequence
+
+NAME = "qsam2-train"
+
+_DESCRIPTION = """\
+Train a SAM2 model in floating point: from random weights, or from a checkpoint.
+
+A recipe (YAML) holds the stages: images first, then clips, with clicks, boxes, masks and
+correction clicks as prompts. Clips are generated, and cut from annotated videos and images if
+there are any. The result is a checkpoint in the official format."""
+
+_EPILOG = """\
+examples:
+  qsam2-train assets/demo-recipe.yaml --davis DAVIS --sequences dog,cows -o mine.pt --half
+  qsam2-train recipe.yaml --init sam2.1_hiera_tiny.pt --sa-v sav_train -o tuned.pt --device cuda
+  qsam2-train recipe.yaml -o mine.pt --resume
+  torchrun --nproc-per-node 8 -m qsam2_deploy.cli.train recipe.yaml --davis DAVIS -o mine.pt
+
+Beside FILE.pt appear FILE.state (to resume), FILE.log.jsonl and FILE.curves.png."""
+
+
+@command(NAME)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    args = _parser().parse_args(argv)
+    # Imported here, so that --help needs nothing but Python.
+    require(("torch", "sam2", "cv2", "yaml"), "train", "training")
+    from ..training.recipe import read_recipe
+    from ..training.train import TrainJob, train_model
+
+    job = TrainJob(
+        recipe=read_recipe(args.recipe),
+        output=args.output,
+        init=args.init,
+        sequences=_sequences(args),
+        validation=_validation(args),
+        resume=args.resume,
+        device=args.device,
+        half=args.half,
+    )
+    output = train_model(job)
+    print(f"wrote {output}")
+    return EXIT_OK
+
+
+def _parser() -> Parser:
+    parser = Parser(NAME, _DESCRIPTION, _EPILOG)
+    add = parser.add_argument
+    add("recipe", metavar="RECIPE", type=Path, help="stages of the training, .yaml")
+    add("-o", "--output", metavar="FILE", type=Path, required=True, help="trained checkpoint, .pt")
+    add("--init", metavar="FILE", type=Path, help="checkpoint to start from, instead of at random")
+    add("--davis", metavar="ROOT", type=Path, help="train on videos in the DAVIS layout")
+    add("--sequences", metavar="A,B", help="names of the DAVIS sequences (default: all)")
+    add("--sa-v", metavar="ROOT", type=Path, help="train on videos in the SA-V layout")
+    add("--images", metavar="ROOT", type=Path, help="train on images with masks")
+    add(
+        "--validate", metavar="A,B", help="DAVIS sequences to score while training, not to train on"
+    )
+    add("--resume", action="store_true", help="go on with the run whose state is beside FILE")
+    add("--half", action="store_true", help="store weights in half precision")
+    add("--device", help="cpu or cuda (default: cuda where there is a GPU)")
+    return parser
+
+
+def _sequences(args: Namespace) -> list[VideoSequence]:
+    from ..data.davis import davis_sequences
+    from ..data.image_set import image_set
+    from ..data.sav import sav_sequences
+
+    found: list[VideoSequence] = []
+    if args.davis:
+        found += davis_sequences(args.davis, _names(args.sequences))
+    if args.sa_v:
+        found += sav_sequences(args.sa_v)
+    if args.images:
+        found += image_set(args.images)
+    left_out = set(_names(args.validate) or ())
+    return [sequence for sequence in found if sequence.name not in left_out]
+
+
+def _validation(args: Namespace) -> list[VideoSequence]:
+    from ..data.davis import davis_sequences
+    from ..errors import InputError
+
+    names = _names(args.validate)
+    if names and not args.davis:
+        raise InputError("--validate names DAVIS sequences; give their folder with --davis")
+    return list(davis_sequences(args.davis, names)) if names else []
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+if __name__ == "__main__":  # for torchrun -m
+    raise SystemExit(main())

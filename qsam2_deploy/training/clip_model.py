@@ -1,0 +1,169 @@
+"""A SAM2 model tracking the objects of a batch of clips, with gradients.
+
+The model is the one of the ``sam2`` package; this module only feeds it, in the order of
+``training/model/sam2.py`` of the upstream repository: prompt the first frame, track the others,
+click where the prediction is wrong, and remember each frame for the next ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from .affinity import AffinityHead
+from .batch import ClipBatch
+from .prompts import Points, PromptPlan, corrected_points, first_points
+
+
+@dataclass
+class FramePrediction:
+    """What the decoder said of one frame, once per prediction step (first, then corrections).
+
+    Attributes:
+        masks: per step [N, M, S, S] float32 logits; M is 3 for ambiguous prompts, else 1.
+        ious: per step [N, M], the predicted IoU of each mask.
+        object_scores: per step [N, 1] logits.
+        chosen: [N, 1, S, S] logits of the mask that is remembered.
+    """
+
+    masks: list[torch.Tensor] = field(default_factory=list)
+    ious: list[torch.Tensor] = field(default_factory=list)
+    object_scores: list[torch.Tensor] = field(default_factory=list)
+    chosen: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def add(self, outputs: tuple[Any, ...]) -> None:
+        """Append the seven outputs of ``SAM2Base._forward_sam_heads``."""
+        _, masks, ious, _, self.chosen, _, object_scores = outputs
+        self.masks.append(masks)
+        self.ious.append(ious)
+        self.object_scores.append(object_scores)
+
+
+@dataclass(frozen=True)
+class ClipPrediction:
+    """Predictions of all frames, and the affinity loss if it was asked for (else None)."""
+
+    frames: list[FramePrediction]
+    affinity: torch.Tensor | None
+
+
+class ClipModel(nn.Module):
+    """A SAM2 model and, while training from scratch, its auxiliary head.
+
+    A module of its own, so that ``DistributedDataParallel`` can wrap one forward pass per step.
+    """
+
+    def __init__(self, sam2: Any, *, affinity: bool, checkpoint_activations: bool = False) -> None:
+        super().__init__()
+        self.sam2 = sam2
+        self.affinity = AffinityHead(sam2.hidden_dim) if affinity else None
+        self._checkpoint = checkpoint_activations
+
+    def forward(self, batch: ClipBatch, plan: PromptPlan, with_affinity: bool) -> ClipPrediction:
+        """Track all objects of ``batch`` through its frames."""
+        encoded = self._encode(batch.images)
+        frames = _Tracking(self.sam2, batch, plan, encoded).run()
+        affinity = None
+        if with_affinity and self.affinity is not None:
+            affinity = self.affinity(encoded["backbone_fpn"], batch)
+        return ClipPrediction(frames, affinity)
+
+    def _encode(self, images: torch.Tensor) -> dict[str, Any]:
+        if self._checkpoint and torch.is_grad_enabled():
+            result: Any = checkpoint(self.sam2.forward_image, images, use_reentrant=False)
+        else:
+            result = self.sam2.forward_image(images)
+        return dict(result)
+
+
+class _Tracking:
+    """One pass through the frames of a batch; holds the memory bank of that pass."""
+
+    def __init__(
+        self, sam2: Any, batch: ClipBatch, plan: PromptPlan, encoded: dict[str, Any]
+    ) -> None:
+        self.sam2, self.batch, self.plan = sam2, batch, plan
+        _, self.features, self.positions, self.sizes = sam2._prepare_backbone_features(
+            dict(encoded)
+        )
+        self.memory: dict[str, dict[int, Any]] = {
+            "cond_frame_outputs": {},
+            "non_cond_frame_outputs": {},
+        }
+
+    def run(self) -> list[FramePrediction]:
+        return [self._frame(index) for index in range(self.batch.frame_count)]
+
+    def _frame(self, index: int) -> FramePrediction:
+        sam2, truth = self.sam2, self.batch.masks[index].unsqueeze(1)
+        images = self.batch.images_of(index)
+        features = [level[:, images] for level in self.features]
+        points, mask = self._prompts(index, truth)
+        current, outputs, high_res, conditioned = sam2._track_step(
+            index, index == 0, features, [level[:, images] for level in self.positions],
+            self.sizes, points, mask, self.memory, self.batch.frame_count, False, None,
+        )  # fmt: skip
+        prediction = FramePrediction()
+        prediction.add(outputs)
+        if index in self.plan.corrected:
+            outputs, points = self._correct(
+                prediction, outputs, points, truth, conditioned, high_res, index
+            )
+        self._remember(index, current, outputs, features, points)
+        return prediction
+
+    def _prompts(
+        self, index: int, truth: torch.Tensor
+    ) -> tuple[Points | None, torch.Tensor | None]:
+        if index > 0:
+            return None, None
+        if self.plan.kind == "mask":
+            return None, truth
+        return first_points(self.plan.kind, truth), None
+
+    def _correct(
+        self,
+        prediction: FramePrediction,
+        outputs: tuple[Any, ...],
+        points: Points | None,
+        truth: torch.Tensor,
+        conditioned: torch.Tensor,
+        high_res: list[torch.Tensor] | None,
+        index: int,
+    ) -> tuple[tuple[Any, ...], Points | None]:
+        """Click on errors; the decoder also gets the logits of its last answer."""
+        for from_truth in self.plan.from_truth:
+            predicted = None if from_truth else outputs[4] > 0
+            points = corrected_points(points, truth, predicted)
+            outputs = self.sam2._forward_sam_heads(
+                backbone_features=conditioned,
+                point_inputs=points,
+                mask_inputs=outputs[3],
+                high_res_features=high_res,
+                multimask_output=self.sam2._use_multimask(index == 0, points),
+            )
+            prediction.add(outputs)
+        return outputs, points
+
+    def _remember(
+        self,
+        index: int,
+        current: dict[str, Any],
+        outputs: tuple[Any, ...],
+        features: list[torch.Tensor],
+        points: Points | None,
+    ) -> None:
+        if index + 1 == self.batch.frame_count:
+            return  # nothing comes after it
+        _, _, _, low_res, high_res, pointer, score = outputs
+        current |= {"pred_masks": low_res, "pred_masks_high_res": high_res, "obj_ptr": pointer}
+        self.sam2._encode_memory_in_output(
+            features, self.sizes, points, True, high_res, score, current
+        )
+        conditioning = index == 0 or index in self.plan.corrected
+        bank = "cond_frame_outputs" if conditioning else "non_cond_frame_outputs"
+        self.memory[bank][index] = current

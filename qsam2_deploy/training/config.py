@@ -1,0 +1,159 @@
+"""What a training run does, as data: a recipe is a list of stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..errors import InputError
+
+MaskLoss = Literal["focal", "balanced"]
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of SAM2's losses (SAM 2 paper, appendix D.2.2; ``configs/sam2.1_training``)."""
+
+    focal: float = 20.0
+    dice: float = 1.0
+    iou: float = 1.0
+    object_score: float = 1.0
+    affinity: float = 0.0
+    """Of the dense auxiliary loss, which no official recipe has; see `affinity.py`."""
+
+
+@dataclass(frozen=True)
+class PromptPolicy:
+    """How the objects of a batch are prompted; the names in brackets are SAM2Train's.
+
+    Attributes:
+        points: share of clips prompted with a click or a box; the others get the mask of the first
+            frame (``prob_to_use_pt_input``). Images always get a click or a box.
+        box: share of boxes among those (``prob_to_use_box_input``).
+        corrected_frames: most frames with correction clicks, the first one included; how many is
+            drawn anew for each batch (``num_frames_to_correct``).
+        corrections: correction clicks on each such frame (``num_correction_pt_per_frame``).
+        from_truth: share of correction clicks drawn from the true mask instead of the error
+            (``prob_to_sample_from_gt``).
+    """
+
+    points: float = 0.5
+    box: float = 0.5
+    corrected_frames: int = 2
+    corrections: int = 7
+    from_truth: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("points", "box", "from_truth"):
+            _check(0 <= getattr(self, name) <= 1, f"prompts.{name} must be from 0 to 1")
+        _check(self.corrected_frames >= 1, "prompts.corrected_frames must be at least 1")
+        _check(self.corrections >= 0, "prompts.corrections must not be negative")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some steps with the same kind of batch.
+
+    Attributes:
+        name: shown in messages and curves.
+        steps: number of optimiser steps.
+        frames: frames of a clip; 1 trains on images.
+        clips: clips of a batch, over all processes together.
+        objects: most objects of a clip.
+        image_size: side of the square input, pixels, a multiple of 32.
+        learning_rate: at the start and at the end of the stage; a cosine between them.
+        data: share of clips from each source, by its name; they need not add up to one.
+        easy: share of easy generated clips, at the start and at the end; linear between them.
+        mask_loss: ``focal`` is SAM2's; ``balanced`` weighs object and background the same, for the
+            start of training from scratch.
+        losses: weights of the losses.
+        prompts: how objects are prompted.
+    """
+
+    name: str
+    steps: int
+    frames: int
+    clips: int
+    image_size: int
+    objects: int = 3
+    data: Mapping[str, float] = field(default_factory=lambda: {"generated": 1.0})
+    learning_rate: tuple[float, float] = (5e-4, 5e-5)
+    easy: tuple[float, float] = (0.0, 0.0)
+    mask_loss: MaskLoss = "focal"
+    losses: LossWeights = field(default_factory=LossWeights)
+    prompts: PromptPolicy = field(default_factory=PromptPolicy)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "frames", "clips", "objects", "image_size"):
+            value = getattr(self, name)
+            _check(isinstance(value, int) and value >= 1, f"{name} must be a positive integer")
+        _check(self.image_size % 32 == 0, "image_size must be a multiple of 32")
+        _check(
+            len(self.data) > 0 and min(self.data.values()) >= 0 and sum(self.data.values()) > 0,
+            "data must name at least one source, with shares that are not negative",
+        )
+        _check(min(self.learning_rate) > 0, "learning_rate must be positive")
+        _check(0 <= min(self.easy) <= max(self.easy) <= 1, "easy must be from 0 to 1")
+        _check(self.mask_loss in ("focal", "balanced"), "mask_loss must be focal or balanced")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        stages: what is trained, in order.
+        seed: of everything that is random.
+        from_scratch: give random weights the start of `start.py`.
+        weight_decay: of AdamW, on matrices and convolutions only.
+        gradient_clip: largest norm of the gradient.
+        warmup_steps: of the learning rate, at the start of each stage.
+        ema: decay of the average of the weights, which is what is saved; 0 for none.
+        precision: ``bfloat16`` computes under autocast.
+        checkpoint_activations: recompute the encoder's activations in the backward pass.
+        log_every: steps between two lines of the log.
+        save_every: steps between two training states on disk.
+        validate_every: steps between two validations; 0 for none but at the end of each stage.
+        workers: processes that make clips; 0 makes them in the training process.
+    """
+
+    stages: tuple[Stage, ...]
+    seed: int = 0
+    from_scratch: bool = False
+    weight_decay: float = 0.05
+    gradient_clip: float = 2.0
+    warmup_steps: int = 100
+    ema: float = 0.998
+    precision: Literal["float32", "bfloat16"] = "float32"
+    checkpoint_activations: bool = False
+    log_every: int = 50
+    save_every: int = 250
+    validate_every: int = 0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        _check(len(self.stages) > 0, "a recipe needs at least one stage")
+        _check(0 <= self.ema < 1, "ema must be from 0 to below 1")
+        _check(self.gradient_clip > 0, "gradient_clip must be positive")
+        _check(self.precision in ("float32", "bfloat16"), "precision must be float32 or bfloat16")
+        for name in ("log_every", "save_every"):
+            _check(getattr(self, name) >= 1, f"{name} must be at least 1")
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> tuple[int, int]:
+        """Return the index of the stage of global step ``step`` and the step inside it."""
+        for index, stage in enumerate(self.stages):
+            if step < stage.steps:
+                return index, step
+            step -= stage.steps
+        raise IndexError(f"step {step} lies after the last stage")
+
+
+def _check(holds: bool, message: str) -> None:
+    if not holds:
+        raise InputError(f"the training recipe is not usable: {message}")

@@ -1,0 +1,61 @@
+"""One process or many: started by ``torchrun``, else a single process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed as dist
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: number of processes.
+        device: where this process computes.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and messages."""
+        return self.rank == 0
+
+    def mean(self, value: float) -> float:
+        """Return the mean of ``value`` over all processes."""
+        if self.size == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return float(tensor) / self.size
+
+
+@contextmanager
+def joined_world(device: str | None = None) -> Iterator[World]:
+    """Join the process group that ``torchrun`` describes in the environment, if there is one.
+
+    Args:
+        device: such as ``cpu`` or ``cuda``; the default is CUDA where there is a GPU.
+    """
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World(0, 1, torch.device(kind))
+        return
+    if kind == "cuda":
+        kind = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(kind)
+    dist.init_process_group("nccl" if kind.startswith("cuda") else "gloo")
+    try:
+        yield World(dist.get_rank(), size, torch.device(kind))
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,103 @@
+"""The batches of a run: batch k depends on the seed and on k alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from ..data.sample import Clip, ClipSource
+from ..errors import InputError
+from .batch import ClipBatch, batch_from_clips
+from .config import TrainConfig
+
+_SOURCE_CHOICE = 7  # keeps this choice apart from what the sources draw from the same seed
+
+
+@runtime_checkable
+class HasEasyClips(Protocol):
+    """A source whose clips can be made easier for the start of training."""
+
+    def with_easy(self, share: float) -> ClipSource:
+        """Return the source with this share of easy clips."""
+
+
+class StageClips(Dataset[Clip]):
+    """The clips that one process needs for one stage, from a step on."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, ClipSource],
+        config: TrainConfig,
+        stage_index: int,
+        *,
+        first_step: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Prepare to make clips; none is made yet.
+
+        Raises:
+            InputError: the stage asks for a source that is not there, or its batch cannot be
+                shared out equally.
+        """
+        self.stage = stage = config.stages[stage_index]
+        self.share = stage.clips // world_size
+        if self.share * world_size != stage.clips:
+            raise InputError(
+                f"a batch of {stage.clips} clips (stage {stage.name}) cannot be shared by "
+                f"{world_size} processes; use a number of processes that divides it"
+            )
+        self._names = [name for name, weight in stage.data.items() if weight > 0]
+        missing = [name for name in self._names if name not in sources]
+        if missing:
+            raise InputError(
+                f"stage {stage.name} trains on {missing[0]!r}, but no such data was given; give "
+                f"it, or name only {', '.join(sorted(sources))} in the recipe"
+            )
+        weights = np.array([stage.data[name] for name in self._names])
+        self._bounds = np.cumsum(weights / weights.sum())
+        self._sources, self._seed = sources, config.seed
+        self._offset = sum(earlier.steps * earlier.clips for earlier in config.stages[:stage_index])
+        self._numbers = [
+            step * stage.clips + rank * self.share + item
+            for step in range(first_step, stage.steps)
+            for item in range(self.share)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> Clip:
+        number = self._numbers[index]
+        clip = self._offset + number  # no stage repeats another's clips
+        rng = np.random.default_rng((self._seed, _SOURCE_CHOICE, clip))
+        chosen = int(np.searchsorted(self._bounds, rng.random(), side="right"))
+        source = self._sources[self._names[min(chosen, len(self._names) - 1)]]
+        if isinstance(source, HasEasyClips):
+            source = source.with_easy(self._easy(number // self.stage.clips))
+        return source.clip(clip, frames=self.stage.frames, size=self.stage.image_size)
+
+    def _easy(self, step: int) -> float:
+        first, last = self.stage.easy
+        return first + (last - first) * step / max(1, self.stage.steps - 1)
+
+
+def batches(clips: StageClips, *, workers: int = 0) -> Iterator[ClipBatch]:
+    """Yield the batches of one process; ``workers`` processes make the clips, or this one."""
+    objects = clips.stage.objects
+
+    def collate(items: list[Clip]) -> ClipBatch:
+        return batch_from_clips(items, objects=objects)
+
+    loader: Any = DataLoader(
+        clips,
+        batch_size=clips.share,
+        num_workers=workers,
+        collate_fn=collate,
+        multiprocessing_context="fork" if workers else None,
+        prefetch_factor=4 if workers else None,
+    )
+    yield from loader

@@ -1,0 +1,73 @@
+"""Losses and scores of a run: a line of JSON each, so that a curve can be drawn at any time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .._files import atomic_open
+
+
+class TrainingLog:
+    """Writes ``PATH`` line by line and says the same on standard error.
+
+    A line holds ``step``, ``stage``, ``seconds`` and either ``losses`` (means since the line
+    before) with ``learning_rate``, or ``scores``.
+    """
+
+    def __init__(self, path: Path, *, every: int = 50, quiet: bool = False) -> None:
+        self.path, self._every, self._quiet = path, every, quiet
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def add_step(
+        self, step: int, stage: str, seconds: float, rate: float, losses: Mapping[str, float]
+    ) -> None:
+        """Take the losses of one step."""
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+        if step % self._every == 0:
+            means = {name: round(value / self._count, 5) for name, value in self._sums.items()}
+            self._write(
+                step=step, stage=stage, seconds=round(seconds, 1), learning_rate=rate, losses=means
+            )
+            self._sums, self._count = {}, 0
+
+    def add_scores(
+        self, step: int, stage: str, seconds: float, scores: Mapping[str, float]
+    ) -> None:
+        """Take the scores of a validation, in percent."""
+        rounded = {name: round(value, 2) for name, value in scores.items()}
+        self._write(step=step, stage=stage, seconds=round(seconds, 1), scores=rounded)
+
+    def truncate(self, step: int) -> None:
+        """Forget what was written after ``step``: a resumed run does it again."""
+        lines = [line for line in read_log(self.path) if line["step"] <= step]
+        with atomic_open(self.path) as stream:
+            stream.writelines(json.dumps(line).encode() + b"\n" for line in lines)
+
+    def _write(self, **line: Any) -> None:
+        with self.path.open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+        if not self._quiet:
+            numbers = line.get("losses") or line["scores"]
+            text = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+            print(
+                f"{line['stage']} step {line['step']}  {line['seconds'] / 60:.1f} min  {text}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a log; none if there is no such file, and no half-written last line."""
+    if not path.exists():
+        return []
+    texts = path.read_text().splitlines()
+    if texts and not texts[-1].endswith("}"):
+        texts.pop()  # the process was killed while it wrote
+    return [json.loads(text) for text in texts]

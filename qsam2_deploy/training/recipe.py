@@ -1,0 +1,126 @@
+"""Recipes: YAML files that hold a :class:`TrainConfig` and name the model's configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as read.
+
+    Attributes:
+        path: the file.
+        train: what the run does.
+        model: path of the YAML file with the architecture, or None where the recipe names none.
+        data: settings of the data sources: a mapping per source.
+    """
+
+    path: Path
+    train: TrainConfig
+    model: Path | None
+    data: Mapping[str, Mapping[str, Any]]
+
+
+def read_recipe(path: str | os.PathLike[str]) -> Recipe:
+    """Read a recipe.
+
+    Its keys are those of :class:`TrainConfig`, and ``model``: a path relative to the recipe.
+
+    Raises:
+        InputError: the file cannot be read, or a key or a value is not usable.
+    """
+    import yaml
+
+    source = Path(path)
+    try:
+        content = yaml.safe_load(source.read_text())
+    except OSError as error:
+        raise InputError(
+            f"cannot read the recipe {source}: {error.strerror or error}; check the path"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"the recipe {source} is not valid YAML: {reason}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"the recipe {source} must be a mapping with the key 'stages'")
+    model = content.pop("model", None)
+    data = content.pop("data", {})
+    if not isinstance(data, dict) or not all(isinstance(v, dict) for v in data.values()):
+        raise InputError(f"{source}: 'data' must map names of sources to their settings")
+    return Recipe(
+        path=source,
+        train=from_mapping(TrainConfig, content, str(source)),
+        model=None if model is None else source.parent / str(model),
+        data=data,
+    )
+
+
+def from_mapping(cls: type[Any], values: object, where: str) -> Any:
+    """Build the dataclass ``cls`` from plain values, nested ones included.
+
+    Raises:
+        InputError: ``values`` is no mapping, has an unknown key, lacks one, or holds a value of
+            another type.
+    """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where} must be a mapping, but got {values!r}")
+    hints = typing.get_type_hints(cls)
+    known = [field.name for field in fields(cls)]
+    unknown = [str(key) for key in values if key not in known]
+    if unknown:
+        raise InputError(
+            f"{where} has the unknown key {unknown[0]!r}; expected some of {', '.join(known)}"
+        )
+    required = [
+        f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING
+    ]
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise InputError(f"{where} lacks the key {missing[0]!r}")
+    return cls(
+        **{key: _converted(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+    )
+
+
+def _converted(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if is_dataclass(hint):
+        return from_mapping(typing.cast("type[Any]", hint), value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise InputError(f"{where} must be a list, but got {value!r}")
+        kinds = [arguments[0]] * len(value) if arguments[-1] is ... else list(arguments)
+        if len(kinds) != len(value):
+            raise InputError(f"{where} must have {len(kinds)} entries, but got {len(value)}")
+        return tuple(
+            _converted(kind, item, f"{where}[{number}]")
+            for number, (kind, item) in enumerate(zip(kinds, value, strict=True))
+        )
+    return _plain(hint, origin, arguments, value, where)
+
+
+def _plain(hint: Any, origin: Any, arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if origin is typing.Literal:
+        if value not in arguments:
+            expected = ", ".join(map(str, arguments))
+            raise InputError(f"{where} must be one of {expected}, but got {value!r}")
+        return value
+    if hint is float and isinstance(value, str):
+        # Plain YAML 1.1 takes 5e-4 for text.
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    kind = {float: (int, float), Mapping: (dict,)}.get(origin or hint, origin or hint)
+    if not isinstance(value, kind) or (isinstance(value, bool) and hint is not bool):
+        name = getattr(hint, "__name__", str(hint))
+        raise InputError(f"{where} must be of type {name}, but got {value!r}")
+    return value

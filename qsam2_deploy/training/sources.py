@@ -1,0 +1,79 @@
+"""The clip sources that a recipe can name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data.cache import SequenceCache
+from ..data.generated.clips import GeneratedClips
+from ..data.generated.config import GeneratedClipsConfig
+from ..data.pasted import PastedClips, PastedClipsConfig
+from ..data.sample import ClipSource, Frames, VideoSequence
+from ..data.windows import SequenceWindows, SequenceWindowsConfig
+from ..errors import InputError
+from .recipe import from_mapping
+
+GENERATED, VIDEOS, PASTED = "generated", "videos", "pasted"
+_KINDS = {
+    GENERATED: GeneratedClipsConfig,
+    VIDEOS: SequenceWindowsConfig,
+    PASTED: PastedClipsConfig,
+}
+_PHOTOS_PER_SEQUENCE = 5
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """Settings of the three sources; each has the run's seed."""
+
+    generated: GeneratedClipsConfig
+    videos: SequenceWindowsConfig
+    pasted: PastedClipsConfig
+
+
+def settings_from_mapping(
+    data: Mapping[str, Mapping[str, Any]], *, seed: int, where: str
+) -> SourceSettings:
+    """Read the ``data`` of a recipe: settings by source, all optional.
+
+    Raises:
+        InputError: a source or a setting is unknown, or a value is not usable.
+    """
+    unknown = [name for name in data if name not in _KINDS]
+    if unknown:
+        raise InputError(
+            f"{where}: there is no data source {unknown[0]!r}; expected some of {', '.join(_KINDS)}"
+        )
+    made = {
+        name: from_mapping(kind, {"seed": seed, **data.get(name, {})}, f"{where}: data: {name}")
+        for name, kind in _KINDS.items()
+    }
+    return SourceSettings(**made)
+
+
+def clip_sources(
+    settings: SourceSettings, sequences: Sequence[VideoSequence]
+) -> dict[str, ClipSource]:
+    """Return the sources by name.
+
+    Without ``sequences`` there are generated clips only, with procedural textures; with some,
+    their frames also serve as textures and backgrounds, and their objects are pasted.
+    """
+    photos = [photo for sequence in sequences for photo in _photos(sequence)]
+    sources: dict[str, ClipSource] = {GENERATED: GeneratedClips(settings.generated, photos)}
+    if sequences:
+        cache = SequenceCache(sequences, settings.videos.short_side)
+        sources[VIDEOS] = SequenceWindows(cache, settings.videos)
+        sources[PASTED] = PastedClips(cache, settings.pasted)
+    return sources
+
+
+def _photos(sequence: VideoSequence) -> list[Frames]:
+    last = sequence.frame_count - 1
+    count = min(_PHOTOS_PER_SEQUENCE, sequence.frame_count)
+    indices = np.unique(np.linspace(0, last, count).astype(int))
+    return [np.ascontiguousarray(sequence.frame(int(index))) for index in indices]

@@ -1,0 +1,106 @@
+"""The state of a run on disk: all that it needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .._files import atomic_path
+from ..errors import CheckpointError
+from .config import TrainConfig
+
+_FORMAT = 1
+
+
+def run_digest(config: TrainConfig, model_config: Any) -> str:
+    """Return a digest of what must not change between a run and its continuation."""
+    fixed = asdict(config)
+    for name in ("log_every", "save_every", "validate_every", "workers"):
+        del fixed[name]
+    text = json.dumps({"train": fixed, "model": model_config}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass
+class TrainingState:
+    """What changes while training.
+
+    Attributes:
+        model: the model being trained, auxiliary head included.
+        average: the averaged SAM2 model.
+        optimizer: with its moments.
+        step: optimiser steps done.
+        digest: of the recipe and the architecture; see `run_digest`.
+        seconds: time spent training.
+    """
+
+    model: nn.Module
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+    digest: str
+    step: int = 0
+    seconds: float = 0.0
+
+    def save(self, path: Path) -> None:
+        """Write the state; the earlier file stays as it was if that fails.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        content = {
+            "format": _FORMAT,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "digest": self.digest,
+        }
+        with atomic_path(path) as temporary:
+            try:
+                torch.save(content, temporary)
+            except RuntimeError as error:
+                # torch's own writer reports a full disk as a RuntimeError.
+                raise OSError(str(error)) from error
+
+    def load(self, path: Path) -> None:
+        """Go on from the state in ``path``.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or belongs to another recipe or
+                architecture.
+        """
+        content = _read(path)
+        if content["digest"] != self.digest:
+            raise CheckpointError(
+                f"{path} belongs to a run with another recipe, seed or architecture; resume with "
+                "the same ones, or choose another output to start anew"
+            )
+        self.model.load_state_dict(content["model"])
+        self.average.load_state_dict(content["average"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.step, self.seconds = content["step"], content["seconds"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"there is no training state {path} to resume; run without --resume")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != _FORMAT:
+            raise CheckpointError(
+                f"the training state {path} has format {content['format']}, but this version "
+                f"reads format {_FORMAT}; resume with the version that wrote it"
+            )
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError) as e:
+        raise CheckpointError(
+            f"{path} is damaged or not a training state; start anew without --resume"
+        ) from e
+    return dict(content)
