@@ -9,13 +9,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := train,export,ort,video,dev
 
-# Passed through to the demo: make demo VIDEO=film.mp4 CLICK=320,240
+# Passed through to the demo: make demo VIDEO=film.mp4 CLICK=320,240 (or BOX=100,80,300,240)
 VIDEO ?=
 CLICK ?=
+BOX ?=
+MODEL ?=
 
 help:
 	@echo "make setup      create $(VENV) with everything that the demo and the tests need"
-	@echo "make demo       segment a video and write an overlay [VIDEO=FILE] [CLICK=X,Y]"
+	@echo "make demo       segment a video and write an overlay"
+	@echo "                [VIDEO=FILE CLICK=X,Y or BOX=X1,Y1,X2,Y2] [MODEL=CHECKPOINT.pt]"
 	@echo "make test       run the tests"
 	@echo "make test-slow  run the tests that take longer"
 	@echo "make lint       check style, types and import rules"
@@ -35,7 +38,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)
-	@$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)") $(if $(CLICK),--click "$(CLICK)")
+	@$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)") \
+		$(if $(CLICK),--click "$(CLICK)") $(if $(BOX),--box "$(BOX)") \
+		$(if $(MODEL),--checkpoint "$(MODEL)")
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest

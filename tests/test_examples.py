@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from qsam2_deploy.runtime.media.video_writer import VideoWriter
+from tests.drawn_clip import drawn_clip
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 OURS = "from qsam2_deploy.runtime import build_sam2_video_predictor\n"
@@ -51,12 +54,11 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 
 def _write_clip(folder: Path, video: Path) -> None:
     """Write a clip as JPEG files and as a video, large enough for the flow's clicks."""
-    clip = runpy.run_path(str(EXAMPLES / "_clip.py"))
-    made = clip["make_clip"](frames=FRAMES, height=416, width=512)
-    clip["write_clip"](made, video)
     folder.mkdir()
-    for index, frame in enumerate(made.frames):
-        Image.fromarray(frame).save(folder / f"{index:05d}.jpg", quality=95)
+    with VideoWriter(video, height=416, width=512, fps=12) as writer:
+        for index, frame in enumerate(drawn_clip(FRAMES, 416, 512)):
+            writer.write(frame)
+            Image.fromarray(frame).save(folder / f"{index:05d}.jpg", quality=95)
 
 
 def _run_flow(source: str, path: Path, arguments: list[str]) -> None:

@@ -19,8 +19,9 @@ import torch
 from torch import nn
 
 from .. import __version__
+from .._files import check_output
 from .._progress import progress
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError
 from ..quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..quant.entry import float_state, make_entry
 from ..quant.grid import Grid

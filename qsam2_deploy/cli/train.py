@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     args = _parser().parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
-    require(("torch", "sam2", "cv2", "yaml"), "train", "training")
+    require(("torch", "sam2", "cv2", "matplotlib", "yaml"), "train", "training")
     from ..training.recipe import read_recipe
     from ..training.train import TrainJob, train_model
 
@@ -78,7 +78,10 @@ def _sequences(args: Namespace) -> list[VideoSequence]:
     from ..data.davis import davis_sequences
     from ..data.image_set import image_set
     from ..data.sav import sav_sequences
+    from ..errors import InputError
 
+    if args.sequences and not args.davis:
+        raise InputError("--sequences names DAVIS sequences; give their folder with --davis")
     found: list[VideoSequence] = []
     if args.davis:
         found += davis_sequences(args.davis, _names(args.sequences))

@@ -30,8 +30,20 @@ class AffinityHead(nn.Module):
         self.head = nn.Sequential(
             nn.GELU(), nn.Conv2d(_HIDDEN, _HIDDEN, 1), nn.GELU(), nn.Conv2d(_HIDDEN, _WIDTH, 1)
         )
-        self.scale = nn.Parameter(torch.tensor(10.0))
-        self.bias = nn.Parameter(torch.tensor(-5.0))
+        # Of the cosines, for the pyramid and for the decoder's mask features.
+        self.scale = nn.Parameter(torch.tensor([10.0, 10.0]))
+        self.bias = nn.Parameter(torch.tensor([-5.0, -5.0]))
+
+    def mask_feature_loss(self, features: torch.Tensor, batch: ClipBatch) -> torch.Tensor:
+        """Return the loss of the decoder's mask features in the first frame: [N, C / 8, h, w].
+
+        A mask is the dot product of these features with a vector that the decoder makes from the
+        prompt. Where the features tell objects apart, that vector is found fast; where neither is
+        there yet, both have next to no gradient.
+        """
+        pixels = F.normalize(features.float().flatten(2), dim=1)[None]
+        ids = object_ids(batch, features.shape[-2:])[0, batch.clip_of].flatten(1)[None]
+        return self._pair_loss(pixels, ids, pixels, ids, 1)
 
     def forward(self, pyramid: list[torch.Tensor], batch: ClipBatch) -> torch.Tensor:
         """Return the loss of ``pyramid``: maps [T * B, C, h, w] of strides 4, 8 and 16."""
@@ -40,10 +52,11 @@ class AffinityHead(nn.Module):
         frames, clips = batch.frame_count, batch.clip_count
         pixels = embedded.flatten(2).reshape(frames, clips, _WIDTH, -1)
         ids = ids.flatten(2)
-        loss = self._pair_loss(pixels, ids, pixels, ids)
+        loss = self._pair_loss(pixels, ids, pixels, ids, 0)
         if frames > 1:
             # From frame t to t + 1 and from the last to the first: near and far in time.
-            loss = 0.5 * (loss + self._pair_loss(pixels, ids, pixels.roll(-1, 0), ids.roll(-1, 0)))
+            later = self._pair_loss(pixels, ids, pixels.roll(-1, 0), ids.roll(-1, 0), 0)
+            loss = 0.5 * (loss + later)
         return loss
 
     def _embed(self, pyramid: list[torch.Tensor]) -> torch.Tensor:
@@ -62,6 +75,7 @@ class AffinityHead(nn.Module):
         anchor_ids: torch.Tensor,
         pixels: torch.Tensor,
         ids: torch.Tensor,
+        which: int,
     ) -> torch.Tensor:
         """Return the loss between anchors of one frame and all pixels of another.
 
@@ -70,13 +84,14 @@ class AffinityHead(nn.Module):
             anchor_ids: [T, B, P] int64, 0 for the background.
             pixels: [T, B, E, P].
             ids: [T, B, P].
+            which: scale and bias to use.
         """
         a_pixels, a_ids = anchor_pixels.flatten(0, 1), anchor_ids.flatten(0, 1)
         chosen = torch.multinomial(_anchor_weights(a_ids), _ANCHORS)
         anchors = a_pixels.gather(2, chosen[:, None].expand(-1, a_pixels.shape[1], -1))
         same = (a_ids.gather(1, chosen)[:, :, None] == ids.flatten(0, 1)[:, None]).float()
         logits = torch.einsum("bea,bep->bap", anchors, pixels.flatten(0, 1))
-        logits = logits * self.scale + self.bias
+        logits = logits * self.scale[which] + self.bias[which]
         probability = logits.sigmoid()
         overlap = 2 * (probability * same).sum(-1) + 1
         dice = 1 - overlap / (probability.sum(-1) + same.sum(-1) + 1)

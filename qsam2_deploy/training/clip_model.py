@@ -7,6 +7,8 @@ click where the prediction is wrong, and remember each frame for the next ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +19,17 @@ from torch.utils.checkpoint import checkpoint
 from .affinity import AffinityHead
 from .batch import ClipBatch
 from .prompts import Points, PromptPlan, corrected_points, first_points
+
+
+def set_image_size(sam2: Any, size: int) -> None:
+    """Let ``sam2`` take images of ``size`` x ``size`` pixels; no weight depends on the size."""
+    feature_size = size // 16
+    sam2.image_size = size
+    sam2.sam_image_embedding_size = feature_size
+    encoder = sam2.sam_prompt_encoder
+    encoder.input_image_size = (size, size)
+    encoder.image_embedding_size = (feature_size, feature_size)
+    encoder.mask_input_size = (4 * feature_size, 4 * feature_size)
 
 
 @dataclass
@@ -66,10 +79,12 @@ class ClipModel(nn.Module):
     def forward(self, batch: ClipBatch, plan: PromptPlan, with_affinity: bool) -> ClipPrediction:
         """Track all objects of ``batch`` through its frames."""
         encoded = self._encode(batch.images)
-        frames = _Tracking(self.sam2, batch, plan, encoded).run()
+        with _captured(self.sam2.sam_mask_decoder.output_upscaling[-1]) as mask_features:
+            frames = _Tracking(self.sam2, batch, plan, encoded).run()
         affinity = None
         if with_affinity and self.affinity is not None:
             affinity = self.affinity(encoded["backbone_fpn"], batch)
+            affinity = affinity + self.affinity.mask_feature_loss(mask_features[0], batch)
         return ClipPrediction(frames, affinity)
 
     def _encode(self, images: torch.Tensor) -> dict[str, Any]:
@@ -78,6 +93,17 @@ class ClipModel(nn.Module):
         else:
             result = self.sam2.forward_image(images)
         return dict(result)
+
+
+@contextmanager
+def _captured(module: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Collect what ``module`` returns inside the block."""
+    outputs: list[torch.Tensor] = []
+    hook = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        hook.remove()
 
 
 class _Tracking:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from ..errors import InputError
@@ -21,6 +21,10 @@ class LossWeights:
     object_score: float = 1.0
     affinity: float = 0.0
     """Of the dense auxiliary loss, which no official recipe has; see `affinity.py`."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check(getattr(self, item.name) >= 0, f"losses.{item.name} must not be negative")
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,8 @@ class TrainConfig:
         _check(self.precision in ("float32", "bfloat16"), "precision must be float32 or bfloat16")
         for name in ("log_every", "save_every"):
             _check(getattr(self, name) >= 1, f"{name} must be at least 1")
+        for name in ("seed", "weight_decay", "warmup_steps", "validate_every", "workers"):
+            _check(getattr(self, name) >= 0, f"{name} must not be negative")
 
     @property
     def total_steps(self) -> int:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import distributed as dist
 
+from ..errors import InputError
+
 
 @dataclass(frozen=True)
 class World:
@@ -45,8 +47,11 @@ def joined_world(device: str | None = None) -> Iterator[World]:
 
     Args:
         device: such as ``cpu`` or ``cuda``; the default is CUDA where there is a GPU.
+
+    Raises:
+        InputError: there is no such device.
     """
-    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = _checked_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World(0, 1, torch.device(kind))
@@ -59,3 +64,15 @@ def joined_world(device: str | None = None) -> Iterator[World]:
         yield World(dist.get_rank(), size, torch.device(kind))
     finally:
         dist.destroy_process_group()
+
+
+def _checked_device(name: str) -> str:
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise InputError(f"there is no device {name!r}; expected cpu or cuda") from error
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"training on {name!r} is not supported; expected cpu or cuda")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError("PyTorch finds no GPU on this machine; train on the device cpu")
+    return name

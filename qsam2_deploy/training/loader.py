@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.sample import Clip, ClipSource
-from ..errors import InputError
+from ..errors import InputError, Qsam2Error
 from .batch import ClipBatch, batch_from_clips
 from .config import TrainConfig
 
@@ -86,7 +86,11 @@ class StageClips(Dataset[Clip]):
 
 
 def batches(clips: StageClips, *, workers: int = 0) -> Iterator[ClipBatch]:
-    """Yield the batches of one process; ``workers`` processes make the clips, or this one."""
+    """Yield the batches of one process; ``workers`` processes make the clips, or this one.
+
+    Raises:
+        VideoError: a source cannot make a clip.
+    """
     objects = clips.stage.objects
 
     def collate(items: list[Clip]) -> ClipBatch:
@@ -100,4 +104,14 @@ def batches(clips: StageClips, *, workers: int = 0) -> Iterator[ClipBatch]:
         multiprocessing_context="fork" if workers else None,
         prefetch_factor=4 if workers else None,
     )
-    yield from loader
+    try:
+        yield from loader
+    except Qsam2Error as error:
+        raise _without_traceback(error) from error
+
+
+def _without_traceback(error: Qsam2Error) -> Qsam2Error:
+    """Return ``error`` with its own sentence: a worker's carries the text of its traceback."""
+    *earlier, sentence = str(error).strip().splitlines()
+    name = f"{type(error).__module__}.{type(error).__qualname__}: "
+    return type(error)(sentence.removeprefix(name)) if earlier else error

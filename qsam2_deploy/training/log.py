@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._files import atomic_open
+from .._files import atomic_open, describe_os_error
+from ..errors import InputError
 
 
 class TrainingLog:
@@ -51,8 +52,11 @@ class TrainingLog:
             stream.writelines(json.dumps(line).encode() + b"\n" for line in lines)
 
     def _write(self, **line: Any) -> None:
-        with self.path.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
+        try:
+            with self.path.open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise InputError(describe_os_error(error, self.path)) from error
         if not self._quiet:
             numbers = line.get("losses") or line["scores"]
             text = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
@@ -64,10 +68,25 @@ class TrainingLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a log; none if there is no such file, and no half-written last line."""
+    """Return the lines of a log; none if there is no such file, and no half-written last line.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     if not path.exists():
         return []
     texts = path.read_text().splitlines()
-    if texts and not texts[-1].endswith("}"):
+    if texts and not _is_whole(texts[-1]):
         texts.pop()  # the process was killed while it wrote
-    return [json.loads(text) for text in texts]
+    try:
+        return [json.loads(text) for text in texts]
+    except ValueError as error:
+        raise InputError(f"the log {path} is damaged; delete it") from error
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..data.sample import ClipSource
 from ..errors import TrainingError
 from .batch import ClipBatch
-from .clip_model import ClipModel
+from .clip_model import ClipModel, set_image_size
 from .config import Stage, TrainConfig
 from .distributed import World
 from .loader import StageClips, batches
@@ -72,7 +72,10 @@ class TrainingRun:
         ).to(self.world.device)
         self.average = copy.deepcopy(self.sam2).eval().requires_grad_(False)
         optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, config.weight_decay), lr=1e-4, betas=_ADAM_BETAS
+            parameter_groups(self.model, config.weight_decay),
+            lr=1e-4,
+            betas=_ADAM_BETAS,
+            fused=True,
         )
         digest = run_digest(config, self.model_config)
         self.state = TrainingState(self.model, self.average, optimizer, digest)
@@ -88,15 +91,18 @@ class TrainingRun:
             CheckpointError: there is none, or it belongs to another run.
         """
         self.state.load(self.state_path)
-        self.log.truncate(self.state.step)
+        if self.world.is_first:
+            self.log.truncate(self.state.step)
 
     def train(self) -> Any:
         """Train to the end of the recipe and return the averaged model.
 
         Raises:
             TrainingError: the loss is no longer finite; the last good state is on disk.
-            InputError: a file cannot be written.
+            InputError: a stage lacks its data or cannot be shared out, or a file cannot be written.
         """
+        for index in range(len(self.config.stages)):
+            self._clips(index)  # refuses a later stage before an earlier one takes hours
         done = 0
         for index, stage in enumerate(self.config.stages):
             if self.state.step < done + stage.steps:
@@ -106,15 +112,7 @@ class TrainingRun:
 
     def _train_stage(self, index: int, stage: Stage, first_step: int) -> None:
         self._set_image_size(stage.image_size)
-        clips = StageClips(
-            self.sources,
-            self.config,
-            index,
-            first_step=first_step,
-            rank=self.world.rank,
-            world_size=self.world.size,
-        )
-        loader = batches(clips, workers=self.config.workers)
+        loader = batches(self._clips(index, first_step), workers=self.config.workers)
         started = time.perf_counter() - self.state.seconds
         for step, batch in enumerate(loader, first_step):
             rate = learning_rate(stage, step, self.config.warmup_steps)
@@ -122,6 +120,16 @@ class TrainingRun:
             self.state.step += 1
             self.state.seconds = time.perf_counter() - started
             self._after_step(stage, losses, rate, last=step + 1 == stage.steps)
+
+    def _clips(self, index: int, first_step: int = 0) -> StageClips:
+        return StageClips(
+            self.sources,
+            self.config,
+            index,
+            first_step=first_step,
+            rank=self.world.rank,
+            world_size=self.world.size,
+        )
 
     def _set_image_size(self, size: int) -> None:
         for model in (self.sam2, self.average):
@@ -166,10 +174,12 @@ class TrainingRun:
         if self.world.mean(float(total.isfinite())) == 1:
             return
         bad = ", ".join(name for name, value in losses.items() if not bool(value.isfinite()))
+        kept = "no state was saved yet"
+        if self.state_path.exists():
+            kept = f"the last good state is in {self.state_path}"
         raise TrainingError(
             f"the loss ({bad or 'of another process'}) is not finite at step {self.state.step}; "
-            f"the last good state is in {self.state_path}: lower the learning rate and resume, or "
-            "check the data"
+            f"{kept}; check the data, or start anew with a lower learning rate"
         )
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -195,14 +205,3 @@ class TrainingRun:
         assert self.validate is not None
         with torch.random.fork_rng(devices=[]):
             return self.validate(self.average)
-
-
-def set_image_size(sam2: Any, size: int) -> None:
-    """Let ``sam2`` take images of ``size`` x ``size`` pixels; no weight depends on the size."""
-    feature_size = size // 16
-    sam2.image_size = size
-    sam2.sam_image_embedding_size = feature_size
-    encoder = sam2.sam_prompt_encoder
-    encoder.input_image_size = (size, size)
-    encoder.image_embedding_size = (feature_size, feature_size)
-    encoder.mask_input_size = (4 * feature_size, 4 * feature_size)

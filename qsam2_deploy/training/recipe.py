@@ -48,7 +48,7 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
         raise InputError(
             f"cannot read the recipe {source}: {error.strerror or error}; check the path"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the recipe {source} is not valid YAML: {reason}") from error
     if not isinstance(content, dict):
@@ -106,6 +106,11 @@ def _converted(hint: Any, value: Any, where: str) -> Any:
             _converted(kind, item, f"{where}[{number}]")
             for number, (kind, item) in enumerate(zip(kinds, value, strict=True))
         )
+    if origin is Mapping and isinstance(value, dict):
+        return {
+            _converted(arguments[0], key, where): _converted(arguments[1], item, f"{where}: {key}")
+            for key, item in value.items()
+        }
     return _plain(hint, origin, arguments, value, where)
 
 

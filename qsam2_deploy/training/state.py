@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ from ..errors import CheckpointError
 from .config import TrainConfig
 
 _FORMAT = 1
+_DAMAGE = (
+    pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError,
+    struct.error,
+)  # fmt: skip
+"""What reading a file that is no training state can raise."""
 
 
 def run_digest(config: TrainConfig, model_config: Any) -> str:
@@ -63,12 +69,13 @@ class TrainingState:
             "seconds": self.seconds,
             "digest": self.digest,
         }
-        with atomic_path(path) as temporary:
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
             try:
-                torch.save(content, temporary)
+                # Through a stream of Python, because torch's own writer of files loses the reason.
+                torch.save(content, stream)
             except RuntimeError as error:
-                # torch's own writer reports a full disk as a RuntimeError.
-                raise OSError(str(error)) from error
+                reason = error.__context__
+                raise reason if isinstance(reason, OSError) else OSError(str(error)) from error
 
     def load(self, path: Path) -> None:
         """Go on from the state in ``path``.
@@ -99,7 +106,7 @@ def _read(path: Path) -> dict[str, Any]:
                 f"the training state {path} has format {content['format']}, but this version "
                 f"reads format {_FORMAT}; resume with the version that wrote it"
             )
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError) as e:
+    except _DAMAGE as e:
         raise CheckpointError(
             f"{path} is damaged or not a training state; start anew without --resume"
         ) from e

@@ -59,13 +59,15 @@ def train_model(job: TrainJob) -> Path:
         TrainingError: the loss is no longer finite; the last good state is on disk.
     """
     check_output(job.output)
+    if not job.resume:
+        _refuse_earlier_run(job)
     with joined_world(job.device) as world:
         sam2, config = _start(job)
         run = _run(job, world, sam2, config)
         if job.resume:
             run.resume()
         elif world.is_first:
-            _start_anew(run)
+            run.log.path.unlink(missing_ok=True)
         average = run.train()
         if world.is_first:
             _write(job, average, config)
@@ -113,19 +115,20 @@ def _run(job: TrainJob, world: World, sam2: Any, config: Mapping[str, Any]) -> T
     )
 
 
-def _start_anew(run: TrainingRun) -> None:
-    if run.state_path.exists():
+def _refuse_earlier_run(job: TrainJob) -> None:
+    # In every process: were it the first one alone, the others would wait for it.
+    state = _beside(job.output, ".state")
+    if state.exists():
         raise InputError(
-            f"{run.state_path} holds the state of an earlier run; pass --resume to go on with it, "
-            "or delete it to start anew"
+            f"{state} holds the state of an earlier run; pass --resume to go on with it, or "
+            "delete it to start anew"
         )
-    run.log.path.unlink(missing_ok=True)
 
 
 def _write(job: TrainJob, average: Any, config: Mapping[str, Any]) -> None:
     state = average.state_dict()
     if job.half:
-        state = {name: value.half() for name, value in state.items()}
+        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     save_checkpoint(job.output, state, config=config)
     draw_curves(read_log(_beside(job.output, ".log.jsonl")), _beside(job.output, ".curves.png"))
 

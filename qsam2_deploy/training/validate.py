@@ -12,8 +12,10 @@ import torch
 from ..data.generated.clips import GeneratedClips
 from ..data.generated.config import GeneratedClipsConfig
 from ..data.sample import Clip, VideoSequence
+from ..errors import InputError
 from ..evaluation.metrics import boundary_accuracy, region_similarity
 from .batch import batch_from_clips
+from .clip_model import set_image_size
 from .prompts import Kind, Points
 
 _MEMORY_FRAMES = 16  # older frames are never looked at: pointers reach back 16 frames, masks 7
@@ -75,12 +77,20 @@ def whole_clip(sequence: VideoSequence, size: int, *, most: int = 30) -> Clip:
         sequence: the video.
         size: side of the frames, pixels.
         most: largest number of frames.
+
+    Raises:
+        InputError: fewer than two frames are annotated, or the first one shows no object.
     """
     from PIL import Image
 
     indices = sequence.annotated[:most]
     first = sequence.masks(indices[0])
     ids = [number for number in sequence.object_ids if first.get(number, np.zeros(1)).any()]
+    if len(indices) < 2 or not ids:
+        raise InputError(
+            f"{sequence.name} cannot be used for validation: it needs two annotated frames, and "
+            "an object in the first one; choose another sequence"
+        )
     frames, masks = [], []
     for index in indices:
         image = Image.fromarray(sequence.frame(index))
@@ -102,9 +112,12 @@ def _resized(mask: Any, size: int) -> Any:
 def track_clip(sam2: Any, clip: Clip, kind: Kind, device: torch.device) -> torch.Tensor:
     """Track the objects of ``clip`` from their masks, clicks or boxes of the first frame.
 
+    The model takes the size of the clip: a stage may train at another one.
+
     Returns:
         [T, N, S, S] bool.
     """
+    set_image_size(sam2, clip.frames.shape[1])
     batch = batch_from_clips([clip], objects=clip.masks.shape[1])
     memory: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     truth = batch.masks[0].unsqueeze(1).to(device)

@@ -15,6 +15,7 @@ from .skins import Skin, Wardrobe
 
 Curve = npt.NDArray[np.float64]
 
+_ALIKE = 0.4
 MARGIN = 0.3  # of the frame's side, what the backdrop shows beyond each edge of the first frame
 
 
@@ -99,11 +100,14 @@ def random_scene(
 
 
 def _easy_scene(rng: np.random.Generator, wardrobe: Wardrobe, speed: float, frames: int) -> Scene:
-    backdrop, bodies = wardrobe.plain(rng), []
-    for _ in range(int(rng.integers(1, 4))):
-        shape, radius = shapes.easy_shape(rng, frames), rng.uniform(0.14, 0.32)
+    """Plain bodies on a plain backdrop; several, some alike, so that the prompt must decide."""
+    backdrop, bodies = wardrobe.plain(rng), list[Body]()
+    for _ in range(int(rng.integers(3, 7))):
+        shape, radius = shapes.easy_shape(rng, frames), rng.uniform(0.10, 0.22)
         pose = motion.object_pose(rng, frames, radius, 0.4 * speed)
-        bodies.append(Body(shape, {0: wardrobe.plain(rng, unlike=backdrop)}, pose))
+        alike = bodies and rng.random() < _ALIKE
+        skins = bodies[-1].skins if alike else {0: wardrobe.plain(rng, unlike=backdrop)}
+        bodies.append(Body(shape, skins, pose))
     still = shapes.still(frames)
     look = Look(np.ones(frames), grain=float(rng.choice([0.0, 4.0])))
     return Scene(backdrop, (), still, tuple(bodies), look)
