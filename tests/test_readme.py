@@ -16,7 +16,8 @@ PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+    return [text for found, text in fenced if found == language]
 
 
 def _shell_lines() -> list[list[str]]:
@@ -32,7 +33,9 @@ def _help(name: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_commands_have_the_flags_that_the_readme_uses(capsys):
     lines = [words for words in _shell_lines() if words[0].startswith("qsam2-")]
-    assert {words[0] for words in lines} == {"qsam2-calibrate", "qsam2-export", "qsam2-segment"}
+    assert {words[0] for words in lines} == {
+        f"qsam2-{name}" for name in ("calibrate", "eval", "export", "segment", "train")
+    }
     for name, *arguments in lines:
         flags = [word for word in arguments if word.startswith("-")]
         known = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", _help(name, capsys)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ..training.recipe import read_recipe
     from ..training.train import TrainJob, train_model
 
+    recipe = read_recipe(args.recipe)
     job = TrainJob(
-        recipe=read_recipe(args.recipe),
+        recipe=replace(recipe, train=recipe.train.scaled(args.scale)),
         output=args.output,
         init=args.init,
         sequences=_sequences(args),
@@ -69,6 +71,7 @@ def _parser() -> Parser:
         "--validate", metavar="A,B", help="DAVIS sequences to score while training, not to train on"
     )
     add("--resume", action="store_true", help="go on with the run whose state is beside FILE")
+    add("--scale", type=float, default=1.0, metavar="X", help="do X times the steps of each stage")
     add("--half", action="store_true", help="store weights in half precision")
     add("--device", help="cpu or cuda (default: cuda where there is a GPU)")
     return parser

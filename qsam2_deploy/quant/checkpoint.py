@@ -122,12 +122,22 @@ def save_checkpoint(
         content["config"] = dict(config)
     if quantization is not None:
         content["quantization"] = dict(quantization)
-    with atomic_path(path) as temporary:
+    save_atomically(content, path)
+
+
+def save_atomically(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write tensors and plain values with ``torch.save``, whole or not at all.
+
+    Raises:
+        InputError: the file cannot be written; an older file stays as it was.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
         try:
-            torch.save(content, temporary)
+            # Through a stream of Python, because torch's own writer of files loses the reason.
+            torch.save(content, stream)
         except RuntimeError as error:
-            # torch's own writer reports a full disk as a RuntimeError.
-            raise OSError(str(error)) from error
+            reason = error.__context__
+            raise reason if isinstance(reason, OSError) else OSError(str(error)) from error
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:

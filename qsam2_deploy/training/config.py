@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from ..errors import InputError
@@ -151,13 +151,17 @@ class TrainConfig:
         """Optimiser steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
-    def stage_at(self, step: int) -> tuple[int, int]:
-        """Return the index of the stage of global step ``step`` and the step inside it."""
-        for index, stage in enumerate(self.stages):
-            if step < stage.steps:
-                return index, step
-            step -= stage.steps
-        raise IndexError(f"step {step} lies after the last stage")
+    def scaled(self, factor: float) -> TrainConfig:
+        """Return the recipe with ``factor`` times the steps of every stage, at least one each.
+
+        Raises:
+            InputError: ``factor`` is not positive.
+        """
+        _check(factor > 0, "the scale of the steps must be positive")
+        stages = tuple(
+            replace(stage, steps=max(1, round(stage.steps * factor))) for stage in self.stages
+        )
+        return replace(self, stages=stages)
 
 
 def _check(holds: bool, message: str) -> None:

@@ -25,13 +25,20 @@ class TrainingLog:
         self._count = 0
 
     def add_step(
-        self, step: int, stage: str, seconds: float, rate: float, losses: Mapping[str, float]
+        self,
+        step: int,
+        stage: str,
+        seconds: float,
+        rate: float,
+        losses: Mapping[str, float],
+        *,
+        last: bool = False,
     ) -> None:
-        """Take the losses of one step."""
+        """Take the losses of one step; ``last`` ends a stage, whose losses are then written."""
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
-        if step % self._every == 0:
+        if last or step % self._every == 0:
             means = {name: round(value / self._count, 5) for name, value in self._sums.items()}
             self._write(
                 step=step, stage=stage, seconds=round(seconds, 1), learning_rate=rate, losses=means

@@ -42,7 +42,8 @@ class TrainingRun:
     Attributes:
         config: the recipe.
         sam2: the model to train, of the ``sam2`` package; trained in place.
-        model_config: its configuration, for the digest of the run.
+        inputs: what else must stay the same when the run is resumed, such as the configuration of
+            the model and the names of the data; plain values.
         sources: clips by the names that the recipe uses.
         world: the processes of the run.
         state_path: where the training state is kept.
@@ -52,7 +53,7 @@ class TrainingRun:
 
     config: TrainConfig
     sam2: Any
-    model_config: Mapping[str, Any]
+    inputs: Mapping[str, Any]
     sources: Mapping[str, ClipSource]
     world: World
     state_path: Path
@@ -77,7 +78,7 @@ class TrainingRun:
             betas=_ADAM_BETAS,
             fused=True,
         )
-        digest = run_digest(config, self.model_config)
+        digest = run_digest(config, self.inputs)
         self.state = TrainingState(self.model, self.average, optimizer, digest)
         self._wrapped: nn.Module = self.model
         if self.world.size > 1:
@@ -192,7 +193,7 @@ class TrainingRun:
             return
         config, step = self.config, self.state.step
         values = {name: float(value) for name, value in losses.items()}
-        self.log.add_step(step, stage.name, self.state.seconds, rate, values)
+        self.log.add_step(step, stage.name, self.state.seconds, rate, values, last=last)
         if self.validate is not None and (
             last or (config.validate_every and step % config.validate_every == 0)
         ):

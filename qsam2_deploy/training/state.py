@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._files import atomic_path
 from ..errors import CheckpointError
+from ..quant.checkpoint import save_atomically
 from .config import TrainConfig
 
 _FORMAT = 1
@@ -25,12 +25,12 @@ _DAMAGE = (
 """What reading a file that is no training state can raise."""
 
 
-def run_digest(config: TrainConfig, model_config: Any) -> str:
+def run_digest(config: TrainConfig, inputs: Any) -> str:
     """Return a digest of what must not change between a run and its continuation."""
     fixed = asdict(config)
     for name in ("log_every", "save_every", "validate_every", "workers"):
         del fixed[name]
-    text = json.dumps({"train": fixed, "model": model_config}, sort_keys=True, default=str)
+    text = json.dumps({"train": fixed, "inputs": inputs}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -69,13 +69,7 @@ class TrainingState:
             "seconds": self.seconds,
             "digest": self.digest,
         }
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            try:
-                # Through a stream of Python, because torch's own writer of files loses the reason.
-                torch.save(content, stream)
-            except RuntimeError as error:
-                reason = error.__context__
-                raise reason if isinstance(reason, OSError) else OSError(str(error)) from error
+        save_atomically(content, path)
 
     def load(self, path: Path) -> None:
         """Go on from the state in ``path``.
@@ -87,8 +81,8 @@ class TrainingState:
         content = _read(path)
         if content["digest"] != self.digest:
             raise CheckpointError(
-                f"{path} belongs to a run with another recipe, seed or architecture; resume with "
-                "the same ones, or choose another output to start anew"
+                f"{path} belongs to a run with another recipe, seed, architecture or data; resume "
+                "with the same ones, or choose another output to start anew"
             )
         self.model.load_state_dict(content["model"])
         self.average.load_state_dict(content["average"])

@@ -106,7 +106,11 @@ def _run(job: TrainJob, world: World, sam2: Any, config: Mapping[str, Any]) -> T
     return TrainingRun(
         config=train,
         sam2=sam2,
-        model_config=config,
+        inputs={
+            "model": config,
+            "data": job.recipe.data,
+            "sequences": [sequence.name for sequence in job.sequences],
+        },
         sources=sources,
         world=world,
         state_path=_beside(job.output, ".state"),

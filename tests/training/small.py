@@ -84,7 +84,7 @@ def new_run(folder, config=TRAIN, *, validate=None, sources=None, model=None, wo
     return TrainingRun(
         config=config,
         sam2=model or tiny_model(),
-        model_config=tiny_config(),
+        inputs=tiny_config(),
         sources=sources or {"generated": GENERATED},
         world=world,
         state_path=folder / "run.state",

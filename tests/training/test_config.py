@@ -67,9 +67,11 @@ def test_parts(cls, values, message):
 
 def test_steps_of_stages():
     assert TRAIN.total_steps == IMAGES.steps + CLIPS.steps == 5
-    assert [TRAIN.stage_at(step) for step in range(5)] == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
-    with pytest.raises(IndexError):
-        TRAIN.stage_at(5)
+    longer = TRAIN.scaled(2.5)
+    assert [stage.steps for stage in longer.stages] == [round(2.5 * s.steps) for s in TRAIN.stages]
+    assert [stage.steps for stage in TRAIN.scaled(0.01).stages] == [1, 1]
+    with pytest.raises(InputError, match="scale of the steps must be positive"):
+        TRAIN.scaled(0)
 
 
 def test_defaults_are_usable():

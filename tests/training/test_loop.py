@@ -107,7 +107,7 @@ def test_another_recipe_is_refused(whole):
     for changes in ({"seed": 1}, {"ema": 0.5}, {"stages": (IMAGES, replace(CLIPS, frames=3))}):
         run = new_run(whole.state_path.parent, from_scratch=True, **changes)
         before = whole.state_path.read_bytes()
-        with pytest.raises(CheckpointError, match="another recipe, seed or architecture"):
+        with pytest.raises(CheckpointError, match="another recipe, seed, architecture or data"):
             run.resume()
         assert whole.state_path.read_bytes() == before
 

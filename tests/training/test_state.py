@@ -78,7 +78,7 @@ def test_newer_format(tmp_path):
 
 def test_of_another_run(tmp_path):
     new_state(digest="other").save(tmp_path / "s.state")
-    with pytest.raises(CheckpointError, match="another recipe, seed or architecture"):
+    with pytest.raises(CheckpointError, match="another recipe, seed, architecture or data"):
         new_state().load(tmp_path / "s.state")
 
 
