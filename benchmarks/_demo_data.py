@@ -103,7 +103,7 @@ class FirstMask:
                 if prompt.mask is not None and prompt.frame_index <= index
             }
 
-    def segment(self, image: VideoSequence, prompts: Sequence[FirstPrompt]) -> Masks:
+    def segment(self, image: VideoSequence, prompts: Sequence[FirstPrompt]) -> Masks:  # noqa: ARG002
         """Refuse: an image's own mask would be the truth."""
         raise PromptError("a still image has no earlier mask to copy; score videos")
 

@@ -152,7 +152,7 @@ class TrainConfig:
         return sum(stage.steps for stage in self.stages)
 
     def scaled(self, factor: float) -> TrainConfig:
-        """Return the recipe with ``factor`` times the steps of every stage, at least one each.
+        """Return the recipe with ``factor`` times the steps and warm-up of every stage.
 
         Raises:
             InputError: ``factor`` is not positive.
@@ -161,7 +161,7 @@ class TrainConfig:
         stages = tuple(
             replace(stage, steps=max(1, round(stage.steps * factor))) for stage in self.stages
         )
-        return replace(self, stages=stages)
+        return replace(self, stages=stages, warmup_steps=round(self.warmup_steps * factor))
 
 
 def _check(holds: bool, message: str) -> None:
