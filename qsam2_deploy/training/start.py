@@ -73,9 +73,10 @@ def _prompts_mark_their_position(sam2: Any) -> None:
             projection.weight.copy_(pairs + _NOISE * torch.randn_like(pairs))
             nn.init.zeros_(projection.bias)
     # Fine features show what is an object, the coarse ones hold the marks: these must come first.
-    for fine in (decoder.conv_s0, decoder.conv_s1):
-        fine.weight.mul_(_QUIET)
-        nn.init.zeros_(fine.bias)
+    if decoder.use_high_res_features:
+        for fine in (decoder.conv_s0, decoder.conv_s1):
+            fine.weight.mul_(_QUIET)
+            nn.init.zeros_(fine.bias)
     for layer in layers:
         _pixels_read_marks(layer.cross_attn_image_to_token, marks)
 
