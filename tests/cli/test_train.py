@@ -123,7 +123,8 @@ def test_resume_with_another_recipe(finished, folder, capsys):
     write_job(folder, seed=5)
     before = (folder / "full.state").read_bytes()
     assert run_command(f"{ALL_DATA} -o full.pt --resume") == 2
-    assert "belongs to a run with another recipe, seed, architecture or data" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "belongs to a run with another recipe, seed, architecture or data" in said
     assert (folder / "full.state").read_bytes() == before
 
 
