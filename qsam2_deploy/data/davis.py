@@ -27,7 +27,7 @@ from .image_files import (
     files_by_number,
     image_size,
     list_folder,
-    read_frame,
+    read_frame_of,
     read_labels,
 )
 from .sample import Frames, Masks
@@ -70,14 +70,7 @@ class DavisSequence:
         Raises:
             VideoError: the file is damaged, or of another size than the first frame.
         """
-        path = self.frame_files[index]
-        frame = read_frame(path)
-        if frame.shape[:2] != self.size:
-            raise VideoError(
-                f"the frame {path} is {frame.shape[1]}x{frame.shape[0]} pixels, but the first one "
-                f"is {self.size[1]}x{self.size[0]}; all frames must have the same size"
-            )
-        return frame
+        return read_frame_of(self.frame_files[index], self.size)
 
     def masks(self, index: int) -> dict[int, Masks]:
         """Return the mask [H, W] bool of every object in frame ``index``, empty where absent.

@@ -68,6 +68,21 @@ def read_mask(path: Path) -> Masks:
     return read_labels(path) > 0
 
 
+def read_frame_of(path: Path, size: tuple[int, int]) -> Frames:
+    """Return the frame in ``path``, of a video whose frames are of ``size`` (H, W).
+
+    Raises:
+        VideoError: the file is damaged, or of another size.
+    """
+    frame = read_frame(path)
+    if frame.shape[:2] != size:
+        raise VideoError(
+            f"the frame {path} is {frame.shape[1]}x{frame.shape[0]} pixels, but the first one "
+            f"is {size[1]}x{size[0]}; all frames must have the same size"
+        )
+    return frame
+
+
 def check_mask_size(path: Path, mask: npt.NDArray[np.generic], size: tuple[int, int]) -> None:
     """Check that ``mask`` [H, W] of the file ``path`` has the frame's ``size`` (H, W).
 

@@ -9,6 +9,8 @@ import numpy as np
 from ..errors import InputError
 from .sample import Clip, ClipSource
 
+_CHOICE = 7  # keeps this choice apart from what the sources draw from the same seed
+
 
 class Mixture:
     """A ``ClipSource`` that draws each clip from one of several sources, by weight."""
@@ -28,12 +30,12 @@ class Mixture:
                 f"but are {[float(w) for w in weights]}"
             )
         self._sources = tuple(source for source, _ in parts)
-        self._bounds = np.cumsum(weights) / weights.sum()
+        self._bounds = np.cumsum(weights / weights.sum())
         self._seed = seed
 
     def source(self, index: int) -> ClipSource:
         """Return the source of clip ``index``."""
-        draw = np.random.default_rng((self._seed, 0x31C5, index)).random()
+        draw = np.random.default_rng((self._seed, _CHOICE, index)).random()
         place = int(np.searchsorted(self._bounds, draw, side="right"))
         return self._sources[min(place, len(self._sources) - 1)]
 

@@ -25,7 +25,7 @@ from .image_files import (
     files_by_number,
     image_size,
     list_folder,
-    read_frame,
+    read_frame_of,
     read_mask,
 )
 from .sample import Frames, Masks, VideoSequence
@@ -73,14 +73,7 @@ class SavSequence:
         Raises:
             VideoError: the file is damaged, or of another size than the first frame.
         """
-        path = self.frame_files[index]
-        frame = read_frame(path)
-        if frame.shape[:2] != self.size:
-            raise VideoError(
-                f"the frame {path} is {frame.shape[1]}x{frame.shape[0]} pixels, but the first one "
-                f"is {self.size[1]}x{self.size[0]}; all frames must have the same size"
-            )
-        return frame
+        return read_frame_of(self.frame_files[index], self.size)
 
     def masks(self, index: int) -> dict[int, Masks]:
         """Return the masks [H, W] bool of the objects that are annotated in frame ``index``.

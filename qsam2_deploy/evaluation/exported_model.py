@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from .. import __version__
+from .._files import file_digest
+from .._versions import installed_versions
 from ..data.sample import VideoSequence
 from ..errors import PromptError
 from ..runtime.image_predictor import SAM2ImagePredictor
@@ -21,8 +19,6 @@ from ..runtime.results import Prompt
 from ..runtime.segmenter import VideoSegmenter
 from .model import Masks
 from .prompts import FirstPrompt
-
-_CHUNK = 1 << 20
 
 
 class ExportedModel:
@@ -77,10 +73,10 @@ class ExportedModel:
         """Name and digest of the file, the engine, and versions."""
         return {
             "model": self._path.name,
-            "model_sha256": digest_of_file(self._path),
+            "model_sha256": file_digest(self._path),
             "backend": self._backend,
             "threads": str(self._threads or "default"),
-            **versions("onnxruntime"),
+            **installed_versions("onnxruntime"),
         }
 
     def track(self, sequence: VideoSequence, prompts: Sequence[FirstPrompt]) -> Iterator[Masks]:
@@ -141,28 +137,6 @@ class ExportedModel:
     def _predictor(self) -> SAM2ImagePredictor:
         predictor = SAM2ImagePredictor(self._path, self._backend, self._threads)
         return self._open.enter_context(predictor)
-
-
-def digest_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """Return the versions of this package, of Python, numpy, and further ``packages``."""
-    found = {"qsam2-deploy": __version__, "python": platform.python_version()}
-    return found | {package: _version(package) for package in ("numpy", *packages)}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _prompt(prompt: FirstPrompt) -> Prompt:

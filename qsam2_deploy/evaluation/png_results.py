@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .._versions import installed_versions
 from ..data.image_files import check_mask_size, list_folder, read_labels, read_mask
 from ..data.sample import VideoSequence
 from ..errors import VideoError
-from .exported_model import versions
 from .model import Masks
 from .prompts import FirstPrompt
 
@@ -37,7 +37,7 @@ class PngResults:
     @property
     def info(self) -> Mapping[str, str]:
         """Name of the folder, and versions."""
-        return {"model": self._root.resolve().name, **versions()}
+        return {"model": self._root.resolve().name, **installed_versions()}
 
     def track(self, sequence: VideoSequence, prompts: Sequence[FirstPrompt]) -> Iterator[Masks]:  # noqa: ARG002
         """Yield the masks of every frame; frames without annotation may lack a file.

@@ -7,7 +7,6 @@ unpickled.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import struct
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .._files import atomic_path
+from .._files import atomic_path, file_digest
 from ..errors import CheckpointError
 from .architecture import (
     build_model,
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 StateDict = dict[str, torch.Tensor]
 
 _SHOWN_KEYS = 3
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -138,15 +136,6 @@ def save_atomically(content: Mapping[str, Any], path: str | os.PathLike[str]) ->
         except RuntimeError as error:
             reason = error.__context__
             raise reason if isinstance(reason, OSError) else OSError(str(error)) from error
-
-
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:

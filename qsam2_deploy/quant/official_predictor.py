@@ -8,11 +8,9 @@ predictor does it, because that one needs torchvision.
 from __future__ import annotations
 
 import io
-import platform
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -23,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from .. import __version__
+from .._versions import installed_versions
 from ..errors import PromptError
+from ..spec import ModelSpec
 from .checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
 
 Masks = dict[int, npt.NDArray[np.bool_]]
 
-_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-_STD = np.array([0.229, 0.224, 0.225], np.float32)
+_MEAN = np.array(ModelSpec.mean, np.float32)
+_STD = np.array(ModelSpec.std, np.float32)
 
 
 class OfficialModel:
@@ -69,9 +68,7 @@ class OfficialModel:
             "backend": "torch",
             "threads": str(threads or "default"),
             "quantized": "no" if checkpoint.quantization is None else "yes",
-            "qsam2-deploy": __version__,
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("numpy", "sam2", "torch")},
+            **installed_versions("sam2", "torch"),
         }
         self._model: Any = checkpoint.model
         self._model.non_overlap_masks = exclusive

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from ..data.mixture import Mixture
 from ..data.sample import Clip, ClipSource
 from ..errors import InputError, Qsam2Error
 from .batch import ClipBatch, batch_from_clips
 from .config import TrainConfig
-
-_SOURCE_CHOICE = 7  # keeps this choice apart from what the sources draw from the same seed
 
 
 @runtime_checkable
@@ -50,16 +48,14 @@ class StageClips(Dataset[Clip]):
                 f"a batch of {stage.clips} clips (stage {stage.name}) cannot be shared by "
                 f"{world_size} processes; use a number of processes that divides it"
             )
-        self._names = [name for name, weight in stage.data.items() if weight > 0]
-        missing = [name for name in self._names if name not in sources]
+        names = [name for name, weight in stage.data.items() if weight > 0]
+        missing = [name for name in names if name not in sources]
         if missing:
             raise InputError(
                 f"stage {stage.name} trains on {missing[0]!r}, but no such data was given; give "
                 f"it, or name only {', '.join(sorted(sources))} in the recipe"
             )
-        weights = np.array([stage.data[name] for name in self._names])
-        self._bounds = np.cumsum(weights / weights.sum())
-        self._sources, self._seed = sources, config.seed
+        self._mixture = Mixture([(sources[name], stage.data[name]) for name in names], config.seed)
         self._offset = sum(earlier.steps * earlier.clips for earlier in config.stages[:stage_index])
         self._numbers = [
             step * stage.clips + rank * self.share + item
@@ -73,9 +69,7 @@ class StageClips(Dataset[Clip]):
     def __getitem__(self, index: int) -> Clip:
         number = self._numbers[index]
         clip = self._offset + number  # no stage repeats another's clips
-        rng = np.random.default_rng((self._seed, _SOURCE_CHOICE, clip))
-        chosen = int(np.searchsorted(self._bounds, rng.random(), side="right"))
-        source = self._sources[self._names[min(chosen, len(self._names) - 1)]]
+        source = self._mixture.source(clip)
         if isinstance(source, HasEasyClips):
             source = source.with_easy(self._easy(number // self.stage.clips))
         return source.clip(clip, frames=self.stage.frames, size=self.stage.image_size)
