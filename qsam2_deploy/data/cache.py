@@ -102,6 +102,19 @@ def load_sequence(sequence: VideoSequence, short_side: int) -> CachedSequence:
     return CachedSequence(sequence.name, tuple(frames))
 
 
+def object_centres(window: Sequence[CachedFrame], number: int) -> npt.NDArray[np.float64]:
+    """Return the centres [T, 2] of an object, pixels; while it is absent, the last one before."""
+    centres: list[tuple[float, float]] = []
+    for frame in window:
+        cutout = frame.objects.get(number)
+        if cutout is None:
+            centres.append(centres[-1])
+        else:
+            height, width = cutout.coverage.shape
+            centres.append((cutout.x0 + width / 2, cutout.y0 + height / 2))
+    return np.array(centres)
+
+
 class SequenceCache:
     """Sequences that are read once, when first needed, and then stay in memory.
 

@@ -12,7 +12,7 @@ from .affine import compose, stretch
 from .augment import AugmentConfig, View, finish, random_colours, random_spoiling, random_views
 from .cache import CachedFrame, CachedSequence, SequenceCache, as_cache
 from .colour import random_colour_map
-from .generated import motion, shapes
+from .generated import hiding, motion, shapes
 from .generated.placed import Labels, SkinCache, place
 from .generated.scene import Body
 from .generated.skins import Wardrobe
@@ -21,6 +21,8 @@ from .layers import covered
 from .sample import Clip, Frames, VideoSequence
 from .stickers import Sticker, random_placement
 from .windows import random_focus, random_window
+
+_REACH = 1.5  # objects grow, and the corners of their box are further away than its sides
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class PastedClipsConfig:
         still: share of clips on a single frame, with a moving camera.
         twin: share of objects that are pasted twice, as two objects that look alike.
         occluder: share of clips with a generated occluder in front.
+        hidden: share of clips of 8 frames or more in which something generated passes in front of
+            a pasted object and hides it for some frames.
         keep: share of clips that may annotate an object of the background video too.
         min_area: least visible area of an object in the first frame, as a share of the frame.
         short_side: frames are kept in memory with at most this many pixels on the shorter side.
@@ -49,6 +53,7 @@ class PastedClipsConfig:
     still: float = 0.25
     twin: float = 0.25
     occluder: float = 0.2
+    hidden: float = 0.0
     keep: float = 0.5
     min_area: float = 0.004
     short_side: int = 360
@@ -57,7 +62,7 @@ class PastedClipsConfig:
     def __post_init__(self) -> None:
         require_least(self, 0, "seed")
         require_least(self, 1, "max_objects", "max_stride", "short_side")
-        require_within(self, 0.0, 1.0, "still", "twin", "occluder", "keep")
+        require_within(self, 0.0, 1.0, "still", "twin", "occluder", "keep", "hidden")
         require_within(self, 0.0, 0.05, "min_area")
 
 
@@ -93,11 +98,13 @@ class PastedClips:
         others = [s for i, s in enumerate(sequences) if i != background] or list(sequences)
         window, views = self._background(rng, sequences[background], frames, size)
         stickers = self._stickers(rng, others, frames, size)
-        occluder = self._occluder(rng, frames) if rng.random() < config.occluder else None
+        occluders = [self._occluder(rng, frames)] if rng.random() < config.occluder else []
+        if frames >= hiding.MIN_FRAMES and rng.random() < config.hidden:
+            occluders.append(self._screen(rng, stickers, size))
         colours = random_colours(rng, config.augment, frames)
         spoiling = random_spoiling(rng, config.augment, size)
         kept = int(rng.choice(sorted(window[0].objects))) if rng.random() < config.keep else None
-        images, labels = _assemble(window, views, kept, stickers, occluder)
+        images, labels = _assemble(window, views, kept, stickers, occluders)
         numbers = _visible(labels[0], config.min_area, 1 + len(stickers))
         if not numbers:
             return None
@@ -164,6 +171,12 @@ class PastedClips:
             pose = motion.object_pose(rng, frames, radius, 1.5)
         return Body(shape, {0: self._wardrobe.skin(rng)}, pose, occluder=True)
 
+    def _screen(self, rng: np.random.Generator, stickers: list[Sticker], size: int) -> Body:
+        """Something that hides one of the stickers for a while."""
+        sticker = stickers[int(rng.integers(len(stickers)))]
+        radius = _REACH * sticker.radius / size
+        return hiding.screen(rng, self._wardrobe, sticker.centres() / size, radius)
+
 
 def _with_camera(rng: np.random.Generator, views: list[View]) -> list[View]:
     """``views`` of a still frame as a moving camera sees it."""
@@ -181,21 +194,21 @@ def _assemble(
     views: list[View],
     kept: int | None,
     stickers: list[Sticker],
-    occluder: Body | None,
+    occluders: list[Body],
 ) -> tuple[list[Frames], Labels]:
     """Frames, and labels [T, size, size]: 1 is the kept object, 2 and above the stickers."""
     size = views[0].size
     labels = np.zeros((len(window), size, size), np.uint8)
     images, cache = [], SkinCache()
-    front = place(occluder, stretch(size, size)) if occluder is not None else None
+    front = [place(body, stretch(size, size)) for body in occluders]
     for time, (frame, view) in enumerate(zip(window, views, strict=True)):
         image = view.image(frame.image)
         if kept is not None and kept in frame.objects:
             labels[time][covered(view.coverage(frame.objects[kept]))] = 1
         for number, sticker in enumerate(stickers, 2):
             sticker.paste(image, labels[time], time, number)
-        if front is not None:
-            front.draw(image, labels[time], time, 0, cache)
+        for body in front:
+            body.draw(image, labels[time], time, 0, cache)
         images.append(image)
     return images, labels
 

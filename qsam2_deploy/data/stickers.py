@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ._opencv import opencv
 from .affine import Affine, apply, compose, magnification, similarity, stretch
-from .cache import CachedFrame, Cutout
+from .cache import CachedFrame, Cutout, object_centres
 from .colour import ColourMap
 from .generated import motion
 from .layers import Box, Coverage, box_between, covered, paint
@@ -46,6 +46,10 @@ class Sticker:
         """Size in the first frame, pixels of the output."""
         scale = magnification(self.matrices[0])
         return float(scale) * self.frames[0].objects[self.number].radius
+
+    def centres(self) -> Vector:
+        """Return where the object is in each frame: [T, 2] x and y, pixels of the output."""
+        return apply(self.matrices, object_centres(self.frames, self.number)[:, None])[:, 0]
 
     def paste(self, frame: Frames, labels: Labels, time: int, number: int) -> None:
         """Paint the object on ``frame`` and write ``number`` to ``labels`` where it is seen."""
@@ -85,7 +89,7 @@ def random_placement(
     The object keeps its motion through its own frames, or half of it, or none, and gets another
     one. ``radius`` is its size in the first frame as a share of the output's side ``size``.
     """
-    centres = _centres(window, number)
+    centres = object_centres(window, number)
     frames, time = len(window), np.arange(len(window))
     scale = radius / window[0].objects[number].radius * np.exp(rng.normal(0, 0.012) * time)
     turn = rng.normal(0, 0.1) + rng.normal(0, rng.choice([0.0, 0.02, 0.06])) * time
@@ -99,16 +103,3 @@ def random_placement(
 def _followed(rng: np.random.Generator, centres: Vector) -> Vector:
     """The part [T, 2] of an object's own motion that is taken out."""
     return np.asarray((centres - centres[0]) * rng.choice([0.0, 0.5, 1.0]))
-
-
-def _centres(window: list[CachedFrame], number: int) -> Vector:
-    """Centres [T, 2] of an object, pixels; while it is absent, the last one before."""
-    centres: list[tuple[float, float]] = []
-    for frame in window:
-        cutout = frame.objects.get(number)
-        if cutout is None:
-            centres.append(centres[-1])
-        else:
-            height, width = cutout.coverage.shape
-            centres.append((cutout.x0 + width / 2, cutout.y0 + height / 2))
-    return np.array(centres)

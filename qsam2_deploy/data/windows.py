@@ -9,11 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ._checks import require_least, require_within
+from .affine import apply, magnification, stretch
 from .augment import AugmentConfig, View, finish, random_colours, random_spoiling, random_views
-from .cache import CachedFrame, CachedSequence, SequenceCache, as_cache
+from .cache import CachedFrame, CachedSequence, SequenceCache, as_cache, object_centres
+from .generated import hiding
+from .generated.placed import SkinCache, place
+from .generated.skins import Wardrobe
+from .generated.textures import TextureBank
 from .layers import covered
-from .sample import Clip, Masks, VideoSequence
+from .sample import Clip, Frames, Masks, VideoSequence
 
+_REACH = 1.2  # of a screen, times the object's radius: the corners of its box are further away
 LONG_CLIP = 8  # frames above which a window takes every annotated frame
 
 
@@ -28,6 +34,8 @@ class SequenceWindowsConfig:
             have step 1.
         reverse: share of clips that run backwards.
         min_area: least visible area of an object in the first frame, as a share of the frame.
+        hidden: share of clips of 8 frames or more in which something generated passes in front of
+            an object and hides it for some frames.
         short_side: frames are kept in memory with at most this many pixels on the shorter side.
         augment: changes of geometry and colour.
 
@@ -40,13 +48,14 @@ class SequenceWindowsConfig:
     max_stride: int = 3
     reverse: float = 0.5
     min_area: float = 0.001
+    hidden: float = 0.0
     short_side: int = 360
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
         require_least(self, 0, "seed")
         require_least(self, 1, "max_objects", "max_stride", "short_side")
-        require_within(self, 0.0, 1.0, "reverse")
+        require_within(self, 0.0, 1.0, "reverse", "hidden")
         require_within(self, 0.0, 0.05, "min_area")
 
 
@@ -94,6 +103,7 @@ class SequenceWindows:
         """
         self.config = config or SequenceWindowsConfig()
         self._cache = as_cache(sequences, self.config.short_side)
+        self._wardrobe = Wardrobe(TextureBank(self.config.seed, 100), (), 0.0)
 
     def clip(self, index: int, *, frames: int, size: int) -> Clip:
         """Return clip ``index``: ``frames`` frames of ``size`` x ``size`` pixels."""
@@ -120,7 +130,31 @@ class SequenceWindows:
         rng.shuffle(numbers)
         masks = masks_in(window, views, numbers[: config.max_objects])
         images = [view.image(frame.image) for view, frame in zip(views, window, strict=True)]
+        if frames >= hiding.MIN_FRAMES and rng.random() < config.hidden:
+            self._hide(rng, window, views, numbers[0], images, masks)
         return Clip(finish(rng, images, colours, spoiling), masks, sequence.name)
+
+    def _hide(
+        self,
+        rng: np.random.Generator,
+        window: list[CachedFrame],
+        views: list[View],
+        number: int,
+        images: list[Frames],
+        masks: Masks,
+    ) -> None:
+        """Let something pass in front of object ``number``, in ``images`` and ``masks``."""
+        size = views[0].size
+        matrices = np.stack([view.matrix for view in views])
+        centres = apply(matrices, object_centres(window, number)[:, None])[:, 0]
+        radii = [f.objects[number].radius for f in window if number in f.objects]
+        radius = _REACH * max(radii) * float(magnification(matrices).max())
+        body = hiding.screen(rng, self._wardrobe, centres / size, radius / size)
+        screen, cache = place(body, stretch(size, size)), SkinCache()
+        for time, image in enumerate(images):
+            seen = np.ones((size, size), np.uint8)
+            screen.draw(image, seen, time, 0, cache)
+            masks[time] &= seen > 0
 
     def _seen(self, frame: CachedFrame, number: int, view: View) -> bool:
         area = int(np.count_nonzero(covered(view.coverage(frame.objects[number]))))

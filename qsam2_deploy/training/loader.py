@@ -38,16 +38,18 @@ class StageClips(Dataset[Clip]):
         """Prepare to make clips; none is made yet.
 
         Raises:
-            InputError: the stage asks for a source that is not there, or its batch cannot be
-                shared out equally.
+            InputError: the stage asks for a source that is not there, or its batch has fewer clips
+                than there are processes.
         """
         self.stage = stage = config.stages[stage_index]
-        self.share = stage.clips // world_size
-        if self.share * world_size != stage.clips:
+        if stage.clips < world_size:
             raise InputError(
                 f"a batch of {stage.clips} clips (stage {stage.name}) cannot be shared by "
-                f"{world_size} processes; use a number of processes that divides it"
+                f"{world_size} processes; use at most {stage.clips}"
             )
+        # Shares may differ by one: losses are divided by the objects of all processes together.
+        first, end = (stage.clips * r // world_size for r in (rank, rank + 1))
+        self.share = end - first
         names = [name for name, weight in stage.data.items() if weight > 0]
         missing = [name for name in names if name not in sources]
         if missing:
@@ -58,9 +60,9 @@ class StageClips(Dataset[Clip]):
         self._mixture = Mixture([(sources[name], stage.data[name]) for name in names], config.seed)
         self._offset = sum(earlier.steps * earlier.clips for earlier in config.stages[:stage_index])
         self._numbers = [
-            step * stage.clips + rank * self.share + item
+            step * stage.clips + item
             for step in range(first_step, stage.steps)
-            for item in range(self.share)
+            for item in range(first, end)
         ]
 
     def __len__(self) -> int:

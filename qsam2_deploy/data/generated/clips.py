@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from ...errors import VideoError
+from ..affine import magnification
 from ..sample import Clip, Frames
+from . import hiding
 from .config import GeneratedClipsConfig
 from .render import first_labels, render
 from .scene import Scene, random_scene
@@ -18,6 +20,7 @@ from .textures import TextureBank
 # Objects are chosen at this size, whatever the size of the clip, so that the same index holds the
 # same objects at every size.
 _PROBE_SIDE = 128
+_REACH = 1.4  # most shapes lie within this circle
 _PROBE_EXCESS = 1.2  # on the least area: rounding at other sizes must not bring it below
 
 
@@ -60,8 +63,17 @@ class GeneratedClips:
         while True:
             scene = random_scene(rng, self._wardrobe, self.config, frames)
             numbers = self._annotated(rng, scene)
+            if numbers and frames >= hiding.MIN_FRAMES and rng.random() < self.config.hidden:
+                scene = self._with_screen(rng, scene, int(rng.choice(numbers)))
             if numbers:
                 return scene, numbers
+
+    def _with_screen(self, rng: np.random.Generator, scene: Scene, number: int) -> Scene:
+        """``scene`` with a screen that hides body ``number`` for a while."""
+        pose = scene.bodies[number - 1].pose
+        radius = _REACH * float(magnification(pose).max())
+        screen = hiding.screen(rng, self._wardrobe, pose[..., 2], radius)
+        return replace(scene, bodies=(*scene.bodies, screen))
 
     def _annotated(self, rng: np.random.Generator, scene: Scene) -> list[int]:
         areas = np.bincount(first_labels(scene, _PROBE_SIDE).ravel(), minlength=256)

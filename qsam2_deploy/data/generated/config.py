@@ -21,6 +21,8 @@ class GeneratedClipsConfig:
         photo_share: share of textures cut from photos, where photos are given.
         min_area: least visible area of an annotated object in the first frame, as a share of the
             frame.
+        hidden: share of clips of 8 frames or more in which something passes in front of an object
+            and hides it for some frames.
 
     Raises:
         InputError: a value is outside its range.
@@ -33,10 +35,11 @@ class GeneratedClipsConfig:
     textures: int = 300
     photo_share: float = 0.5
     min_area: float = 0.004
+    hidden: float = 0.0
 
     def __post_init__(self) -> None:
         require_least(self, 0, "seed")
         require_least(self, 1, "max_objects", "textures")
-        require_within(self, 0.0, 1.0, "easy", "photo_share")
+        require_within(self, 0.0, 1.0, "easy", "photo_share", "hidden")
         require_within(self, 0.0, 0.05, "min_area")
         require_within(self, 0.0, 10.0, "speed")

@@ -196,6 +196,21 @@ def bar(rng: np.random.Generator, frames: int) -> Shape:
     return (Piece((np.broadcast_to(outline, (frames, 4, 2)),), still(frames), extent=1.0),)
 
 
+def screen(rng: np.random.Generator, frames: int) -> tuple[Shape, float]:
+    """Return a shape without holes that covers the unit circle, and its half width along x."""
+    if rng.random() < 0.5:
+        wide, high = rng.uniform(1.0, 1.5), rng.uniform(1.0, 4.0)
+        outline = np.array([[-wide, -high], [wide, -high], [wide, high], [-wide, high]])
+    else:
+        angle = _circle(48)
+        ripple = rng.uniform(0, 0.2) * (1 + np.cos(rng.integers(2, 6) * angle))
+        outline = _polar(1.0 + ripple, angle)
+        wide = float(np.abs(outline[:, 0]).max())
+    extent = max(1.25, float(np.abs(outline).max()))
+    contour = np.broadcast_to(outline, (frames, *outline.shape))
+    return (Piece((contour,), still(frames), extent=extent),), float(wide)
+
+
 _MAKERS = (blob, stiff, creature, rider, stack, worm, ring)
 _SHARES = (0.36, 0.16, 0.18, 0.10, 0.12, 0.04, 0.04)
 
