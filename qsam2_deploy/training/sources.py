@@ -11,28 +11,32 @@ import numpy as np
 from ..data.cache import SequenceCache
 from ..data.generated.clips import GeneratedClips
 from ..data.generated.config import GeneratedClipsConfig
+from ..data.mixture import Mixture
 from ..data.pasted import PastedClips, PastedClipsConfig
+from ..data.regions import Regions, RegionsConfig
 from ..data.sample import ClipSource, Frames, VideoSequence
 from ..data.windows import SequenceWindows, SequenceWindowsConfig
 from ..errors import InputError
 from .recipe import from_mapping
 
-GENERATED, VIDEOS, PASTED = "generated", "videos", "pasted"
+GENERATED, VIDEOS, PASTED, REGIONS = "generated", "videos", "pasted", "regions"
 _KINDS = {
     GENERATED: GeneratedClipsConfig,
     VIDEOS: SequenceWindowsConfig,
     PASTED: PastedClipsConfig,
+    REGIONS: RegionsConfig,
 }
 _PHOTOS_PER_SEQUENCE = 5
 
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """Settings of the three sources; each has the run's seed."""
+    """Settings of the sources; each has the run's seed."""
 
     generated: GeneratedClipsConfig
     videos: SequenceWindowsConfig
     pasted: PastedClipsConfig
+    regions: RegionsConfig
 
 
 def settings_from_mapping(
@@ -61,7 +65,8 @@ def clip_sources(
     """Return the sources by name.
 
     Without ``sequences`` there are generated clips only, with procedural textures; with some,
-    their frames also serve as textures and backgrounds, and their objects are pasted.
+    their frames also serve as textures and backgrounds, and their objects are pasted. Regions are
+    those of images of all other sources.
     """
     photos = [photo for sequence in sequences for photo in _photos(sequence)]
     sources: dict[str, ClipSource] = {GENERATED: GeneratedClips(settings.generated, photos)}
@@ -69,6 +74,8 @@ def clip_sources(
         cache = SequenceCache(sequences, settings.videos.short_side)
         sources[VIDEOS] = SequenceWindows(cache, settings.videos)
         sources[PASTED] = PastedClips(cache, settings.pasted)
+    images = Mixture([(source, 1.0) for source in sources.values()], settings.regions.seed)
+    sources[REGIONS] = Regions(images, settings.regions)
     return sources
 
 

@@ -189,3 +189,28 @@ def test_bad_photo_is_refused():
         GeneratedClips(
             GeneratedClipsConfig(), [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)]
         )
+
+
+def absent_and_back(clip):
+    """How many objects are out of sight in some frame and seen again later."""
+    seen = clip.masks.any((2, 3))
+    return sum(
+        bool(column[int(np.argmin(column)) :].any()) for column in seen.T if not column.all()
+    )
+
+
+def test_hidden_objects_come_back():
+    config = GeneratedClipsConfig(seed=3, hidden=1.0)
+    clips = [GeneratedClips(config).clip(index, frames=8, size=64) for index in range(12)]
+    assert all(clip.masks[0].any((1, 2)).all() for clip in clips)
+    assert sum(not clip.masks.any((2, 3)).all() for clip in clips) >= 9
+    assert sum(absent_and_back(clip) > 0 for clip in clips) >= 6
+    usual = GeneratedClips(replace(config, hidden=0.0))
+    assert sum(absent_and_back(usual.clip(i, frames=8, size=64)) for i in range(12)) <= 2
+
+
+def test_short_clips_are_the_same_with_and_without_hiding():
+    plain, hiding = (GeneratedClips(GeneratedClipsConfig(hidden=h)) for h in (0.0, 1.0))
+    for index in range(4):
+        one, two = (source.clip(index, frames=7, size=48) for source in (plain, hiding))
+        assert digest(one) == digest(two)

@@ -76,3 +76,15 @@ def test_one_sequence_is_enough():
 def test_bad_settings_are_refused():
     with pytest.raises(InputError, match=r"twin must be within 0 .. 1, but is 1.2"):
         PastedClipsConfig(twin=1.2)
+
+
+def test_objects_are_hidden_for_some_frames():
+    source = PastedClips(SEQUENCES, PastedClipsConfig(hidden=1.0))
+    clips = [source.clip(index, frames=8, size=64) for index in range(16)]
+    assert all(clip.masks[0].any((1, 2)).all() for clip in clips)
+    absent = sum(not clip.masks.any((2, 3)).all() for clip in clips)
+    back = sum(
+        (clip.masks[-1].any((1, 2)) & ~clip.masks.any((2, 3)).all(0)).any() for clip in clips
+    )
+    assert absent >= 8
+    assert back >= 4

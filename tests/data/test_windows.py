@@ -101,3 +101,16 @@ def test_nothing_to_read_is_refused():
 def test_bad_settings_are_refused(make, values, message):
     with pytest.raises(InputError, match=message):
         make(**values)
+
+
+def test_objects_are_hidden_for_some_frames():
+    sequences = [FlatSequence("a"), FlatSequence("b", size=(80, 80))]
+    source = SequenceWindows(sequences, SequenceWindowsConfig(hidden=1.0))
+    clips = [source.clip(index, frames=8, size=64) for index in range(16)]
+    assert all(clip.masks[0].any((1, 2)).all() for clip in clips)
+    absent = sum(not clip.masks.any((2, 3)).all() for clip in clips)
+    back = sum(
+        (clip.masks[-1].any((1, 2)) & ~clip.masks.any((2, 3)).all(0)).any() for clip in clips
+    )
+    assert absent >= 8
+    assert back >= 4

@@ -62,6 +62,18 @@ def test_processes_share_each_batch():
     assert names(rank=1, world_size=2, first_step=3) == two[1][6:]
 
 
+def test_shares_of_a_batch_may_differ_by_one():
+    three = [names(rank=rank, world_size=3) for rank in range(3)]
+    counts = [len(mine) // STAGE.steps for mine in three]
+    assert sorted(counts) == [1, 1, 2]
+    for step in range(STAGE.steps):
+        parts = [
+            mine[count * step : count * (step + 1)]
+            for mine, count in zip(three, counts, strict=True)
+        ]
+        assert sum(parts, []) == names()[4 * step : 4 * step + 4]
+
+
 def test_shares_follow_the_weights():
     stage = replace(STAGE, steps=500)
     clips = StageClips(SOURCES, TrainConfig(stages=(stage,)), 0)

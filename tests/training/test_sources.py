@@ -16,7 +16,7 @@ def settings():
 
 
 def test_without_videos_clips_are_generated():
-    assert list(clip_sources(settings(), [])) == ["generated"]
+    assert list(clip_sources(settings(), [])) == ["generated", "regions"]
 
 
 @pytest.fixture
@@ -26,7 +26,8 @@ def sequences(tmp_path):
 
 def test_with_videos(sequences):
     sources = clip_sources(settings(), sequences)
-    assert list(sources) == ["generated", "videos", "pasted"]
+    assert list(sources) == ["generated", "videos", "pasted", "regions"]
+    assert sources.pop("regions").clip(3, frames=1, size=64).masks.any()
     for source in sources.values():
         clip = source.clip(3, frames=2, size=64)
         assert clip.frames.shape == (2, 64, 64, 3)
