@@ -67,11 +67,12 @@ def test_shares_of_a_batch_may_differ_by_one():
     counts = [len(mine) // STAGE.steps for mine in three]
     assert sorted(counts) == [1, 1, 2]
     for step in range(STAGE.steps):
-        parts = [
-            mine[count * step : count * (step + 1)]
+        shared = [
+            name
             for mine, count in zip(three, counts, strict=True)
+            for name in mine[count * step : count * (step + 1)]
         ]
-        assert sum(parts, []) == names()[4 * step : 4 * step + 4]
+        assert shared == names()[4 * step : 4 * step + 4]
 
 
 def test_shares_follow_the_weights():
@@ -119,9 +120,9 @@ def test_missing_source():
         StageClips(SOURCES, TrainConfig(stages=(stage,)), 0)
 
 
-def test_indivisible_batch():
-    with pytest.raises(InputError, match=r"a batch of 4 clips \(stage second\) .* by 3 processes"):
-        StageClips(SOURCES, CONFIG, 1, world_size=3)
+def test_a_batch_of_fewer_clips_than_processes():
+    with pytest.raises(InputError, match="4 clips .* 5 processes; use at most 4"):
+        names(rank=0, world_size=5)
 
 
 def test_batches():
