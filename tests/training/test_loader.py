@@ -121,7 +121,7 @@ def test_missing_source():
 
 
 def test_a_batch_of_fewer_clips_than_processes():
-    with pytest.raises(InputError, match="4 clips .* 5 processes; use at most 4"):
+    with pytest.raises(InputError, match=r"4 clips .* 5 processes; use at most 4"):
         names(rank=0, world_size=5)
 
 
