@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._main import EXIT_OK, Parser, command, require
+from ._names import sequence_names
 
 if TYPE_CHECKING:
     from ..evaluation.model import Model
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.model,
         dataset,
         root,
-        sequences=_names(args.sequences),
+        sequences=sequence_names(args.sequences),
         prompt=args.prompt,
         resolution=args.resolution,
         backend=args.backend,
@@ -133,12 +134,6 @@ def _dataset(args: Namespace) -> tuple[DatasetKind, Path]:
     if args.sa_v is not None:
         return "sa-v", args.sa_v
     return "images", args.images
-
-
-def _names(text: str | None) -> str | tuple[str, ...] | None:
-    if text is None or "," not in text:
-        return text
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _count(text: str) -> int:

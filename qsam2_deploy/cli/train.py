@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._main import EXIT_OK, Parser, command, require
+from ._names import sequence_names
 
 if TYPE_CHECKING:
     from ..data.sample import VideoSequence
@@ -24,8 +25,9 @@ there are any. The result is a checkpoint in the official format."""
 
 _EPILOG = """\
 examples:
-  qsam2-train assets/demo-recipe.yaml --davis DAVIS --sequences dog,cows -o mine.pt --half
+  qsam2-train recipes/demo.yaml --davis DAVIS --sequences dog,cows -o mine.pt --half
   qsam2-train recipe.yaml --init sam2.1_hiera_tiny.pt --sa-v sav_train -o tuned.pt --device cuda
+  qsam2-train recipe.yaml --davis DAVIS --preview clips.png
   qsam2-train recipe.yaml -o mine.pt --resume
   torchrun --nproc-per-node 8 -m qsam2_deploy.cli.train recipe.yaml --davis DAVIS -o mine.pt
 
@@ -38,13 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
     require(("torch", "sam2", "cv2", "matplotlib", "yaml"), "train", "training")
+    from ..training.preview import draw_preview
     from ..training.recipe import read_recipe
     from ..training.train import TrainJob, train_model
 
     recipe = read_recipe(args.recipe)
+    if args.preview:
+        print(f"wrote {draw_preview(recipe, _sequences(args), args.preview)}")
+        return EXIT_OK
     job = TrainJob(
         recipe=replace(recipe, train=recipe.train.scaled(args.scale)),
-        output=args.output,
+        output=_output(args),
         init=args.init,
         sequences=_sequences(args),
         validation=_validation(args),
@@ -52,8 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         device=args.device,
         half=args.half,
     )
-    output = train_model(job)
-    print(f"wrote {output}")
+    print(f"wrote {train_model(job)}")
     return EXIT_OK
 
 
@@ -61,10 +66,13 @@ def _parser() -> Parser:
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add("recipe", metavar="RECIPE", type=Path, help="stages of the training, .yaml")
-    add("-o", "--output", metavar="FILE", type=Path, required=True, help="trained checkpoint, .pt")
+    add("-o", "--output", metavar="FILE", type=Path, help="trained checkpoint, .pt")
+    add(
+        "--preview", metavar="FILE", type=Path, help="draw the first clips of each stage, train not"
+    )
     add("--init", metavar="FILE", type=Path, help="checkpoint to start from, instead of at random")
     add("--davis", metavar="ROOT", type=Path, help="train on videos in the DAVIS layout")
-    add("--sequences", metavar="A,B", help="names of the DAVIS sequences (default: all)")
+    add("--sequences", metavar="A,B", help="DAVIS sequences: names, a split, or a file")
     add("--sa-v", metavar="ROOT", type=Path, help="train on videos in the SA-V layout")
     add("--images", metavar="ROOT", type=Path, help="train on images with masks")
     add(
@@ -77,6 +85,17 @@ def _parser() -> Parser:
     return parser
 
 
+def _output(args: Namespace) -> Path:
+    from ..errors import InputError
+
+    if args.output is None:
+        raise InputError(
+            "no output was named; give the trained checkpoint with -o FILE.pt, or only look at "
+            "the clips with --preview FILE.png"
+        )
+    return Path(args.output)
+
+
 def _sequences(args: Namespace) -> list[VideoSequence]:
     from ..data.davis import davis_sequences
     from ..data.image_set import image_set
@@ -87,12 +106,12 @@ def _sequences(args: Namespace) -> list[VideoSequence]:
         raise InputError("--sequences names DAVIS sequences; give their folder with --davis")
     found: list[VideoSequence] = []
     if args.davis:
-        found += davis_sequences(args.davis, _names(args.sequences))
+        found += davis_sequences(args.davis, sequence_names(args.sequences))
     if args.sa_v:
         found += sav_sequences(args.sa_v)
     if args.images:
         found += image_set(args.images)
-    left_out = set(_names(args.validate) or ())
+    left_out = {sequence.name for sequence in _validation(args)}
     return [sequence for sequence in found if sequence.name not in left_out]
 
 
@@ -100,14 +119,10 @@ def _validation(args: Namespace) -> list[VideoSequence]:
     from ..data.davis import davis_sequences
     from ..errors import InputError
 
-    names = _names(args.validate)
+    names = sequence_names(args.validate)
     if names and not args.davis:
         raise InputError("--validate names DAVIS sequences; give their folder with --davis")
     return list(davis_sequences(args.davis, names)) if names else []
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 if __name__ == "__main__":  # for torchrun -m

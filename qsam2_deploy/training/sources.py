@@ -17,7 +17,7 @@ from ..data.regions import Regions, RegionsConfig
 from ..data.sample import ClipSource, Frames, VideoSequence
 from ..data.windows import SequenceWindows, SequenceWindowsConfig
 from ..errors import InputError
-from .recipe import from_mapping
+from .recipe import Recipe, from_mapping
 
 GENERATED, VIDEOS, PASTED, REGIONS = "generated", "videos", "pasted", "regions"
 _KINDS = {
@@ -57,6 +57,16 @@ def settings_from_mapping(
         for name, kind in _KINDS.items()
     }
     return SourceSettings(**made)
+
+
+def recipe_settings(recipe: Recipe) -> SourceSettings:
+    """Return the settings of the sources of ``recipe``.
+
+    Raises:
+        InputError: a source or a setting is unknown, or a value is not usable.
+    """
+    where = f"the recipe {recipe.path}"
+    return settings_from_mapping(recipe.data, seed=recipe.train.seed, where=where)
 
 
 def clip_sources(

@@ -19,7 +19,7 @@ from .distributed import World, joined_world
 from .log import TrainingLog, read_log
 from .loop import TrainingRun
 from .recipe import Recipe
-from .sources import GENERATED, VIDEOS, clip_sources, settings_from_mapping
+from .sources import GENERATED, VIDEOS, clip_sources, recipe_settings
 from .validate import ClipValidation, Validations, generated_validation, whole_clip
 
 
@@ -95,11 +95,8 @@ def _start(job: TrainJob) -> tuple[Any, Mapping[str, Any]]:
 
 def _run(job: TrainJob, world: World, sam2: Any, config: Mapping[str, Any]) -> TrainingRun:
     train = job.recipe.train
-    settings = settings_from_mapping(
-        job.recipe.data, seed=train.seed, where=f"the recipe {job.recipe.path}"
-    )
-    sources = clip_sources(settings, job.sequences)
     size = train.stages[-1].image_size
+    settings = recipe_settings(job.recipe)
     validations = {GENERATED: generated_validation(settings.generated, size)}
     if job.validation:
         validations[VIDEOS] = ClipValidation([whole_clip(s, size) for s in job.validation])
@@ -111,7 +108,7 @@ def _run(job: TrainJob, world: World, sam2: Any, config: Mapping[str, Any]) -> T
             "data": job.recipe.data,
             "sequences": [sequence.name for sequence in job.sequences],
         },
-        sources=sources,
+        sources=clip_sources(settings, job.sequences),
         world=world,
         state_path=_beside(job.output, ".state"),
         log=TrainingLog(_beside(job.output, ".log.jsonl"), every=train.log_every, quiet=job.quiet),

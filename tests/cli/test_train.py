@@ -206,3 +206,19 @@ def test_a_damaged_frame_is_one_sentence(folder, capsys):
 def test_help_has_examples_and_loads_nothing_heavy():
     heavy = ("torch", "sam2", "cv2", "yaml", "numpy", "matplotlib")
     check_help("train", "--resume", heavy=heavy)
+
+
+def test_preview_shows_every_stage_and_trains_nothing(folder):
+    from PIL import Image
+
+    assert run_command(f"{ALL_DATA} --preview clips.png") == 0
+    with Image.open("clips.png") as picture:
+        size = picture.size
+    # Two images of 32 pixels side by side, two clips of two frames of 64; plain and outlined.
+    assert size == (2 * 64, 2 * 32 + 8 + 2 * 2 * 64)
+    assert not list(folder.glob("*.state"))
+
+
+def test_neither_output_nor_preview(folder, capsys):
+    assert run_command("recipe.yaml") == 2
+    assert "no output was named; give the trained checkpoint with -o" in capsys.readouterr().err

@@ -63,6 +63,8 @@ def test_good(tmp_path):
     ("text", "message"),
     [
         ("stages: [", "recipe.yaml is not valid YAML: .+"),
+        ("a: [1\nb: 2", "recipe.yaml is not valid YAML: line 2: "),
+        ("\x07", "recipe.yaml is not valid YAML: it is not text"),
         ("a: 2026-99-99", "recipe.yaml is not valid YAML: month must be in"),
         ("- 1", "must be a mapping with the key 'stages'"),
         ("", "must be a mapping with the key 'stages'"),
