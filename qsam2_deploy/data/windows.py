@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ._checks import require_least, require_within
 from .affine import apply, magnification, stretch
+from .attempts import first_usable
 from .augment import AugmentConfig, View, finish, random_colours, random_spoiling, random_views
 from .cache import CachedFrame, CachedSequence, SequenceCache, as_cache, object_centres
 from .generated import hiding
@@ -106,12 +107,15 @@ class SequenceWindows:
         self._wardrobe = Wardrobe(TextureBank(self.config.seed, 100), (), 0.0)
 
     def clip(self, index: int, *, frames: int, size: int) -> Clip:
-        """Return clip ``index``: ``frames`` frames of ``size`` x ``size`` pixels."""
+        """Return clip ``index``: ``frames`` frames of ``size`` x ``size`` pixels.
+
+        Raises:
+            VideoError: the objects are too small for ``min_area``.
+        """
         rng = np.random.default_rng((self.config.seed, index))
-        while True:
-            clip = self._attempt(rng, frames, size)
-            if clip is not None:
-                return clip
+        return first_usable(
+            lambda: self._attempt(rng, frames, size), "an object in its first frame"
+        )
 
     def _attempt(self, rng: np.random.Generator, frames: int, size: int) -> Clip | None:
         """A random clip; None if no object is seen in its first frame."""

@@ -8,7 +8,7 @@ pytest.importorskip("cv2")
 from qsam2_deploy.data.augment import AugmentConfig
 from qsam2_deploy.data.cache import SequenceCache, load_sequence
 from qsam2_deploy.data.windows import SequenceWindows, SequenceWindowsConfig, random_window
-from qsam2_deploy.errors import InputError
+from qsam2_deploy.errors import InputError, VideoError
 
 from .fake_sequences import FlatSequence, shows_object
 
@@ -114,3 +114,11 @@ def test_objects_are_hidden_for_some_frames():
     )
     assert absent >= 8
     assert back >= 4
+
+
+def test_objects_that_are_always_too_small():
+    sequence = FlatSequence(size=(720, 1280))  # 22 x 30 of 1280 x 720 pixels
+    views = AugmentConfig(whole_frame=1.0, rotation=0.0)
+    source = SequenceWindows([sequence], SequenceWindowsConfig(min_area=0.05, augment=views))
+    with pytest.raises(VideoError, match=r"none of 500 random clips shows .* lower min_area"):
+        source.clip(0, frames=1, size=16)

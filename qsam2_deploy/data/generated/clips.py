@@ -9,6 +9,7 @@ import numpy as np
 
 from ...errors import VideoError
 from ..affine import magnification
+from ..attempts import first_usable
 from ..sample import Clip, Frames
 from . import hiding
 from .config import GeneratedClipsConfig
@@ -51,22 +52,30 @@ class GeneratedClips:
         return other
 
     def clip(self, index: int, *, frames: int, size: int) -> Clip:
-        """Return clip ``index``: ``frames`` frames of ``size`` x ``size`` pixels."""
+        """Return clip ``index``: ``frames`` frames of ``size`` x ``size`` pixels.
+
+        Raises:
+            VideoError: the objects are too small for ``min_area``.
+        """
         rng = np.random.default_rng((self.config.seed, index))
-        scene, numbers = self._visible_scene(rng, frames)
+        scene, numbers = first_usable(
+            lambda: self._visible_scene(rng, frames), "an object in its first frame"
+        )
         images, labels = render(rng, scene, size)
         masks = labels[:, None] == np.array(numbers, np.uint8)[:, None, None]
         return Clip(images, masks, f"generated clip {index}")
 
-    def _visible_scene(self, rng: np.random.Generator, frames: int) -> tuple[Scene, list[int]]:
-        """A scene with the labels of the objects to annotate, of which there is at least one."""
-        while True:
-            scene = random_scene(rng, self._wardrobe, self.config, frames)
-            numbers = self._annotated(rng, scene)
-            if numbers and frames >= hiding.MIN_FRAMES and rng.random() < self.config.hidden:
-                scene = self._with_screen(rng, scene, int(rng.choice(numbers)))
-            if numbers:
-                return scene, numbers
+    def _visible_scene(
+        self, rng: np.random.Generator, frames: int
+    ) -> tuple[Scene, list[int]] | None:
+        """A scene with the labels of the objects to annotate; None if all are too small."""
+        scene = random_scene(rng, self._wardrobe, self.config, frames)
+        numbers = self._annotated(rng, scene)
+        if not numbers:
+            return None
+        if frames >= hiding.MIN_FRAMES and rng.random() < self.config.hidden:
+            scene = self._with_screen(rng, scene, int(rng.choice(numbers)))
+        return scene, numbers
 
     def _with_screen(self, rng: np.random.Generator, scene: Scene, number: int) -> Scene:
         """``scene`` with a screen that hides body ``number`` for a while."""
