@@ -64,8 +64,11 @@ class Validations:
 def generated_validation(
     config: GeneratedClipsConfig, size: int, *, count: int = 8, frames: int = 12
 ) -> ClipValidation:
-    """Return a validation on generated clips of another seed than ``config``'s, without photos."""
-    held_out = replace(config, seed=config.seed + _HELD_OUT, easy=0.0)
+    """Return a validation on generated clips of another seed than ``config``'s, without photos.
+
+    Whatever share of easy clips and hidden objects ``config`` trains on, these have none.
+    """
+    held_out = replace(config, seed=config.seed + _HELD_OUT, easy=0.0, hidden=0.0)
     source = GeneratedClips(held_out)
     return ClipValidation([source.clip(n, frames=frames, size=size) for n in range(count)])
 
