@@ -73,6 +73,9 @@ class Stage:
             start of training from scratch.
         losses: weights of the losses.
         prompts: how objects are prompted.
+        object_bias: sets the bias of the object score when the stage begins. Training from scratch
+            starts it high, at "present", and it comes down slowly; a stage in which objects are
+            absent wants it near 0.
     """
 
     name: str
@@ -87,6 +90,7 @@ class Stage:
     mask_loss: MaskLoss = "focal"
     losses: LossWeights = field(default_factory=LossWeights)
     prompts: PromptPolicy = field(default_factory=PromptPolicy)
+    object_bias: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "frames", "clips", "objects", "image_size"):

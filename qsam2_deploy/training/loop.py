@@ -26,7 +26,7 @@ from .log import TrainingLog
 from .losses import Losses, clip_losses
 from .prompts import draw_plan
 from .schedule import learning_rate, parameter_groups, update_average
-from .start import start_from_scratch
+from .start import set_object_bias, start_from_scratch
 from .state import TrainingState, run_digest
 
 Validate = Callable[[Any], Mapping[str, float]]
@@ -113,6 +113,9 @@ class TrainingRun:
 
     def _train_stage(self, index: int, stage: Stage, first_step: int) -> None:
         self._set_image_size(stage.image_size)
+        if first_step == 0 and stage.object_bias is not None:
+            for model in (self.sam2, self.average):
+                set_object_bias(model, stage.object_bias)
         loader = batches(self._clips(index, first_step), workers=self.config.workers)
         started = time.perf_counter() - self.state.seconds
         for step, batch in enumerate(loader, first_step):

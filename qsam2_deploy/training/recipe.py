@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -103,6 +104,10 @@ def from_mapping(cls: type[Any], values: object, where: str) -> Any:
 
 def _converted(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):  # "float | None"
+        if value is None:
+            return None
+        return _converted(arguments[0], value, where)
     if is_dataclass(hint):
         return from_mapping(typing.cast("type[Any]", hint), value, where)
     if origin is tuple:

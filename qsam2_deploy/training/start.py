@@ -37,11 +37,17 @@ def _objects_are_present(sam2: Any) -> None:
 
     An object that is predicted absent gets masks of -1024, which pass no gradient.
     """
+    set_object_bias(sam2, _PRESENT_LOGIT)
+
+
+@torch.no_grad()
+def set_object_bias(sam2: Any, logit: float) -> None:
+    """Set the bias of the object score, the logit of a decoder that knows nothing."""
     head = getattr(sam2.sam_mask_decoder, "pred_obj_score_head", None)
     if head is None:
         return  # every object is present
     last = head.layers[-1] if hasattr(head, "layers") else head
-    nn.init.constant_(last.bias, _PRESENT_LOGIT)
+    nn.init.constant_(last.bias, logit)
 
 
 def _prompts_mark_their_position(sam2: Any) -> None:

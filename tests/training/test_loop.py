@@ -235,6 +235,19 @@ def test_what_a_later_stage_lacks_is_said_first(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_object_score_is_set_when_a_stage_begins(tmp_path, monkeypatch):
+    biases = []
+    monkeypatch.setattr(loop, "set_object_bias", lambda model, logit: biases.append((model, logit)))
+    stages = (replace(IMAGES, steps=1), replace(CLIPS, steps=2, object_bias=-0.5))
+    run = new_run(tmp_path, stages=stages)
+    run.train()
+    assert biases == [(run.sam2, -0.5), (run.average, -0.5)]
+    biases.clear()
+    run.state.step = 2  # as after a resume within the stage
+    run.train()
+    assert biases == []
+
+
 def test_bfloat16(tmp_path):
     run = new_run(tmp_path, precision="bfloat16", stages=(replace(CLIPS, steps=1),))
     run.train()

@@ -59,6 +59,13 @@ def test_good(tmp_path):
     assert isinstance(recipe.train.stages[0].learning_rate[0], float)
 
 
+@pytest.mark.parametrize(("text", "value"), [("null", None), ("-1", -1.0), ("5e-1", 0.5)])
+def test_a_value_that_may_be_left_out(tmp_path, text, value):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"stages: [{STAGE}, object_bias: {text}}}]")
+    assert read_recipe(path).train.stages[0].object_bias == value
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -84,6 +91,10 @@ def test_good(tmp_path):
         (
             f"stages: [{STAGE}, learning_rate: [5f-4, 1]}}]",
             r"learning_rate\[0\] must be of type fl",
+        ),
+        (
+            f"stages: [{STAGE}, object_bias: high}}]",
+            r"object_bias must be of type float, but got 'h",
         ),
         (f"stages: [{STAGE}, mask_loss: l2}}]", r"mask_loss must be one of focal, balanced, but"),
         (f"stages: [{STAGE}, data: [generated]}}]", r"data must be of type Mapping, but got \["),
