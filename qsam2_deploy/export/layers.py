@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..quant.modules import QuantizedLinear, QuantLinear
+from ..quant.modules import QuantizedWeights, QuantLinear
 from .graph import GraphBuilder, Tensor
 
 Array = npt.NDArray[np.float32]
@@ -39,7 +39,7 @@ class LinearWeights:
     def __init__(self, layer: nn.Linear) -> None:
         """Read the numbers of ``layer``."""
         quantized = layer.export_form() if isinstance(layer, QuantLinear) else None
-        self.quantized: QuantizedLinear | None = quantized
+        self.quantized: QuantizedWeights | None = quantized
         self.weight = None if quantized else array(layer.weight)
         bias = layer.bias
         self.bias = array(bias) if bias is not None else np.zeros(layer.out_features, np.float32)
@@ -131,12 +131,12 @@ def _product(
     return g.add(product, g.constant(f"{name}.bias", weights.bias), name=name)
 
 
-def _input_scale(g: GraphBuilder, q: QuantizedLinear, name: str) -> tuple[Tensor, Tensor]:
+def _input_scale(g: GraphBuilder, q: QuantizedWeights, name: str) -> tuple[Tensor, Tensor]:
     scale = g.constant(f"{name}.input_scale", np.float32(q.input_scale))
     return scale, g.constant("int8_zero", np.int8(0), np.int8)
 
 
-def _quantize_input(g: GraphBuilder, x: Tensor, q: QuantizedLinear, name: str) -> Tensor:
+def _quantize_input(g: GraphBuilder, x: Tensor, q: QuantizedWeights, name: str) -> Tensor:
     """QuantizeLinear on ``x``: per tensor, symmetric, INT8 codes.
 
     A grid of fewer bits embeds exactly in INT8 behind a Clip to its first and last level.
@@ -152,7 +152,7 @@ def _quantize_input(g: GraphBuilder, x: Tensor, q: QuantizedLinear, name: str) -
     return g.op("QuantizeLinear", x, *_input_scale(g, q, name), name=f"{name}/input")
 
 
-def _quantized_weight(g: GraphBuilder, q: QuantizedLinear, name: str) -> Tensor:
+def _quantized_weight(g: GraphBuilder, q: QuantizedWeights, name: str) -> Tensor:
     codes = g.constant(f"{name}.weight", np.ascontiguousarray(q.weight_codes.T), np.int8)
     scale = g.constant(f"{name}.weight_scale", q.weight_scale)
     zeros = g.constant(f"{name}.weight_zero_point", np.zeros(len(q.weight_scale)), np.int8)

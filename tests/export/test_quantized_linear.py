@@ -14,7 +14,7 @@ from torch import nn
 
 from qsam2_deploy.export.graph import GraphBuilder, model_from_graphs
 from qsam2_deploy.export.layers import LinearWeights, linear, linear_parts
-from qsam2_deploy.quant.modules import LayerPlan, QuantLinear, quantize_linears
+from qsam2_deploy.quant.modules import LayerPlan, QuantLinear, quantize_layers
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED, integer_matmul
 from qsam2_deploy.spec import ComponentSpec, TensorSpec
 
@@ -25,7 +25,7 @@ def quantized_layer(bits: int) -> tuple[QuantLinear, torch.Tensor]:
     torch.manual_seed(bits)
     model = nn.Sequential(nn.Linear(IN, OUT))
     x = torch.randn(ROWS, IN) * 3
-    quantize_linears(model, {"0": LayerPlan(weight_bits=bits, input_bits=bits)})
+    quantize_layers(model, {"0": LayerPlan(weight_bits=bits, input_bits=bits)})
     layer = model[0]
     assert isinstance(layer, QuantLinear)
     rows = layer.weight.detach()
