@@ -94,13 +94,26 @@ class TrackingRules:
 
 @dataclass(frozen=True)
 class QuantizationInfo:
-    """What was quantized, for people and for tools; the graph itself holds the numbers."""
+    """What was quantized, for people and for tools; the graph itself holds the numbers.
+
+    Attributes:
+        scope: ``encoder`` or ``all``.
+        weight_bits: wanted width of weights; single layers may differ.
+        activation_bits: wanted width of activations.
+        layers: number of quantized layers of the checkpoint.
+        method: name of the quantizer.
+        widths: widths such as ``w4a8`` of each quantized weight in the graph, by the name of its
+            initializer. A weight of 3 bits is stored in INT4, one of 5 to 8 bits in INT8.
+        dead_channels: output channels whose weights are all zero; their step is the smallest.
+    """
 
     scope: str
     weight_bits: int
     activation_bits: int
     layers: int
     method: str = ""
+    widths: Mapping[str, str] = field(default_factory=dict)
+    dead_channels: int = 0
 
 
 @dataclass(frozen=True)
