@@ -102,8 +102,10 @@ class QuantizationInfo:
         activation_bits: wanted width of activations.
         layers: number of quantized layers of the checkpoint.
         method: name of the quantizer.
-        widths: widths such as ``w4a8`` of each quantized weight in the graph, by the name of its
-            initializer. A weight of 3 bits is stored in INT4, one of 5 to 8 bits in INT8.
+        weights: number of quantized weights in the graph; some layers are cut in parts.
+        widths: widths such as ``w8a8`` of those weights in the graph that differ from
+            ``weight_bits`` and ``activation_bits``, by the name of the initializer. A weight of 3
+            bits is stored in INT4, one of 5 to 8 bits in INT8.
         dead_channels: output channels whose weights are all zero; their step is the smallest.
     """
 
@@ -112,8 +114,14 @@ class QuantizationInfo:
     activation_bits: int
     layers: int
     method: str = ""
+    weights: int = 0
     widths: Mapping[str, str] = field(default_factory=dict)
     dead_channels: int = 0
+
+    @property
+    def usual_widths(self) -> str:
+        """Widths of all weights that ``widths`` does not name."""
+        return f"w{self.weight_bits}a{self.activation_bits}"
 
 
 @dataclass(frozen=True)

@@ -128,16 +128,19 @@ def _quantization(
         return None
     layers = quantized_layers(checkpoint.model).values()
     entry = checkpoint.quantization
+    usual = f"w{entry['weight_bits']}a{entry['activation_bits']}"
+    widths = {
+        f"{graph.component.name}/{name}": widths
+        for graph in graphs
+        for name, widths in graph.quantized.items()
+    }
     return QuantizationInfo(
         scope=str(entry["scope"]),
         weight_bits=int(entry["weight_bits"]),
         activation_bits=int(entry["activation_bits"]),
         layers=len(layers),
         method=", ".join(sorted({layer.weight_quantizer.method for layer in layers})),
-        widths={
-            f"{graph.component.name}/{name}": widths
-            for graph in graphs
-            for name, widths in graph.quantized.items()
-        },
+        weights=len(widths),
+        widths={name: found for name, found in widths.items() if found != usual},
         dead_channels=sum(len(layer.dead_channels()) for layer in layers),
     )

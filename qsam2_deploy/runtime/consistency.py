@@ -30,12 +30,19 @@ def check_quantization(model: onnx.ModelProto, spec: ModelSpec, origin: str) -> 
         for node in model.graph.node
         if node.op_type == "DequantizeLinear" and node.input[0] in constants
     }
-    told = spec.quantization.widths if spec.quantization is not None else {}
-    for name in sorted(stored ^ set(told)):
-        where = "its graph, but not in its metadata" if name in stored else "its metadata only"
-        raise _contradiction(origin, f"the weight {name} is quantized in {where}")
-    for name, widths in told.items():
-        reason = _fault(constants[name], widths)
+    told = spec.quantization
+    count = told.weights if told is not None else 0
+    if len(stored) != count:
+        raise _contradiction(
+            origin, f"{len(stored)} weights are quantized in the graph, {count} in the metadata"
+        )
+    if told is None:
+        return
+    for name in told.widths:
+        if name not in stored:
+            raise _contradiction(origin, f"the weight {name} is quantized in the metadata only")
+    for name in sorted(stored):
+        reason = _fault(constants[name], told.widths.get(name, told.usual_widths))
         if reason:
             raise _contradiction(origin, f"the weight {name} {reason}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,10 @@ from qsam2_deploy.export.graph import model_from_graphs, needed_opset
 from qsam2_deploy.export.linear_weights import LinearWeights
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
 from qsam2_deploy.quant.grid import MIN_SCALE
-from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantize_layers
+from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
 from qsam2_deploy.runtime.bundle import read_bundle
 from tests.quantized_layers import KINDS, builder_for, graph_of, make_layer
+from tests.quantized_model import quantize_model
 
 PACKED = {TensorProto.INT2: 2, TensorProto.INT4: 4, TensorProto.INT8: 8}
 
@@ -125,33 +125,19 @@ def loaded(checkpoint: Path) -> Checkpoint:
     return load_checkpoint(checkpoint, config=checkpoint.with_suffix(".yaml"))
 
 
-def quantized(loaded: Checkpoint, bits: int, **other: int) -> Checkpoint:
-    """Quantize every layer of a model, from its weights alone."""
-    model: Any = loaded.model
-    names = list(layers_in_scope(model, "all"))
-    plan = {name: LayerPlan(other.get(name.split(".")[0], bits), bits) for name in names}
-    for layer in quantize_layers(model, plan).values():
-        rows = layer.weight_rows()
-        layer.weight_quantizer.warm_start(2 * rows.std(1), rows.std(1), rows.mean(1))
-        one = torch.tensor(1.0)
-        layer.input_quantizer.warm_start(one, one, torch.tensor(0.0))
-    model.eval().requires_grad_(False)
-    entry = {"scope": "all", "weight_bits": bits, "activation_bits": bits}
-    return dataclasses.replace(loaded, quantization=entry)
-
-
 @pytest.mark.parametrize(("bits", "opset"), [(2, 25), (3, 21), (8, 17)])
 def test_a_whole_model(loaded: Checkpoint, tmp_path: Path, bits: int, opset: int) -> None:
     path = tmp_path / "model.onnx"
-    spec = onnx_from_checkpoint(quantized(loaded, bits), path)
+    spec = onnx_from_checkpoint(quantize_model(loaded, bits), path)
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert model.opset_import[0].version == opset
     types = {t.name: t.data_type for t in model.graph.initializer}
     stored = {name for name, kind in types.items() if kind in PACKED and name.endswith("weight")}
     assert spec.quantization is not None
-    assert stored == set(spec.quantization.widths)
-    assert set(spec.quantization.widths.values()) == {f"w{bits}a{bits}"}
+    assert len(stored) == spec.quantization.weights > spec.quantization.layers
+    assert spec.quantization.widths == {}
+    assert spec.quantization.usual_widths == f"w{bits}a{bits}"
     assert read_bundle(path).spec.to_json() == spec.to_json()  # it compares graph and metadata
     # No layer is left that multiplies floats with a constant.
     floats = {n for n, kind in types.items() if kind in (1, 10)}
@@ -163,19 +149,22 @@ def test_a_whole_model(loaded: Checkpoint, tmp_path: Path, bits: int, opset: int
 
 def test_mixed_widths_are_in_the_metadata(loaded: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    spec = onnx_from_checkpoint(quantized(loaded, 8, memory_encoder=3, memory_attention=2), path)
+    spec = onnx_from_checkpoint(
+        quantize_model(loaded, 8, memory_encoder=3, memory_attention=2), path
+    )
     assert spec.quantization is not None
     widths = spec.quantization.widths
     assert widths["memory_encoder/out_proj.weight"] == "w3a8"
     assert widths["memory_attention/layers.0.linear1.weight"] == "w2a8"
-    assert widths["image_encoder/trunk.blocks.0.attn.qkv/1.weight"] == "w8a8"
+    assert "image_encoder/trunk.blocks.0.attn.qkv/1.weight" not in widths
+    assert spec.quantization.usual_widths == "w8a8"
     types = {t.name: t.data_type for t in onnx.load(path).graph.initializer}
     assert types["memory_encoder/out_proj.weight"] == TensorProto.INT4
     assert types["memory_attention/layers.0.linear1.weight"] == TensorProto.INT2
 
 
 def test_a_step_that_is_no_number_is_named(loaded: Checkpoint, tmp_path: Path) -> None:
-    model: Any = quantized(loaded, 4).model
+    model: Any = quantize_model(loaded, 4).model
     layer = model.memory_encoder.fuser.layers[0].pwconv1
     for value, what in ((torch.nan, "weight"), (torch.inf, "input")):
         quantizer = getattr(layer, f"{what}_quantizer")
@@ -193,7 +182,7 @@ def test_dead_channels_are_counted_and_have_a_step(loaded: Checkpoint, tmp_path:
         loaded.model.memory_encoder.out_proj.weight[3] = 0
         loaded.model.memory_attention.layers[0].self_attn.q_proj.weight[[0, 5]] = 0
     path = tmp_path / "model.onnx"
-    spec = onnx_from_checkpoint(quantized(loaded, 4), path)
+    spec = onnx_from_checkpoint(quantize_model(loaded, 4), path)
     assert spec.quantization is not None
     assert spec.quantization.dead_channels == 3
     stored = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}

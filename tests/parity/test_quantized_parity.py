@@ -116,7 +116,8 @@ def test_file_says_what_is_quantized(quantized: _Made) -> None:
     assert spec.quantization is not None
     assert spec.quantization.scope == checkpoint.quantization["scope"]
     assert spec.quantization.layers == len(quantized_layers(checkpoint.model))
-    assert len(spec.quantization.widths) >= spec.quantization.layers
+    assert spec.quantization.weights >= spec.quantization.layers
+    assert set(spec.quantization.widths.values()) <= {"w8a8"}  # the first and last layers
     assert spec.quantization.method == "lsc"
     assert read_bundle(float_path).spec.quantization is None
     assert path.stat().st_size < float_path.stat().st_size

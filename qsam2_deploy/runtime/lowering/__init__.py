@@ -52,9 +52,12 @@ def lower_for_tensorrt_int8(component: onnx.ModelProto) -> None:
 
     TensorRT fuses the canonical QDQ form itself, with symmetric steps and float biases.
     """
+    from .fold_weights import fold_weights
     from .widen_constants import widen_constants
 
     widen_constants(component)
+    # Integer weights of float products gain nothing, and TensorRT-RTX 1.7 crashes on some.
+    fold_weights(component, float_products_only=True)
 
 
 def lower_for_tensorrt_int4(component: onnx.ModelProto) -> int:
@@ -64,7 +67,10 @@ def lower_for_tensorrt_int4(component: onnx.ModelProto) -> int:
         How many weights are in INT4; with 0 there is nothing to be gained.
     """
     from .block_weights import block_weights
+    from .fold_weights import fold_weights
     from .widen_constants import widen_constants
 
     widen_constants(component)
-    return block_weights(component)
+    blocked = block_weights(component)
+    fold_weights(component)
+    return blocked

@@ -5,9 +5,8 @@ inputs. Repeating an output channel's scale over its blocks gives the same numbe
 in floating point: they are finer than what was trained, never coarser.
 
 Requires: ``MatMul(x, DequantizeLinear(codes))`` with INT8 codes ``[in, out]`` of at most 4 bits, a
-scale per output channel, and ``in`` a multiple of 64. Ensures: INT4 codes and scales
-``[in / block, out]`` in its place, opset 21; no QuantizeLinear. All other weights stay INT8 with a
-scale per channel.
+scale per output channel, and ``in`` of two blocks or more. Ensures: INT4 codes and scales
+``[in / block, out]`` in its place, opset 21; no QuantizeLinear. All other weights stay as they are.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def block_weights(model: onnx.ModelProto) -> int:
         if weight is None:
             continue
         codes = value_of(index.constants[weight.input[0]])
-        block = next((size for size in BLOCKS if codes.shape[0] % size == 0), None)
+        block = _block_size(codes.shape[0])
         if block and codes.min() >= -8 and codes.max() <= 7:
             new[weight.name] = [_blocked(model, index, weight, block)]
     replace_nodes(model, new)
@@ -50,6 +49,12 @@ def block_weights(model: onnx.ModelProto) -> int:
             entry.version = OPSET
     model.ir_version = IR_VERSION
     return len(new)
+
+
+def _block_size(inputs: int) -> int | None:
+    # TensorRT-RTX 1.7 fails to compile the memory attention where a weight is a single block.
+    fitting = (size for size in BLOCKS if inputs % size == 0 and inputs > size)
+    return next(fitting, None)
 
 
 def _drop_activations(model: onnx.ModelProto) -> None:

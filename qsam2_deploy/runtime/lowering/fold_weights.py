@@ -4,7 +4,8 @@ An engine that multiplies floats would otherwise compute them anew in every call
 not fold a DequantizeLinear.
 
 Requires: DequantizeLinear of INT8 constants with a scale per tensor or per channel. Ensures: the
-same numbers to the bit, as FLOAT initializers; no DequantizeLinear of a constant is left.
+same numbers to the bit, as FLOAT initializers; no DequantizeLinear of such a constant is left, or
+none but those that are multiplied with quantized activations.
 """
 
 from __future__ import annotations
@@ -20,22 +21,36 @@ if TYPE_CHECKING:
     import onnx
 
 
-def fold_weights(model: onnx.ModelProto) -> int:
+def fold_weights(model: onnx.ModelProto, *, float_products_only: bool = False) -> int:
     """Fold the quantized weights of ``model`` in place.
+
+    Args:
+        model: is changed.
+        float_products_only: leave the weights that are multiplied with quantized activations.
 
     Returns:
         How many were folded.
     """
+    from onnx import TensorProto
+
     index = GraphIndex(model)
     folded: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
-        if node.op_type == DEQUANTIZE and node.input[0] in index.constants:
+        codes = index.constants.get(node.input[0]) if node.op_type == DEQUANTIZE else None
+        if codes is None or codes.data_type != TensorProto.INT8:
+            continue
+        if not (float_products_only and _meets_integers(index, node)):
             # The constant takes the place of the node's output, so its users stay as they are.
             add_constant(model, node.output[0], _values(index, node))
             folded[node.name] = []
     if folded:
         replace_nodes(model, folded)
     return len(folded)
+
+
+def _meets_integers(index: GraphIndex, node: onnx.NodeProto) -> bool:
+    users = index.users.get(node.output[0], [])
+    return all(index.quantized_input(user.input[0]) is not None for user in users)
 
 
 def _values(index: GraphIndex, node: onnx.NodeProto) -> npt.NDArray[Any]:

@@ -57,7 +57,7 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     return onnxruntime.InferenceSession(model.SerializeToString(), options).run(None, {"x": x})[0]
 
 
-@pytest.mark.parametrize(("inputs", "block"), [(256, 128), (192, 64)])
+@pytest.mark.parametrize(("inputs", "block"), [(256, 128), (192, 64), (128, 64)])
 def test_same_weights_in_blocks(inputs: int, block: int) -> None:
     model, weight = quantized_linear(inputs, limit=7)
     assert block_weights(model) == 1
@@ -73,9 +73,9 @@ def test_same_weights_in_blocks(inputs: int, block: int) -> None:
     np.testing.assert_allclose(run(model, x), x @ weight + bias, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("inputs", "limit"), [(112, 7), (256, 15)])
+@pytest.mark.parametrize(("inputs", "limit"), [(112, 7), (64, 7), (256, 15)])
 def test_other_weights_keep_their_type(inputs: int, limit: int) -> None:
-    """No block divides 112 inputs; INT4 cannot hold 5 bits."""
+    """No block divides 112 inputs, 64 are a single one, and INT4 cannot hold 5 bits."""
     model, weight = quantized_linear(inputs, limit)
     assert block_weights(model) == 0
     stored = {tensor.name: tensor for tensor in model.graph.initializer}

@@ -62,6 +62,27 @@ def test_activations() -> None:
     assert fold_activations(model) == 0
 
 
+def test_weights_that_meet_integers_can_be_left() -> None:
+    make = helper.make_node
+    nodes = [
+        make("QuantizeLinear", ["x", "step", "zero"], ["q"], "quantize"),
+        make("DequantizeLinear", ["q", "step", "zero"], ["d"], "dequantize"),
+        make("DequantizeLinear", ["codes", "step"], ["w"], "weight"),
+        make("MatMul", ["d", "w"], ["m"], "integers"),
+        make("DequantizeLinear", ["codes", "step"], ["v"], "other"),
+        make("MatMul", ["m", "v"], ["y"], "floats"),
+    ]
+    codes = np.arange(16, dtype=np.int8).reshape(4, 4)
+    model = model_of(nodes, codes=codes, step=STEP, zero=np.int8(0))
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    expected = run(model, x)
+    assert fold_weights(model, float_products_only=True) == 1
+    assert [node.name for node in model.graph.node] == [
+        "quantize", "dequantize", "weight", "integers", "floats",
+    ]  # fmt: skip
+    np.testing.assert_allclose(run(model, x), expected, rtol=1e-6)
+
+
 def test_weights() -> None:
     rng = np.random.default_rng(0)
     codes = rng.integers(-128, 128, (4, 5, 2)).astype(np.int8)
