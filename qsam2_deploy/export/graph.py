@@ -89,7 +89,8 @@ class GraphBuilder:
         full = graph_name(self.component.name, name)
         count = self._names.get(full, 0)
         self._names[full] = count + 1
-        return full if count == 0 else f"{full}.{count}"
+        # Not a dot, behind which the checkpoint has numbers of its own.
+        return full if count == 0 else f"{full}:{count}"
 
     def _next_tensor(self) -> Tensor:
         self._tensors += 1
