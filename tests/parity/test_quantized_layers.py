@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from qsam2_deploy.runtime.lowering import lower_for_ort, lower_to_float
+from qsam2_deploy.runtime.lowering import lower_for_openvino, lower_for_ort, lower_to_float
 from qsam2_deploy.runtime.lowering.integer_conv import CONV
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
 from tests.quantized_layers import KINDS, graph_of, make_layer, run, steps_apart
@@ -34,6 +34,30 @@ def test_floats_and_integers_are_what_was_trained(kind: str, bits: int) -> None:
         apart = steps_apart(found, expected, step)
         assert apart.max() <= 1
         assert np.mean(apart > 0) <= 1e-3
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("kind", KINDS)
+def test_openvino_computes_what_was_trained_in_integers(kind: str, bits: int) -> None:
+    openvino = pytest.importorskip("openvino", reason="needs OpenVINO")
+    layer, x = make_layer(kind, bits)
+    model = graph_of(kind, layer)
+    lower_for_openvino(model)
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
+    found = next(iter(compiled.create_infer_request().infer({0: x.numpy()}).values()))
+    with torch.inference_mode():
+        expected = layer(x).numpy()
+    assert steps_apart(found, expected, float(np.ptp(expected)) / 255).max() == 0
+    operators = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
+    kernels = [
+        str(info["primitiveType"].astype(str))
+        for info in operators
+        if str(info["layerType"].astype(str)) in ("FullyConnected", "Convolution", "Deconvolution")
+    ]
+    assert len(kernels) == 1
+    assert kernels[0].lower().endswith("i8")
 
 
 @pytest.mark.parametrize("bits", [8, 2])

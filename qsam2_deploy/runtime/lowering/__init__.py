@@ -47,11 +47,24 @@ def lower_to_float(component: onnx.ModelProto) -> None:
     fold_activations(component)
 
 
+def lower_for_openvino(component: onnx.ModelProto) -> None:
+    """Prepare one component for OpenVINO's CPU engine, in place.
+
+    It fuses the canonical QDQ form itself, depthwise and transposed convolutions included. With the
+    precision hint ``f32`` its sums are exact; ``bf16``, its default on some processors, is not.
+    """
+    _widen_to_int8(component)
+
+
 def lower_for_tensorrt_int8(component: onnx.ModelProto) -> None:
     """Prepare one component for TensorRT with INT8 weights and activations, in place.
 
     TensorRT fuses the canonical QDQ form itself, with symmetric steps and float biases.
     """
+    _widen_to_int8(component)
+
+
+def _widen_to_int8(component: onnx.ModelProto) -> None:
     from .fold_weights import fold_weights
     from .widen_constants import widen_constants
 
