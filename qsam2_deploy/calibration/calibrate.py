@@ -87,7 +87,7 @@ def calibrate_checkpoint(
     probes = [images[i] for i in _probe_indices(len(images))]
     reference = _features(model, probes)
     if settings.uses_half:
-        _round_rest(model, plan)
+        round_rest(model, plan)
     reports: dict[str, VrcReport] = {}
     linears = {n: m for n, m in layers.items() if type(m) is nn.Linear and n.startswith(_ENCODER)}
     if settings.vrc != NO_VRC and linears:
@@ -169,7 +169,7 @@ def _order_of_running(
 
 
 @torch.no_grad()
-def _round_rest(model: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
+def round_rest(model: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
     """Round all tensors but the weights of layers in ``plan`` to half precision, in place."""
     quantized = {f"{name}.weight" for name in plan}
     for name, tensor in model.state_dict(keep_vars=True).items():
