@@ -94,13 +94,34 @@ class TrackingRules:
 
 @dataclass(frozen=True)
 class QuantizationInfo:
-    """What was quantized, for people and for tools; the graph itself holds the numbers."""
+    """What was quantized, for people and for tools; the graph itself holds the numbers.
+
+    Attributes:
+        scope: ``encoder`` or ``all``.
+        weight_bits: wanted width of weights; single layers may differ.
+        activation_bits: wanted width of activations.
+        layers: number of quantized layers of the checkpoint.
+        method: name of the quantizer.
+        weights: number of quantized weights in the graph; some layers are cut in parts.
+        widths: widths such as ``w8a8`` of those weights in the graph that differ from
+            ``weight_bits`` and ``activation_bits``, by the name of the initializer. A weight of 3
+            bits is stored in INT4, one of 5 to 8 bits in INT8.
+        dead_channels: output channels whose weights are all zero; their step is the smallest.
+    """
 
     scope: str
     weight_bits: int
     activation_bits: int
     layers: int
     method: str = ""
+    weights: int = 0
+    widths: Mapping[str, str] = field(default_factory=dict)
+    dead_channels: int = 0
+
+    @property
+    def usual_widths(self) -> str:
+        """Widths of all weights that ``widths`` does not name."""
+        return f"w{self.weight_bits}a{self.activation_bits}"
 
 
 @dataclass(frozen=True)

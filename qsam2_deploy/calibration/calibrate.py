@@ -4,6 +4,8 @@
    weights.
 2. A second pass, through the new weights, collects the statistics of the activations.
 3. Layers are swapped for quantized ones that start from MSE-optimal clips.
+
+VRC is for the linear layers of the image encoder, as in its paper; other layers keep their weights.
 """
 
 from __future__ import annotations
@@ -25,12 +27,20 @@ from ..errors import CheckpointError
 from ..quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..quant.entry import float_state, make_entry
 from ..quant.grid import Grid
-from ..quant.modules import LayerPlan, QuantLinear, quantize_linears
+from ..quant.modules import (
+    ENCODER_SCOPE,
+    LayerPlan,
+    QuantLayer,
+    layers_in_scope,
+    quantize_layers,
+)
 from ..quant.quantizer import tensor_statistics
 from .clip import histogram_clip, weight_clip
 from .config import NO_VRC, CalibrationConfig
 from .data import CalibrationImages, calibration_images
+from .plan import EDGES, plan_layers
 from .report import CalibrationReport, LayerReport
+from .session import TrackingSession
 from .statistics import LayerStatistics, collect_statistics, is_heldout
 from .vrc import VrcReport
 from .weights import calibrate_weights
@@ -76,11 +86,20 @@ def calibrate_checkpoint(
     layers, plan = _plan_layers(model, images, settings)
     probes = [images[i] for i in _probe_indices(len(images))]
     reference = _features(model, probes)
+    if settings.uses_half:
+        round_rest(model, plan)
     reports: dict[str, VrcReport] = {}
-    if settings.vrc != NO_VRC:
-        reports = calibrate_weights(model.image_encoder, layers, images, plan, settings)
+    linears = {n: m for n, m in layers.items() if type(m) is nn.Linear and n.startswith(_ENCODER)}
+    if settings.vrc != NO_VRC and linears:
+        reports = calibrate_weights(model.image_encoder, linears, images, plan, settings)
+    whole = settings.scope != ENCODER_SCOPE
     statistics = collect_statistics(
-        model.image_encoder, layers, images, count=len(images), grams=False, description="inputs"
+        TrackingSession(model) if whole else model.image_encoder,
+        layers,
+        images,
+        count=len(images),
+        grams=False,
+        description="inputs",
     )
     quantized = quantize_calibrated(model, plan, statistics)
     report = CalibrationReport(
@@ -101,7 +120,7 @@ def calibrate_checkpoint(
 
 def quantize_calibrated(
     model: nn.Module, plan: Mapping[str, LayerPlan], statistics: Mapping[str, LayerStatistics]
-) -> dict[str, QuantLinear]:
+) -> dict[str, QuantLayer]:
     """Swap quantized layers into ``model``, started from calibration statistics, in place.
 
     Args:
@@ -112,7 +131,7 @@ def quantize_calibrated(
     Returns:
         The new layers by name.
     """
-    quantized = quantize_linears(model, plan)
+    quantized = quantize_layers(model, plan)
     for name, layer in progress(list(quantized.items()), "clips", unit="layer"):
         _start_weights(layer)
         _start_inputs(layer, statistics[name])
@@ -122,31 +141,47 @@ def quantize_calibrated(
 
 def _plan_layers(
     model: nn.Module, images: CalibrationImages, config: CalibrationConfig
-) -> tuple[dict[str, nn.Linear], dict[str, LayerPlan]]:
-    """Return the layers of the scope in the order in which they run, and their widths."""
-    linears = {
-        name: module
-        for name, module in model.named_modules()
-        if type(module) is nn.Linear and name.startswith(f"{_ENCODER}.")
-    }
-    encoder = model.get_submodule(_ENCODER)
-    order = list(
-        collect_statistics(
-            encoder, linears, [images[0]], count=1, grams=False, description="layers"
-        )
+) -> tuple[dict[str, nn.Module], dict[str, LayerPlan]]:
+    """Return the layers that are to be quantized, and their widths."""
+    layers = layers_in_scope(model, config.scope)
+    names, edges = list(layers), EDGES
+    if config.scope == ENCODER_SCOPE:
+        names = _order_of_running(model.get_submodule(_ENCODER), layers, images)
+        edges = (names[0], names[-1])
+    plan = plan_layers(
+        names,
+        bits=config.bits,
+        method=config.method,
+        edges=edges,
+        edge_bits=config.first_last_bits,
+        overrides=config.plan,
+        half_steps=config.uses_half,
     )
-    plan = {}
-    for name in order:
-        wide = config.first_last_bits if name in (order[0], order[-1]) else None
-        plan[name] = LayerPlan(
-            wide or config.weight_bits, wide or config.activation_bits, config.method
-        )
-    return {name: linears[name] for name in order}, plan
+    return {name: layers[name] for name in plan}, plan
+
+
+def _order_of_running(
+    encoder: nn.Module, layers: Mapping[str, nn.Module], images: CalibrationImages
+) -> list[str]:
+    return list(
+        collect_statistics(encoder, layers, [images[0]], count=1, grams=False, description="layers")
+    )
 
 
 @torch.no_grad()
-def _start_weights(layer: QuantLinear) -> None:
-    quantizer, weight = layer.weight_quantizer, layer.weight
+def round_rest(model: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
+    """Round all tensors but the weights of layers in ``plan`` to half precision, in place."""
+    quantized = {f"{name}.weight" for name in plan}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        rounded = tensor.half().float()
+        # What half precision cannot hold at all stays as it is.
+        if name not in quantized and bool(torch.isfinite(rounded).all()):
+            tensor.copy_(rounded)
+
+
+@torch.no_grad()
+def _start_weights(layer: QuantLayer) -> None:
+    quantizer, weight = layer.weight_quantizer, layer.weight_rows()
     std, mean = tensor_statistics(weight, per_row=True)
     absmax = weight.abs().amax(dim=1)
     clip = absmax if quantizer.starts_from_absmax else weight_clip(weight, quantizer.grid)
@@ -154,7 +189,7 @@ def _start_weights(layer: QuantLinear) -> None:
 
 
 @torch.no_grad()
-def _start_inputs(layer: QuantLinear, statistics: LayerStatistics) -> None:
+def _start_inputs(layer: QuantLayer, statistics: LayerStatistics) -> None:
     quantizer = layer.input_quantizer
     best = histogram_clip(statistics.histogram, quantizer.grid)
     clip = statistics.absmax if quantizer.starts_from_absmax else best
@@ -182,7 +217,7 @@ def _relative_error(found: list[torch.Tensor], reference: list[torch.Tensor]) ->
 
 
 def _layer_report(
-    layer: QuantLinear, statistics: LayerStatistics, report: VrcReport | None
+    layer: QuantLayer, statistics: LayerStatistics, report: VrcReport | None
 ) -> LayerReport:
     grid: Grid = layer.input_quantizer.grid
     return LayerReport(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from ..errors import InputError
-from ..quant import lsc, minmax  # noqa: F401  (they register themselves)
-from ..quant.grid import MAX_BITS, MIN_BITS
+from ..quant.modules import ENCODER_SCOPE, SCOPES
 from ..quant.quantizer import quantizer_names
 from . import vrc
 from .data import DEFAULT_LIMIT
+from .plan import Overrides, check_overrides, check_width, parse_bits
 
-SCOPES = ("encoder",)
 NO_VRC = "none"
-_BITS = re.compile(r"w([0-9]+)a([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -23,8 +20,14 @@ class CalibrationConfig:
 
     Attributes:
         bits: widths of weights and activations, such as ``w8a8`` or ``w4a8``, each 2 to 8.
-        scope: ``encoder``, all linear layers of the image encoder.
-        first_last_bits: widths of the first and the last layer that runs, or None for ``bits``.
+        scope: ``encoder``, all linear layers of the image encoder, or ``all``, every linear layer
+            and convolution of the model.
+        first_last_bits: widths of the first and the last layers, or None for ``bits``. In the
+            encoder these are the first and the last that run, in the whole model
+            :data:`~qsam2_deploy.calibration.plan.EDGES`.
+        plan: widths of single layers by pattern, such as ``("memory_encoder.*", "w8a8")``.
+        half: round the steps, and all numbers of the model that are not quantized, to half
+            precision, which halves their share of the file; None: in the scope ``all``.
         method: name of the quantizer.
         vrc: how lambda is chosen, or ``none``. The default, ``noise``, has nothing to be tuned
             and grows with the quantization error of the inputs, so that it cannot hurt 8 bits.
@@ -36,6 +39,8 @@ class CalibrationConfig:
     bits: str = "w8a8"
     scope: str = "encoder"
     first_last_bits: int | None = 8
+    plan: Overrides = ()
+    half: bool | None = None
     method: str = "lsc"
     vrc: str = "noise"
     vrc_lambda: float | None = None
@@ -48,12 +53,10 @@ class CalibrationConfig:
         Raises:
             InputError: a setting is not among the ones above.
         """
-        for bits in (*self._widths(), self.first_last_bits or MAX_BITS):
-            if not MIN_BITS <= bits <= MAX_BITS:
-                raise InputError(
-                    f"weights and activations must have {MIN_BITS} to {MAX_BITS} bits, but got "
-                    f"{bits}"
-                )
+        parse_bits(self.bits)
+        if self.first_last_bits is not None:
+            check_width(self.first_last_bits)
+        check_overrides(self.plan)
         _check_choice("quantizer", self.method, quantizer_names())
         _check_choice("scope", self.scope, SCOPES)
         _check_choice("VRC mode", self.vrc, (*vrc.MODES, NO_VRC))
@@ -70,27 +73,23 @@ class CalibrationConfig:
     @property
     def weight_bits(self) -> int:
         """Width of weight codes."""
-        return self._widths()[0]
+        return parse_bits(self.bits)[0]
 
     @property
     def activation_bits(self) -> int:
         """Width of activation codes."""
-        return self._widths()[1]
+        return parse_bits(self.bits)[1]
+
+    @property
+    def uses_half(self) -> bool:
+        """Whether what is not quantized is rounded to half precision."""
+        return self.scope != ENCODER_SCOPE if self.half is None else self.half
 
     @property
     def lambda_value(self) -> float:
         """The number that belongs to the VRC mode; 0 without VRC."""
         default = vrc.DEFAULT_LAMBDAS.get(self.vrc, 0.0)
         return default if self.vrc_lambda is None else self.vrc_lambda
-
-    def _widths(self) -> tuple[int, int]:
-        match = _BITS.fullmatch(self.bits.lower())
-        if match is None:
-            raise InputError(
-                "the bits must be given as w<weight bits>a<activation bits>, such as w8a8, but "
-                f"got {self.bits!r}"
-            )
-        return int(match[1]), int(match[2])
 
 
 def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:

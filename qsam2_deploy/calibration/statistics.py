@@ -98,7 +98,7 @@ def is_heldout(index: int, count: int) -> bool:
 
 def collect_statistics(
     model: Callable[[torch.Tensor], Any],
-    layers: Mapping[str, nn.Linear],
+    layers: Mapping[str, nn.Module],
     images: Iterable[torch.Tensor],
     *,
     count: int,
@@ -111,7 +111,7 @@ def collect_statistics(
 
     Args:
         model: is called with each image.
-        layers: layers inside it, by name.
+        layers: layers inside it, by name; the Gram matrices are those of linear layers.
         images: inputs ``[1, 3, S, S]``.
         count: number of images, to choose the held-out ones and for the progress bar.
         grams: also accumulate the Gram matrices.
@@ -142,7 +142,10 @@ def collect_statistics(
             heldout = is_heldout(index, count)
             model(image)
     if len(found) < len(layers):
-        raise Qsam2Error(f"the layer {next(n for n in layers if n not in found)} never ran")
+        raise Qsam2Error(
+            f"the layer {next(n for n in layers if n not in found)} never ran on the calibration "
+            "images, so there are no statistics for it; leave it in float with a plan"
+        )
     return found
 
 
@@ -172,7 +175,7 @@ def _empty_statistics(features: int, grams: bool, device: torch.device) -> Layer
 
 @contextmanager
 def _hooks(
-    layers: Mapping[str, nn.Linear], observe: Callable[[str, torch.Tensor], None]
+    layers: Mapping[str, nn.Module], observe: Callable[[str, torch.Tensor], None]
 ) -> Iterator[None]:
     def hook_for(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         return lambda _, inputs: observe(name, inputs[0])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from argparse import Namespace
+from argparse import BooleanOptionalAction, Namespace
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +26,15 @@ _EPILOG = """\
 examples:
   qsam2-calibrate sam2.1_hiera_tiny.pt --data frames/ -o tiny_w8a8.pt
   qsam2-calibrate sam2.1_hiera_tiny.pt --data street.mp4 -o tiny_w4a8.pt --bits w4a8
+  qsam2-calibrate sam2.1_hiera_tiny.pt --data street.mp4 -o tiny.pt --scope all --plan plan.yaml
   qsam2-calibrate mine.pt --config mine.yaml --data frames/ -o mine_w8a8.pt --report report.json
 
-20 to 50 images like those that the model will see are enough."""
+20 to 50 images like those that the model will see are enough; for --scope all they are best the
+frames of videos.
+
+A plan is a YAML file of layer patterns and widths, of which the last that fits counts:
+  image_encoder.trunk.blocks.*.mlp.*: w2a4
+  memory_encoder.*: float"""
 
 
 @command(NAME)
@@ -62,7 +69,19 @@ def _parser() -> Parser:
     add("--data", metavar="PATH", type=Path, required=True, help="image, folder of images or video")
     add("-o", "--output", metavar="FILE", type=Path, required=True, help="quantized checkpoint")
     add("--bits", default="w8a8", help="widths of weights and activations, 2 to 8 (default w8a8)")
-    add("--scope", default="encoder", help="what to quantize: encoder (its linear layers)")
+    add(
+        "--scope",
+        default="encoder",
+        help="what to quantize: encoder (its linear layers, default) or all (every linear layer "
+        "and convolution of the model)",
+    )
+    add("--plan", type=Path, metavar="FILE", help="widths of single layers, as YAML")
+    add(
+        "--half",
+        action=BooleanOptionalAction,
+        help="round steps and numbers that are not quantized to half precision (default: with "
+        "--scope all)",
+    )
     add("--method", default="lsc", help="quantizer: lsc (default) or minmax")
     add(
         "--vrc",
@@ -80,10 +99,13 @@ def _parser() -> Parser:
 
 def _config(args: Namespace) -> CalibrationConfig:
     from ..calibration import CalibrationConfig
+    from ..calibration.plan import read_plan
 
     return CalibrationConfig(
         bits=args.bits,
         scope=args.scope,
+        plan=read_plan(args.plan) if args.plan else (),
+        half=args.half,
         method=args.method,
         vrc=args.vrc,
         vrc_lambda=args.vrc_lambda,
@@ -100,7 +122,7 @@ def _write_report(path: Path, report: CalibrationReport) -> None:
 
 def _summary(report: CalibrationReport) -> str:
     rows = [
-        ("layers", f"{len(report.layers)} at {report.config.bits.lower()}"),
+        ("layers", _layers(report)),
         ("images", str(report.images)),
         ("weight std reduction", _percent(1 - report.std_ratio)),
         ("VRC output error", _percent(report.output_error)),
@@ -111,6 +133,12 @@ def _summary(report: CalibrationReport) -> str:
         rows.append(("dead channels", str(dead)))
     lines = [f"  {name:<22}{value}" for name, value in rows if value]
     return "\n".join([*lines, f"wrote {report.output}"])
+
+
+def _layers(report: CalibrationReport) -> str:
+    widths = Counter(f"w{layer.weight_bits}a{layer.input_bits}" for layer in report.layers)
+    main, *others = (f"{count} at {bits}" for bits, count in widths.most_common())
+    return f"{main} ({', '.join(others)})" if others else main
 
 
 def _percent(share: float) -> str:

@@ -36,6 +36,12 @@ def _parser() -> Parser:
         help="side of the model's input in pixels, a multiple of 32 (default: as configured)",
     )
     parser.add_argument(
+        "--opset",
+        type=int,
+        metavar="N",
+        help="ONNX opset, 17 to 25 (default: the lowest that knows the types of the weights)",
+    )
+    parser.add_argument(
         "--split",
         metavar="DIR",
         help="also write the four components as ordinary ONNX models into DIR",
@@ -51,7 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ..export import onnx_from_checkpoint
 
     spec = onnx_from_checkpoint(
-        args.checkpoint, args.output, config=args.config, image_size=args.image_size
+        args.checkpoint,
+        args.output,
+        config=args.config,
+        image_size=args.image_size,
+        opset=args.opset,
     )
     quantized = spec.quantization
     kind = (
@@ -61,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     size = Path(args.output).stat().st_size / 1e6
     print(f"{spec.name}: {kind}, image size {spec.image_size}")
+    if quantized and quantized.dead_channels:
+        print(f"{quantized.dead_channels} dead output channels (all weights are zero)")
     print(f"wrote {args.output} ({size:.1f} MB)")
     if args.split:
         from ..runtime.bundle import write_split

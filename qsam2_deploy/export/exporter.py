@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import onnx
@@ -14,11 +15,11 @@ from .._progress import progress
 from .._seal import seal
 from ..errors import Qsam2Error
 from ..quant.checkpoint import Checkpoint, load_checkpoint
-from ..quant.modules import QuantLinear
+from ..quant.modules import quantized_layers
 from ..spec import SPEC_KEY, ModelSpec, QuantizationInfo, TrackingRules
-from .graph import model_from_graphs
+from .arrays import array
+from .graph import GraphBuilder, model_from_graphs
 from .image_encoder import build_image_encoder
-from .layers import array
 from .mask_decoder import build_mask_decoder
 from .memory_attention import build_memory_attention
 from .memory_encoder import build_memory_encoder
@@ -38,6 +39,7 @@ def onnx_from_checkpoint(
     *,
     config: str | os.PathLike[str] | None = None,
     image_size: int | None = None,
+    opset: int | None = None,
     show_progress: bool | None = None,
 ) -> ModelSpec:
     """Export a SAM2 checkpoint, float or quantized, as one sealed ONNX file.
@@ -48,6 +50,8 @@ def onnx_from_checkpoint(
         config: the architecture as a YAML file of the ``sam2`` package, where neither the
             checkpoint's tensors nor its ``config`` entry tell it.
         image_size: side of the model input in pixels, a multiple of 32; default: as configured.
+        opset: 17 to 25; default: the lowest that knows the types of the weights, which is 17, 21
+            with weights of 3 or 4 bits, and 25 with 2 bits.
         show_progress: show a progress bar; default: where standard error is a terminal.
 
     Returns:
@@ -56,7 +60,8 @@ def onnx_from_checkpoint(
     Raises:
         CheckpointError: the checkpoint cannot be read or does not fit its architecture.
         UnsupportedModelError: the architecture has an option that is not supported.
-        InputError: ``path`` cannot be written.
+        InputError: ``path`` cannot be written, or ``opset`` lacks the type of a weight.
+        Qsam2Error: a quantized layer has steps that are not finite and positive; names it.
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(checkpoint, config=config, image_size=image_size)
@@ -66,7 +71,8 @@ def onnx_from_checkpoint(
         build(checkpoint.model, spec)
         for build in progress(_BUILDERS, "exporting", unit="component", enabled=show_progress)
     ]
-    model = model_from_graphs(graphs, {SPEC_KEY: spec.to_json()}, __version__)
+    spec = dataclasses.replace(spec, quantization=_quantization(checkpoint, graphs))
+    model = model_from_graphs(graphs, {SPEC_KEY: spec.to_json()}, __version__, opset)
     body = model.SerializeToString()
     check_model(body)
     with atomic_open(path) as stream:
@@ -86,7 +92,7 @@ def check_model(body: bytes) -> None:
 
 
 def spec_from_checkpoint(checkpoint: Checkpoint) -> ModelSpec:
-    """Return the metadata of the model that ``checkpoint`` holds."""
+    """Return the metadata of the float model that ``checkpoint`` holds."""
     model: Any = checkpoint.model
     return ModelSpec(
         name=checkpoint.name,
@@ -100,7 +106,6 @@ def spec_from_checkpoint(checkpoint: Checkpoint) -> ModelSpec:
             "mask_downsample_weight": array(model.mask_downsample.weight)[0, 0],
             "mask_downsample_bias": array(model.mask_downsample.bias),
         },
-        quantization=_quantization(checkpoint),
         producer=f"qsam2-deploy {__version__}",
         source_sha256=checkpoint.sha256,
     )
@@ -116,15 +121,26 @@ def _rules(model: Any) -> TrackingRules:
     return TrackingRules(**values)
 
 
-def _quantization(checkpoint: Checkpoint) -> QuantizationInfo | None:
+def _quantization(
+    checkpoint: Checkpoint, graphs: Sequence[GraphBuilder]
+) -> QuantizationInfo | None:
     if checkpoint.quantization is None:
         return None
-    layers = [m for m in checkpoint.model.modules() if isinstance(m, QuantLinear)]
+    layers = quantized_layers(checkpoint.model).values()
     entry = checkpoint.quantization
+    usual = f"w{entry['weight_bits']}a{entry['activation_bits']}"
+    widths = {
+        f"{graph.component.name}/{name}": widths
+        for graph in graphs
+        for name, widths in graph.quantized.items()
+    }
     return QuantizationInfo(
         scope=str(entry["scope"]),
         weight_bits=int(entry["weight_bits"]),
         activation_bits=int(entry["activation_bits"]),
         layers=len(layers),
-        method=str(entry.get("method", "")),
+        method=", ".join(sorted({layer.weight_quantizer.method for layer in layers})),
+        weights=len(widths),
+        widths={name: found for name, found in widths.items() if found != usual},
+        dead_channels=sum(len(layer.dead_channels()) for layer in layers),
     )

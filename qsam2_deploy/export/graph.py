@@ -7,7 +7,7 @@ the engine, and a quantized layer is emitted as QDQ where it stands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,25 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .._packing import pack, stored_bits
+from ..errors import InputError, UnsupportedModelError
 from ..spec import ComponentSpec, graph_name
 
 OPSET = 17
-"""LayerNormalization needs 17; every engine that we target reads it with INT8 QDQ."""
+"""LayerNormalization needs 17; every engine that we target reads it with INT8 QDQ.
 
-IR_VERSION = 8
-"""The IR version of opset 17, so that old engines load the file."""
+All nodes that are written here mean the same in every opset from 17 to 25, so that a model can
+have the lowest that knows the types of its weights.
+"""
+
+IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
+"""The IR version of each opset, so that old engines load the file."""
+
+PACKED_OPSETS = {2: 25, 4: 21, 8: OPSET}
+"""The first opset with signed integers of a width."""
+
+_HALF_MIN_SIZE = 64
+_HALF_MAX = 65504.0
 
 Tensor = str
 """A tensor is its name in the graph."""
@@ -37,8 +49,13 @@ _ELEMENT_TYPES = {
 class GraphBuilder:
     """Collects the nodes and initializers of one component.
 
-    Tensor and node names are ``component/scope/...``; :meth:`scope` returns a builder that writes
-    to the same graph under a longer name.
+    Node and initializer names are ``component/path/...`` with the path of the checkpoint. What
+    nodes hand over is only numbered (``ie.17`` in the image encoder): with full names, a quarter of
+    what a 2-bit model has beside its weights would be names.
+
+    Attributes:
+        packed_widths: width of each packed initializer (see :meth:`packed`), by name.
+        quantized: widths such as ``w4a8`` of each quantized weight, by its name in the component.
     """
 
     def __init__(self, component: ComponentSpec) -> None:
@@ -46,7 +63,12 @@ class GraphBuilder:
         self.component = component
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
+        self.packed_widths: dict[str, int] = {}
+        self.quantized: dict[str, str] = {}
         self._names: dict[str, int] = {}
+        self._tensors = 0
+        self._initials = "".join(word[0] for word in component.name.split("_"))
+        self._widened: dict[str, Tensor] = {}
 
     # ------------------------------------------------------------------ names
     def input(self, name: str) -> Tensor:
@@ -67,7 +89,12 @@ class GraphBuilder:
         full = graph_name(self.component.name, name)
         count = self._names.get(full, 0)
         self._names[full] = count + 1
-        return full if count == 0 else f"{full}.{count}"
+        # Not a dot, behind which the checkpoint has numbers of its own.
+        return full if count == 0 else f"{full}:{count}"
+
+    def _next_tensor(self) -> Tensor:
+        self._tensors += 1
+        return f"{self._initials}.{self._tensors}"
 
     # ------------------------------------------------------------------ nodes
     def op(self, op_type: str, *inputs: Tensor, name: str, **attributes: Any) -> Tensor:
@@ -78,23 +105,54 @@ class GraphBuilder:
         self, op_type: str, inputs: Sequence[Tensor], outputs: int, *, name: str, **attributes: Any
     ) -> list[Tensor]:
         """Append a node with several outputs and return them."""
-        node_name = self._unique(f"{name}/{op_type}")
-        results = [node_name if outputs == 1 else f"{node_name}:{i}" for i in range(outputs)]
+        node_name = self._unique(name)
+        results = [self._next_tensor() for _ in range(outputs)]
         self.nodes.append(
             helper.make_node(op_type, list(inputs), results, name=node_name, **attributes)
         )
         return results
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: Any = np.float32) -> Tensor:
-        """Store an array as an initializer; the same name and contents are stored once."""
+        """Store an array as an initializer; the same name and contents are stored once.
+
+        Float numbers that half precision holds exactly are stored so, with a Cast behind them.
+        """
         array = np.ascontiguousarray(np.asarray(value, dtype=dtype))
         array = array.reshape(np.shape(value))
         full = graph_name(self.component.name, name)
-        tensor = numpy_helper.from_array(array, full)
-        known = self.initializers.setdefault(full, tensor)
-        if known is not tensor and known.raw_data != tensor.raw_data:
-            raise ValueError(f"two different constants are called {full}")
+        if _fits_half(array):
+            self._store(numpy_helper.from_array(array.astype(np.float16), full))
+            if full not in self._widened:
+                self._widened[full] = self.op("Cast", full, name=name, to=TensorProto.FLOAT)
+            return self._widened[full]
+        self._store(numpy_helper.from_array(array, full))
         return full
+
+    def packed(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Tensor:
+        """Store integers of ``bits`` bits in the narrowest type that holds them.
+
+        Raises:
+            UnsupportedModelError: the installed ``onnx`` does not know the type.
+        """
+        width = stored_bits(bits)
+        data_type = getattr(TensorProto, f"INT{width}", None)
+        if data_type is None:
+            raise UnsupportedModelError(
+                f"weights of {bits} bits need a newer version of onnx than {onnx.__version__}; "
+                "run: pip install -U onnx"
+            )
+        full = graph_name(self.component.name, name)
+        tensor = TensorProto(
+            name=full, data_type=data_type, dims=codes.shape, raw_data=pack(codes, width)
+        )
+        self._store(tensor)
+        self.packed_widths[full] = width
+        return full
+
+    def _store(self, tensor: onnx.TensorProto) -> None:
+        known = self.initializers.setdefault(tensor.name, tensor)
+        if known is not tensor and known.raw_data != tensor.raw_data:
+            raise ValueError(f"two different constants are called {tensor.name}")
 
     def ints(self, *values: int) -> Tensor:
         """Return a 1-D int64 constant, shared by all that ask for the same values."""
@@ -164,8 +222,42 @@ class GraphBuilder:
         return infos(self.component.inputs), infos(self.component.outputs)
 
 
+def _fits_half(array: npt.NDArray[Any]) -> bool:
+    """Return whether an array is worth storing in half precision, and loses nothing by it."""
+    if array.dtype != np.float32 or array.size < _HALF_MIN_SIZE:
+        return False
+    # Also False where something is not finite.
+    if not np.all(np.abs(array) <= _HALF_MAX):
+        return False
+    return bool(np.array_equal(array.astype(np.float16).astype(np.float32), array))
+
+
+def needed_opset(graphs: Sequence[GraphBuilder], wanted: int | None = None) -> int:
+    """Return the lowest opset that knows the types of all weights, or ``wanted``.
+
+    Raises:
+        InputError: ``wanted`` is out of range, or lacks the type of a weight.
+    """
+    widths = {name: width for graph in graphs for name, width in graph.packed_widths.items()}
+    opset = max((PACKED_OPSETS[width] for width in widths.values()), default=OPSET)
+    if wanted is None:
+        return opset
+    if wanted not in IR_VERSIONS:
+        raise InputError(f"the opset must be {OPSET} to {max(IR_VERSIONS)}, but got {wanted}")
+    if wanted < opset:
+        name, width = min(widths.items(), key=lambda item: item[1])
+        raise InputError(
+            f"opset {wanted} has no INT{width}, in which {name} is stored; give at least {opset}, "
+            "or calibrate with more bits"
+        )
+    return wanted
+
+
 def model_from_graphs(
-    graphs: Sequence[GraphBuilder], metadata: dict[str, str], producer_version: str
+    graphs: Sequence[GraphBuilder],
+    metadata: Mapping[str, str],
+    producer_version: str,
+    opset: int | None = None,
 ) -> onnx.ModelProto:
     """Join the components into one model of disconnected subgraphs.
 
@@ -173,7 +265,12 @@ def model_from_graphs(
         graphs: one finished builder per component.
         metadata: entries of ``metadata_props``.
         producer_version: version of this package.
+        opset: 17 to 25; default: the lowest that knows the types of all weights.
+
+    Raises:
+        InputError: ``opset`` cannot be had.
     """
+    opset = needed_opset(graphs, opset)
     nodes, inputs, outputs, initializers = [], [], [], []
     for graph in graphs:
         graph_inputs, graph_outputs = graph.graph_io()
@@ -183,10 +280,10 @@ def model_from_graphs(
         initializers += list(graph.initializers.values())
     model = helper.make_model(
         helper.make_graph(nodes, "sam2", inputs, outputs, initializers),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=IR_VERSIONS[opset],
         producer_name="qsam2-deploy",
         producer_version=producer_version,
     )
-    helper.set_model_props(model, metadata)
+    helper.set_model_props(model, dict(metadata))
     return model

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from ..spec import IMAGE_ENCODER, ModelSpec
 from .graph import GraphBuilder, Tensor
-from .layers import LinearWeights, attention, conv, layer_norm, linear, linear_parts, mlp
-from .linear_algebra import folded_convs, linear_from_conv
+from .layers import attention, conv, layer_norm, linear, linear_parts, mlp
+from .linear_algebra import are_float, folded_convs
+from .linear_weights import LinearWeights, Pointwise
 from .position import bicubic_position
 
 
@@ -163,8 +163,8 @@ def _neck(g: GraphBuilder, model: Any, levels: list[Tensor], spec: ModelSpec) ->
     """Lateral projections of the stages, top-down sum on the third, and the three outputs."""
     convs = [stage.conv for stage in model.image_encoder.neck.convs]  # from the last stage on
     h = spec.feature_size
-    top = _project(g, levels[3], h // 2, convs[0], name="neck.convs.0.conv")
-    features = _project(g, levels[2], h, convs[1], name="neck.convs.1.conv")
+    top = _project(g, levels[3], h // 2, (convs[0], "neck.convs.0.conv"))
+    features = _project(g, levels[2], h, (convs[1], "neck.convs.1.conv"))
     scales = g.constant("neck.scales", [1, 1, 2, 2])
     top = g.op(
         "Resize",
@@ -178,18 +178,20 @@ def _neck(g: GraphBuilder, model: Any, levels: list[Tensor], spec: ModelSpec) ->
     )
     g.output("features", g.add(features, top, name="neck"))
     decoder = model.sam_mask_decoder
-    folded = folded_convs(convs[3], decoder.conv_s0)
-    g.output("high_res_0", _project(g, levels[0], 4 * h, folded, name="neck.high_res_0"))
-    folded = folded_convs(convs[2], decoder.conv_s1)
-    g.output("high_res_1", _project(g, levels[1], 2 * h, folded, name="neck.high_res_1"))
+    for i, stage, second in ((0, 3, decoder.conv_s0), (1, 2, decoder.conv_s1)):
+        names = (f"neck.convs.{stage}.conv", f"conv_s{i}")
+        pair: tuple[tuple[Pointwise, str], ...] = ((convs[stage], names[0]), (second, names[1]))
+        if are_float(convs[stage], second):
+            pair = ((folded_convs(convs[stage], second), f"neck.high_res_{i}"),)
+        size = 2 * h * (2 - i)
+        g.output(f"high_res_{i}", _project(g, levels[i], size, *pair))
 
 
-def _project(
-    g: GraphBuilder, x: Tensor, size: int, layer: nn.Conv2d | nn.Linear, *, name: str
-) -> Tensor:
-    """A 1x1 convolution of an NHWC map as a linear layer; the result is NCHW."""
-    if isinstance(layer, nn.Conv2d):
-        layer = linear_from_conv(layer)
-    x = g.reshape(x, 1, size * size, layer.in_features, name=name)
-    x = g.transpose(linear(g, x, layer, name=name), 0, 2, 1, name=name)
-    return g.reshape(x, 1, layer.out_features, size, size, name=name)
+def _project(g: GraphBuilder, x: Tensor, size: int, *layers: tuple[Pointwise, str]) -> Tensor:
+    """1x1 convolutions of an NHWC map, with their names, as linear layers; the result is NCHW."""
+    first, name = layers[0]
+    x = g.reshape(x, 1, size * size, first.weight.shape[1], name=name)
+    for layer, name in layers:
+        x = linear(g, x, layer, name=name)
+    x = g.transpose(x, 0, 2, 1, name=name)
+    return g.reshape(x, 1, len(layers[-1][0].weight), size, size, name=name)

@@ -2,89 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Iterable
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..quant.modules import QuantizedLinear, QuantLinear
+from ..quant.modules import QuantLayer
+from .arrays import array
 from .graph import GraphBuilder, Tensor
-
-Array = npt.NDArray[np.float32]
-
-
-def array(tensor: torch.Tensor | None) -> Array:
-    """Return a parameter as a float32 numpy array."""
-    assert tensor is not None
-    return cast("Array", tensor.detach().float().cpu().numpy())
+from .linear_weights import LinearWeights, Pointwise
+from .quantized import dequantize_input, dequantized_weight, fake_quantized, quantize_input
 
 
-class LinearWeights:
-    """The numbers of one linear layer, float or quantized, that exact rewrites may change.
-
-    A rewrite permutes or scales output channels; on a quantized layer a positive factor goes into
-    the channel's scale, so the integer codes stay those that were trained.
-
-    Attributes:
-        weight: float32 ``[out, in]``; None for a quantized layer.
-        bias: float32 ``[out]``.
-        quantized: codes and scales; None for a float layer.
-    """
-
-    def __init__(self, layer: nn.Linear) -> None:
-        """Read the numbers of ``layer``."""
-        quantized = layer.export_form() if isinstance(layer, QuantLinear) else None
-        self.quantized: QuantizedLinear | None = quantized
-        self.weight = None if quantized else array(layer.weight)
-        bias = layer.bias
-        self.bias = array(bias) if bias is not None else np.zeros(layer.out_features, np.float32)
-
-    def scale_outputs(self, factors: Array) -> LinearWeights:
-        """Multiply output channel ``i`` by ``factors[i]``, which must be positive."""
-        self.bias = (self.bias * factors).astype(np.float32)
-        if self.quantized is None:
-            assert self.weight is not None
-            self.weight = (self.weight * factors[:, None]).astype(np.float32)
-        else:
-            scale = (self.quantized.weight_scale * factors).astype(np.float32)
-            self.quantized = dataclasses.replace(self.quantized, weight_scale=scale)
-        return self
-
-    def permute_outputs(self, order: npt.NDArray[np.int64]) -> LinearWeights:
-        """Put the output channels into ``order``."""
-        self.bias = self.bias[order]
-        if self.quantized is None:
-            assert self.weight is not None
-            self.weight = self.weight[order]
-        else:
-            codes, scale = self.quantized.weight_codes[order], self.quantized.weight_scale[order]
-            self.quantized = dataclasses.replace(
-                self.quantized, weight_codes=codes, weight_scale=scale
-            )
-        return self
-
-    def outputs(self, start: int, stop: int) -> LinearWeights:
-        """Return a layer of the output channels ``start`` to ``stop`` alone."""
-        part = copy.copy(self)
-        part.bias = self.bias[start:stop]
-        if self.quantized is None:
-            assert self.weight is not None
-            part.weight = self.weight[start:stop]
-        else:
-            part.quantized = dataclasses.replace(
-                self.quantized,
-                weight_codes=self.quantized.weight_codes[start:stop],
-                weight_scale=self.quantized.weight_scale[start:stop],
-            )
-        return part
-
-
-def linear(g: GraphBuilder, x: Tensor, layer: nn.Linear | LinearWeights, *, name: str) -> Tensor:
+def linear(g: GraphBuilder, x: Tensor, layer: Pointwise | LinearWeights, *, name: str) -> Tensor:
     """Apply a linear layer to the last axis of ``x``; QDQ if the layer is quantized.
 
     ``name`` is the layer's path in the checkpoint.
@@ -93,7 +25,7 @@ def linear(g: GraphBuilder, x: Tensor, layer: nn.Linear | LinearWeights, *, name
 
 
 def linear_parts(
-    g: GraphBuilder, x: Tensor, layer: nn.Linear | LinearWeights, parts: int, *, name: str
+    g: GraphBuilder, x: Tensor, layer: Pointwise | LinearWeights, parts: int, *, name: str
 ) -> list[Tensor]:
     """Apply a linear layer whose outputs are used in ``parts`` equal parts.
 
@@ -102,61 +34,28 @@ def linear_parts(
     """
     weights = layer if isinstance(layer, LinearWeights) else LinearWeights(layer)
     if weights.quantized is not None:
-        x = _quantize_input(g, x, weights.quantized, name)
+        x = quantize_input(g, x, weights.quantized, name=name)
     size = len(weights.bias) // parts
-    return [
-        _product(
-            g,
-            x,
-            weights.outputs(i * size, (i + 1) * size),
-            name=f"{name}/{i}" if parts > 1 else name,
-            input_name=name,
-        )
-        for i in range(parts)
-    ]
+    results = []
+    for i in range(parts):
+        part = weights.outputs(i * size, (i + 1) * size)
+        y = x
+        if part.quantized is not None:
+            y = dequantize_input(g, x, part.quantized, name=name)
+        results.append(product(g, y, part, name=f"{name}/{i}" if parts > 1 else name))
+    return results
 
 
-def _product(
-    g: GraphBuilder, x: Tensor, weights: LinearWeights, *, name: str, input_name: str
-) -> Tensor:
+def product(g: GraphBuilder, x: Tensor, weights: LinearWeights, *, name: str) -> Tensor:
+    """Multiply ``x`` as it is with the weights, and add the bias."""
     if weights.quantized is None:
         assert weights.weight is not None
         weight = g.constant(f"{name}.weight", np.ascontiguousarray(weights.weight.T))
     else:
-        weight = _quantized_weight(g, weights.quantized, name)
-        # One DequantizeLinear for each product: engines fuse it only where it has one user.
-        scale, zero = _input_scale(g, weights.quantized, input_name)
-        x = g.op("DequantizeLinear", x, scale, zero, name=f"{name}/input")
-    product = g.op("MatMul", x, weight, name=name)
-    return g.add(product, g.constant(f"{name}.bias", weights.bias), name=name)
-
-
-def _input_scale(g: GraphBuilder, q: QuantizedLinear, name: str) -> tuple[Tensor, Tensor]:
-    scale = g.constant(f"{name}.input_scale", np.float32(q.input_scale))
-    return scale, g.constant("int8_zero", np.int8(0), np.int8)
-
-
-def _quantize_input(g: GraphBuilder, x: Tensor, q: QuantizedLinear, name: str) -> Tensor:
-    """QuantizeLinear on ``x``: per tensor, symmetric, INT8 codes.
-
-    A grid of fewer bits embeds exactly in INT8 behind a Clip to its first and last level.
-    """
-    step = np.float32(q.input_scale)
-    if q.input_bits < 8:
-        low, high = -(2 ** (q.input_bits - 1)), 2 ** (q.input_bits - 1) - 1
-        limits = [
-            g.constant(f"{name}.input_{end}", step * np.float32(level))
-            for end, level in (("min", low), ("max", high))
-        ]
-        x = g.op("Clip", x, *limits, name=name)
-    return g.op("QuantizeLinear", x, *_input_scale(g, q, name), name=f"{name}/input")
-
-
-def _quantized_weight(g: GraphBuilder, q: QuantizedLinear, name: str) -> Tensor:
-    codes = g.constant(f"{name}.weight", np.ascontiguousarray(q.weight_codes.T), np.int8)
-    scale = g.constant(f"{name}.weight_scale", q.weight_scale)
-    zeros = g.constant(f"{name}.weight_zero_point", np.zeros(len(q.weight_scale)), np.int8)
-    return g.op("DequantizeLinear", codes, scale, zeros, name=f"{name}/weight", axis=1)
+        codes = weights.quantized.weight_codes.T
+        weight = dequantized_weight(g, weights.quantized, codes, axis=1, name=name)
+    y = g.op("MatMul", x, weight, name=name)
+    return g.add(y, g.constant(f"{name}.bias", weights.bias), name=name)
 
 
 def layer_norm(g: GraphBuilder, x: Tensor, norm: nn.Module, *, name: str) -> Tensor:
@@ -182,8 +81,9 @@ def gelu(g: GraphBuilder, x: Tensor, *, name: str) -> Tensor:
 
 
 def conv(g: GraphBuilder, x: Tensor, layer: nn.Conv2d, *, name: str) -> Tensor:
-    """2-D convolution on NCHW."""
-    inputs = [x, g.constant(f"{name}.weight", array(layer.weight))]
+    """2-D convolution on NCHW; QDQ if the layer is quantized."""
+    x, weight = _conv_inputs(g, x, layer, axis=0, name=name)
+    inputs = [x, weight]
     if layer.bias is not None:
         inputs.append(g.constant(f"{name}.bias", array(layer.bias)))
     padding = [int(p) for p in cast("tuple[int, int]", layer.padding)]
@@ -196,6 +96,16 @@ def conv(g: GraphBuilder, x: Tensor, layer: nn.Conv2d, *, name: str) -> Tensor:
         pads=padding * 2,
         group=layer.groups,
     )
+
+
+def _conv_inputs(
+    g: GraphBuilder, x: Tensor, layer: nn.Conv2d | nn.ConvTranspose2d, *, axis: int, name: str
+) -> tuple[Tensor, Tensor]:
+    if not isinstance(layer, QuantLayer):
+        return x, g.constant(f"{name}.weight", array(layer.weight))
+    q = layer.export_form()
+    x = fake_quantized(g, x, q, name=name)
+    return x, dequantized_weight(g, q, q.weight_codes, axis=axis, name=name)
 
 
 def conv_stack(g: GraphBuilder, x: Tensor, modules: Iterable[nn.Module], *, name: str) -> Tensor:
@@ -212,8 +122,8 @@ def conv_stack(g: GraphBuilder, x: Tensor, modules: Iterable[nn.Module], *, name
 
 
 def conv_transpose(g: GraphBuilder, x: Tensor, layer: nn.ConvTranspose2d, *, name: str) -> Tensor:
-    """2-D transposed convolution on NCHW, without padding."""
-    weight = g.constant(f"{name}.weight", array(layer.weight))
+    """2-D transposed convolution on NCHW, without padding; QDQ if the layer is quantized."""
+    x, weight = _conv_inputs(g, x, layer, axis=1, name=name)
     bias = g.constant(f"{name}.bias", array(layer.bias))
     return g.op(
         "ConvTranspose",

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .layers import array
+from ..quant.modules import QuantLayer
+from .arrays import array
 
 
 def linear_from_arrays(weight: Any, bias: Any) -> nn.Linear:
@@ -19,9 +20,9 @@ def linear_from_arrays(weight: Any, bias: Any) -> nn.Linear:
     return result
 
 
-def linear_from_conv(layer: nn.Conv2d) -> nn.Linear:
-    """Return a 1x1 convolution as a linear layer over the channels."""
-    return linear_from_arrays(array(layer.weight)[:, :, 0, 0], array(layer.bias))
+def are_float(*layers: nn.Module) -> bool:
+    """Return whether no layer is quantized: the product of quantized ones is on no grid."""
+    return not any(isinstance(layer, QuantLayer) for layer in layers)
 
 
 def folded_convs(first: nn.Conv2d, second: nn.Conv2d) -> nn.Linear:

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..spec import MASK_DECODER, NUM_CANDIDATES, ModelSpec
+from .arrays import array
 from .graph import GraphBuilder, Tensor
 from .layers import (
-    LinearWeights,
-    array,
     attention,
     conv_stack,
     conv_transpose,
@@ -27,6 +26,7 @@ from .layers import (
     linear,
     mlp,
 )
+from .linear_weights import LinearWeights
 from .position import dense_prompt_position
 
 
@@ -36,9 +36,9 @@ def build_mask_decoder(model: Any, spec: ModelSpec) -> GraphBuilder:
     decoder, prompts = model.sam_mask_decoder, model.sam_prompt_encoder
     tokens = _tokens(g, decoder, prompts, spec)
     image = _image_tokens(g, prompts, spec)
-    gaussian = array(prompts.pe_layer.positional_encoding_gaussian_matrix)
-    h = spec.feature_size
-    position = dense_prompt_position(g, gaussian, h, h, name="dense_position")
+    position = dense_prompt_position(
+        g, _gaussian(g, prompts), spec.feature_size, name="dense_position"
+    )
     tokens, image = _transformer(g, tokens, image, position, decoder.transformer)
     score, iou, *masks = (
         g.slice(tokens, [i], [i + 1], [1], name="tokens") for i in range(2 + NUM_CANDIDATES)
@@ -80,15 +80,20 @@ def _tokens(g: GraphBuilder, decoder: Any, prompts: Any, spec: ModelSpec) -> Ten
     return g.concat(output_tokens, _points(g, prompts, spec), axis=1, name="tokens")
 
 
+def _gaussian(g: GraphBuilder, prompts: Any) -> Tensor:
+    """The random frequencies of positions ``[2, C / 2]``."""
+    name = "positional_encoding_gaussian_matrix"
+    return g.constant(name, array(getattr(prompts.pe_layer, name)))
+
+
 def _points(g: GraphBuilder, prompts: Any, spec: ModelSpec) -> Tensor:
     """Embeddings of the points ``[B, P, C]`` (upstream ``_embed_points`` without its padding)."""
-    gaussian = array(prompts.pe_layer.positional_encoding_gaussian_matrix)
     name = "points"
     # 2 (x + 0.5) / S - 1, then random frequencies
     x = g.add(g.input("point_coords"), g.scalar(0.5), name=name)
     x = g.op("Div", x, g.scalar(float(spec.image_size)), name=name)
     x = g.op("Sub", g.mul(x, g.scalar(2.0), name=name), g.scalar(1.0), name=name)
-    x = g.op("MatMul", x, g.constant("positional_encoding_gaussian_matrix", gaussian), name=name)
+    x = g.op("MatMul", x, _gaussian(g, prompts), name=name)
     x = g.mul(x, g.scalar(float(2 * np.pi)), name=name)
     x = g.concat(g.op("Sin", x, name=name), g.op("Cos", x, name=name), axis=-1, name=name)
     labels = g.input("point_labels")

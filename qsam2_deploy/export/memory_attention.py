@@ -5,9 +5,10 @@ Follows upstream ``memory_attention.py`` and the assembly of tokens and position
 
 - RoPE in real arithmetic: the rows of the q and k projections are permuted once, so that the
   pairs that upstream rotates as complex numbers lie in two halves.
-- V absorbed in cross-attention: the rows of a softmax sum to 1, so
-  ``W_o (softmax(q kᵀ) (m W_vᵀ + b_v)) + b_o = (softmax(q kᵀ) m) (W_o W_v)ᵀ + W_o b_v + b_o``,
-  which attends in the memory's 64 dimensions instead of 256.
+- V after the attention: the rows of a softmax sum to 1, so
+  ``softmax(q kᵀ) (m W_vᵀ + b_v) = (softmax(q kᵀ) m) W_vᵀ + b_v``, which attends in the memory's 64
+  dimensions instead of 256. Quantized, m is on its grid before the attention, and ``W_v`` is
+  multiplied with floats. In float, ``W_v`` and the output projection are one matrix.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..quant.modules import QuantLinear
 from ..spec import MEMORY_ATTENTION, ModelSpec
+from .arrays import array
 from .graph import GraphBuilder, Tensor
-from .layers import LinearWeights, array, attention, layer_norm, linear
-from .linear_algebra import absorbed_values
+from .layers import attention, layer_norm, linear, product
+from .linear_algebra import absorbed_values, are_float
+from .linear_weights import LinearWeights
 from .position import rope_2d, sine_2d
+from .quantized import fake_quantized
 
 
 def build_memory_attention(model: Any, spec: ModelSpec) -> GraphBuilder:
@@ -33,8 +36,8 @@ def build_memory_attention(model: Any, spec: ModelSpec) -> GraphBuilder:
     x = g.reshape(g.input("features"), 1, c, h * h, name="input")
     x = g.transpose(x, 0, 2, 1, name="input")
     if model.memory_attention.pos_enc_at_input:
-        table = model.image_encoder.neck.position_encoding(torch.zeros(1, c, h, h))
-        x = g.add(x, sine_2d(g, 0.1 * table, name="input_position"), name="input")
+        table = sine_2d(g, model.image_encoder.neck.position_encoding, h, name="input_position")
+        x = g.add(x, g.mul(table, g.scalar(0.1), name="input_position"), name="input")
     memory = _MemoryTokens(g, model, spec)
     rope = _rope_tables(g, model.memory_attention.layers[0].self_attn, h)
     for i, layer in enumerate(model.memory_attention.layers):
@@ -60,10 +63,10 @@ class _MemoryTokens:
         h, m = spec.feature_size, spec.memory_dim
         frames = g.reshape(g.input("memory"), 0, 0, m, h * h, name="memory")
         self.frames = g.transpose(frames, 0, 1, 3, 2, name="memory")
-        table = model.memory_encoder.position_encoding(torch.zeros(1, m, h, h))
         codes = g.constant("maskmem_tpos_enc", array(model.maskmem_tpos_enc).reshape(-1, 1, m))
         temporal = g.op("Gather", codes, g.input("memory_tpos"), name="memory_tpos", axis=0)
-        spatial = sine_2d(g, table, name="memory_position")
+        encoding = model.memory_encoder.position_encoding
+        spatial = sine_2d(g, encoding, h, name="memory_position")
         position = g.add(temporal, spatial, name="memory_position")
         self.frame_keys = g.add(self.frames, position, name="memory_keys")
         self.pointers = g.reshape(g.input("pointers"), 0, -1, m, name="pointers")
@@ -102,7 +105,8 @@ _Rope = tuple[Tensor, Tensor]
 
 
 def _rope_tables(g: GraphBuilder, attn: Any, h: int) -> _Rope:
-    return rope_2d(g, attn.compute_cis(end_x=h, end_y=h), h, h, name="rope")
+    settings = attn.compute_cis.keywords
+    return rope_2d(g, settings["dim"], settings["theta"], h, name="rope")
 
 
 def _rotate(g: GraphBuilder, x: Tensor, rope: _Rope, half: int, *, name: str) -> Tensor:
@@ -167,10 +171,11 @@ def _cross_attention(
     pointers = linear(g, memory.pointer_keys, k_proj, name=f"{name}.k_proj")
     k = g.concat(k, pointers, axis=1, name=f"{name}/k")
     k = g.transpose(k, 0, 2, 1, name=f"{name}/k")
-    if isinstance(attn.v_proj, QuantLinear) or isinstance(attn.out_proj, QuantLinear):
-        # The product of two quantized layers is not on either one's grid.
-        v = linear(g, memory.values, attn.v_proj, name=f"{name}.v_proj")
-        y = attention(g, q, k, v, name=name)
-        return linear(g, y, attn.out_proj, name=f"{name}.out_proj")
-    y = attention(g, q, k, memory.values, name=name)
-    return linear(g, y, absorbed_values(attn.out_proj, attn.v_proj), name=f"{name}.out_v_proj")
+    if are_float(attn.v_proj, attn.out_proj):
+        y = attention(g, q, k, memory.values, name=name)
+        return linear(g, y, absorbed_values(attn.out_proj, attn.v_proj), name=f"{name}.out_v_proj")
+    v_proj, values = LinearWeights(attn.v_proj), memory.values
+    if v_proj.quantized is not None:
+        values = fake_quantized(g, values, v_proj.quantized, name=f"{name}.v_proj")
+    y = product(g, attention(g, q, k, values, name=name), v_proj, name=f"{name}.v_proj")
+    return linear(g, y, attn.out_proj, name=f"{name}.out_proj")

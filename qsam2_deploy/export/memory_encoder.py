@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..spec import MEMORY_ENCODER, ModelSpec
+from .arrays import array
 from .graph import GraphBuilder, Tensor
-from .layers import array, conv, conv_stack, gelu, layer_norm, linear
+from .layers import conv, conv_stack, gelu, layer_norm, linear
 
 
 def build_memory_encoder(model: Any, spec: ModelSpec) -> GraphBuilder:

@@ -1,91 +1,112 @@
-"""Position tables as small factors that the engine expands when it loads the model.
+"""Position tables, written as what the engine computes them from when it loads the model.
 
 Stored at full size these constants would be a large part of a low-bit file (25 MB for the
-position embedding of the tiny encoder); each is the broadcast of two short tables.
+position embedding of the tiny encoder).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from .graph import GraphBuilder, Tensor
 
-Array = npt.NDArray[np.float32]
 
+def sine_2d(g: GraphBuilder, encoding: Any, size: int, *, name: str) -> Tensor:
+    """Return upstream's ``PositionEmbeddingSine`` of a square as ``[size * size, channels]``.
 
-def sine_2d(g: GraphBuilder, table: torch.Tensor, *, name: str) -> Tensor:
-    """Return upstream's ``PositionEmbeddingSine`` as ``[H * W, channels]``.
+    The first half of the channels depends on the row only, the second on the column only; sines
+    and cosines alternate.
 
     Args:
         g: the graph.
-        table: the module's output ``[1, channels, H, W]``; its first half of the channels depends
-            on the row only, the second on the column only.
+        encoding: the module.
+        size: side of the square.
         name: name of the constants.
     """
-    _, channels, height, width = table.shape
-    values = table[0].permute(1, 2, 0).float().numpy()
-    half = channels // 2
-    rows = g.constant(f"{name}.rows", values[:, :1, :half])
-    columns = g.constant(f"{name}.columns", values[:1, :, half:])
-    return _outer_concat(g, rows, columns, height, width, half, name=name)
+    half = encoding.num_pos_feats
+    place = np.arange(1, size + 1, dtype=np.float32)
+    if encoding.normalize:
+        place = place / (place[-1] + np.float32(1e-6)) * np.float32(encoding.scale)
+    exponent = 2 * np.arange(half // 2, dtype=np.float32) / np.float32(half)
+    divisor = np.float32(encoding.temperature) ** exponent
+    angle = g.op(
+        "Div",
+        g.constant(f"{name}.place", place[:, None]),
+        g.constant(f"{name}.divisor", divisor[None]),
+        name=name,
+    )
+    waves = [
+        g.op("Unsqueeze", g.op(kind, angle, name=name), g.ints(2), name=name)
+        for kind in ("Sin", "Cos")
+    ]
+    line = g.concat(*waves, axis=2, name=name)
+    rows = g.reshape(line, size, 1, half, name=name)
+    columns = g.reshape(line, 1, size, half, name=name)
+    return _outer_concat(g, rows, columns, size, half, name=name)
 
 
 def rope_2d(
-    g: GraphBuilder, table: torch.Tensor, height: int, width: int, *, name: str
+    g: GraphBuilder, dim: int, theta: float, size: int, *, name: str
 ) -> tuple[Tensor, Tensor]:
-    """Return the cosines and sines of axial RoPE, each ``[H * W, d / 2]``.
+    """Return the cosines and sines of axial RoPE, each ``[size * size, dim / 2]``.
+
+    The first half of the channels depends on the column only, the second on the row only
+    (upstream ``compute_axial_cis``).
 
     Args:
         g: the graph.
-        table: upstream's ``compute_axial_cis`` ``[H * W, d / 2]``, complex; the first half of the
-            channels depends on the column only, the second on the row only.
-        height: ``H``.
-        width: ``W``.
+        dim: width of a head.
+        theta: base of the frequencies.
+        size: side of the square.
         name: name of the constants.
     """
-    half = table.shape[1] // 2
-    grid = table.reshape(height, width, 2 * half)
+    quarter = dim // 4
+    exponent = np.arange(0, dim, 4, dtype=np.float32)[:quarter] / np.float32(dim)
+    frequency = np.float32(1.0) / np.float32(theta) ** exponent
+    angle = g.mul(
+        g.constant(f"{name}.place", np.arange(size, dtype=np.float32)[:, None]),
+        g.constant(f"{name}.frequency", frequency[None]),
+        name=name,
+    )
     tensors = []
-    for kind, part in (("cos", grid.real), ("sin", grid.imag)):
-        values = part.float().numpy()
-        columns = g.constant(f"{name}.{kind}_columns", values[:1, :, :half])
-        rows = g.constant(f"{name}.{kind}_rows", values[:, :1, half:])
-        tensors.append(_outer_concat(g, columns, rows, height, width, half, name=f"{name}/{kind}"))
+    for kind in ("Cos", "Sin"):
+        line = g.op(kind, angle, name=name)
+        columns = g.reshape(line, 1, size, quarter, name=name)
+        rows = g.reshape(line, size, 1, quarter, name=name)
+        tensors.append(_outer_concat(g, columns, rows, size, quarter, name=name))
     return tensors[0], tensors[1]
 
 
 def _outer_concat(
-    g: GraphBuilder, a: Tensor, b: Tensor, height: int, width: int, half: int, *, name: str
+    g: GraphBuilder, a: Tensor, b: Tensor, size: int, half: int, *, name: str
 ) -> Tensor:
-    parts = [g.expand(x, height, width, half, name=name) for x in (a, b)]
+    parts = [g.expand(x, size, size, half, name=name) for x in (a, b)]
     joined = g.concat(*parts, axis=-1, name=name)
-    return g.reshape(joined, height * width, 2 * half, name=name)
+    return g.reshape(joined, size * size, 2 * half, name=name)
 
 
-def dense_prompt_position(
-    g: GraphBuilder, gaussian: Array, height: int, width: int, *, name: str
-) -> Tensor:
-    """Return upstream's ``PositionEmbeddingRandom`` of a grid as ``[H * W, channels]``.
+def dense_prompt_position(g: GraphBuilder, gaussian: Tensor, size: int, *, name: str) -> Tensor:
+    """Return upstream's ``PositionEmbeddingRandom`` of a square as ``[size * size, channels]``.
 
     Args:
         g: the graph.
         gaussian: the random frequencies ``[2, channels / 2]``.
-        height: ``H``.
-        width: ``W``.
+        size: side of the square.
         name: name of the constants.
     """
-    half = gaussian.shape[1]
-    x = (2 * ((np.arange(width) + 0.5) / width) - 1).astype(np.float32)
-    y = (2 * ((np.arange(height) + 0.5) / height) - 1).astype(np.float32)
-    columns = g.constant(f"{name}.columns", (x[:, None] * gaussian[0])[None])
-    rows = g.constant(f"{name}.rows", (y[:, None] * gaussian[1])[:, None])
+    place = (2 * ((np.arange(size) + 0.5) / size) - 1).astype(np.float32)
+    x_frequency = g.slice(gaussian, [0], [1], [0], name=name)
+    y_frequency = g.slice(gaussian, [1], [2], [0], name=name)
+    columns = g.mul(g.constant(f"{name}.x", place[None, :, None]), x_frequency, name=name)
+    rows = g.mul(g.constant(f"{name}.y", place[:, None, None]), y_frequency, name=name)
     angle = g.mul(g.add(columns, rows, name=name), g.scalar(float(2 * np.pi)), name=name)
     joined = g.concat(
         g.op("Sin", angle, name=name), g.op("Cos", angle, name=name), axis=-1, name=name
     )
-    return g.reshape(joined, height * width, 2 * half, name=name)
+    return g.op("Flatten", joined, name=name, axis=2)
 
 
 def bicubic_position(

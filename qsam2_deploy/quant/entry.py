@@ -2,17 +2,21 @@
 
 ::
 
-    {"format_version": 1, "recipe": {...}, "scope": "encoder", "weight_bits": 8,
+    {"format_version": 2, "recipe": {...}, "scope": "encoder", "weight_bits": 8,
      "activation_bits": 8, "source_sha256": "...", "vrc": {layer: {...}},
-     "layers": {layer: {"weight": part, "input": part}}}
-    part = {"method": "lsc", "bits": 8, "scale": float32 [out] or [], "state": {name: tensor}}
+     "layers": {layer: {"weight": part, "input": part, "weight_sha256": "..."}}}
+    part = {"method": "lsc", "bits": 8, "half_step": False, "scale": float32 [out] or [],
+            "state": {name: tensor}}
 
 ``state`` holds what training goes on from (for LSC: sigma, mu, log_alpha); ``scale`` repeats the
-step that follows from it, for readers that know nothing of the method.
+step that follows from it, for readers that know nothing of the method. ``weight_sha256`` is the
+digest of the float weight that the steps were found for: with other weights they mean nothing.
+Version 1 had no ``half_step`` and no ``weight_sha256``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -21,10 +25,10 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError, InputError
-from .modules import LayerPlan, QuantLinear, quantize_linears, quantized_layers
+from .modules import LayerPlan, QuantLayer, quantize_layers, quantized_layers
 from .quantizer import Quantizer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the entry; a reader refuses a newer one."""
 
 _PARTS = ("weight", "input")
@@ -63,6 +67,7 @@ def make_entry(
             name: {
                 "weight": _part(layer.weight_quantizer),
                 "input": _part(layer.input_quantizer),
+                "weight_sha256": _digest(layer.weight),
             }
             for name, layer in quantized_layers(model).items()
         },
@@ -84,11 +89,11 @@ def apply_entry(model: nn.Module, entry: object, origin: str | os.PathLike[str])
     Raises:
         CheckpointError: the entry is damaged, of a newer version, or of another model.
     """
-    layers = _checked_layers(entry, origin)
+    version, layers = _checked_layers(entry, origin)
     try:
         plan = {name: _plan(layer) for name, layer in layers.items()}
-        for name, module in quantize_linears(model, plan).items():
-            _restore(module, layers[name])
+        for name, module in quantize_layers(model, plan).items():
+            _restore(module, layers[name], version)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
@@ -102,12 +107,13 @@ def _part(quantizer: Quantizer) -> dict[str, Any]:
     return {
         "method": quantizer.method,
         "bits": quantizer.grid.bits,
+        "half_step": quantizer.half_step,
         "scale": quantizer.scale.cpu().clone(),
         "state": {k: v.detach().cpu().clone() for k, v in quantizer.state_dict().items()},
     }
 
 
-def _checked_layers(entry: object, origin: str | os.PathLike[str]) -> Mapping[str, Any]:
+def _checked_layers(entry: object, origin: str | os.PathLike[str]) -> tuple[int, Mapping[str, Any]]:
     version = entry.get("format_version") if isinstance(entry, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise CheckpointError(
@@ -120,17 +126,29 @@ def _checked_layers(entry: object, origin: str | os.PathLike[str]) -> Mapping[st
             f"the quantization entry of {origin} is damaged; make the file again with "
             "qsam2-calibrate"
         )
-    return layers
+    return version, layers
 
 
 def _plan(layer: Mapping[str, Any]) -> LayerPlan:
     weight, inputs = layer["weight"], layer["input"]
     if weight["method"] != inputs["method"]:
         raise ValueError("weight and input have different methods")
-    return LayerPlan(weight["bits"], inputs["bits"], weight["method"])
+    half = weight.get("half_step", False)
+    if half != inputs.get("half_step", False):
+        raise ValueError("only one of weight and input has its step in half precision")
+    return LayerPlan(weight["bits"], inputs["bits"], weight["method"], half_steps=half)
 
 
-def _restore(module: QuantLinear, layer: Mapping[str, Any]) -> None:
+def _digest(weight: torch.Tensor) -> str:
+    values = weight.detach().float().cpu().contiguous().numpy()
+    return hashlib.sha256(values.tobytes()).hexdigest()
+
+
+def _restore(module: QuantLayer, layer: Mapping[str, Any], version: int) -> None:
+    if version > 1 and layer["weight_sha256"] != _digest(module.weight):
+        raise ValueError(
+            f"the weights of {module.layer_name} are not those that its steps were found for"
+        )
     for part in _PARTS:
         quantizer: Quantizer = getattr(module, f"{part}_quantizer")
         quantizer.load_state_dict(layer[part]["state"])

@@ -27,6 +27,8 @@ class Quantizer(nn.Module):
         grid: the integer grid.
         channels: rows that have a step each, or None for one step in all.
         frozen: keep the statistics as they are, in training too.
+        half_step: round the step to half precision, so that a file can hold it in two bytes and an
+            engine in half precision computes with the same one.
         method: name in the registry.
         scales_gradient: multiply the gradient of the step by ``1 / sqrt(N * qmax)`` with N values
             per step, as LSQ does, so that it is of the order of the weights' gradients.
@@ -42,17 +44,18 @@ class Quantizer(nn.Module):
         self.grid = grid
         self.channels = channels
         self.frozen = False
+        self.half_step = False
 
     @property
     def scale(self) -> torch.Tensor:
         """The step that :meth:`forward` uses now, float32 ``[channels]`` or ``[]``."""
-        return self.step().detach()
+        return self._rounded_step().detach()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x`` on the grid, in its own shape."""
         if self.training and not self.frozen:
             self.observe(x.detach())
-        step = self.step()
+        step = self._rounded_step()
         if self.scales_gradient:
             values_per_step = x.numel() / max(step.numel(), 1)
             step = scale_gradient(step, 1.0 / math.sqrt(values_per_step * self.grid.qmax))
@@ -72,6 +75,10 @@ class Quantizer(nn.Module):
 
         All three are float tensors ``[channels]`` or ``[]``; afterwards ``scale = clip / qmax``.
         """
+
+    def _rounded_step(self) -> torch.Tensor:
+        step = self.step()
+        return round_to_half(step) if self.half_step else step
 
     def _shape(self) -> tuple[int, ...]:
         return () if self.channels is None else (self.channels,)
@@ -101,6 +108,12 @@ def scale_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
 def positive_step(step: torch.Tensor) -> torch.Tensor:
     """Return float32 steps that are at least ``MIN_SCALE``: a dead channel has none of its own."""
     return step.to(torch.float32).clamp_min(MIN_SCALE)
+
+
+def round_to_half(x: torch.Tensor) -> torch.Tensor:
+    """Return float32 ``x`` rounded to half precision; the gradient passes straight through."""
+    # The difference to a neighbour in half precision is exact in float32, and so is the sum.
+    return x + (x.half().float() - x).detach()
 
 
 QuantizerType = TypeVar("QuantizerType", bound=type[Quantizer])

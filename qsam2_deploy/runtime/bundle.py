@@ -11,6 +11,7 @@ from .. import _seal
 from .._files import atomic_open
 from ..errors import InputError, MissingDependencyError, ModelFileError
 from ..spec import COMPONENTS, SPEC_KEY, ModelSpec
+from .consistency import check_quantization
 
 if TYPE_CHECKING:
     import onnx
@@ -38,7 +39,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
 
     Raises:
         ModelFileError: there is no such file, it is no ONNX model, was not made by
-            ``qsam2-export``, is of a newer schema, truncated or damaged.
+            ``qsam2-export``, is of a newer schema, truncated or damaged, or contradicts itself.
         MissingDependencyError: the package ``onnx`` is not installed.
     """
     try:
@@ -66,6 +67,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     # A newer schema is told before the digest is checked: it may be sealed in another way.
     spec = ModelSpec.from_json(metadata[SPEC_KEY])
     digest = _seal.verify(data, str(source))
+    check_quantization(model, spec, str(source))
     return Bundle(source, spec, digest, split_components(model, spec))
 
 

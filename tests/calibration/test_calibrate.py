@@ -124,6 +124,79 @@ def test_a_small_memory_budget_changes_nothing(calibrate: Any) -> None:
     assert whole.feature_error == parts.feature_error
 
 
+def test_the_whole_model(calibrate: Any, float_checkpoint: Path) -> None:
+    """Every linear layer and convolution of all four components, and what is left in halves."""
+    plan = (("*.cross_attn_image.v_proj", "float"), ("memory_encoder.fuser.*", "w3a8"))
+    report = calibrate(scope="all", bits="w4a4", vrc="trace", plan=plan)
+    loaded = load_checkpoint(report.output)
+    layers = quantized_layers(loaded.model)
+    parts = {name.split(".")[0] for name in layers}
+    assert parts >= {
+        "image_encoder", "memory_attention", "memory_encoder", "sam_mask_decoder",
+        "sam_prompt_encoder", "obj_ptr_proj", "obj_ptr_tpos_proj",
+    }  # fmt: skip
+    kinds = {type(layer).__name__ for layer in layers.values()}
+    assert kinds == {"QuantLinear", "QuantConv2d", "QuantConvTranspose2d"}
+    left = [
+        n for n, m in loaded.model.named_modules() if type(m) in (torch.nn.Linear, torch.nn.Conv2d)
+    ]
+    assert left == [
+        "mask_downsample",
+        "memory_attention.layers.0.cross_attn_image.v_proj",
+        "memory_attention.layers.1.cross_attn_image.v_proj",
+    ]
+    widths = {r.name: (r.weight_bits, r.input_bits) for r in report.layers}
+    assert widths["image_encoder.trunk.patch_embed.proj"] == (8, 8)
+    assert widths["memory_encoder.fuser.layers.0.dwconv"] == (3, 8)
+    assert widths["memory_attention.layers.0.linear1"] == (4, 4)
+    assert set(loaded.quantization["vrc"]) == {
+        n for n in layers if n.startswith("image_encoder.trunk.blocks")
+    }
+    for name, layer in layers.items():
+        layer.export_form()
+        assert torch.equal(layer.input_quantizer.scale, layer.input_quantizer.scale.half()), name
+    official = torch.load(float_checkpoint, weights_only=True)["model"]
+    state = float_state(loaded.model)
+    name = "memory_attention.norm.weight"
+    assert torch.equal(state[name], official[name].half().float())
+    name = "memory_encoder.out_proj.weight"
+    assert torch.equal(state[name], official[name])
+
+
+def test_half_precision_is_for_the_whole_model() -> None:
+    assert not CalibrationConfig().uses_half
+    assert CalibrationConfig(scope="all").uses_half
+    assert not CalibrationConfig(scope="all", half=False).uses_half
+
+
+def test_one_image_is_enough_for_every_layer_to_run(
+    float_checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    report = calibrate_checkpoint(
+        float_checkpoint,
+        photos / "a" / "0.png",
+        tmp_path / "q.pt",
+        config=CalibrationConfig(scope="all", vrc="none"),
+        model_config=float_checkpoint.with_suffix(".yaml"),
+    )
+    assert report.images == 1
+    assert all(layer.input_absmax > 0 for layer in report.layers)
+
+
+def test_a_plan_that_fits_nothing_leaves_no_file(
+    float_checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"'memory_encoder\.\*' fits no layer of the scope"):
+        calibrate_checkpoint(
+            float_checkpoint,
+            photos,
+            tmp_path / "q.pt",
+            config=CalibrationConfig(plan=(("memory_encoder.*", "w4a4"),), limit=1),
+            model_config=float_checkpoint.with_suffix(".yaml"),
+        )
+    assert not list(tmp_path.iterdir())
+
+
 def test_minmax_starts_from_the_largest_magnitude(calibrate: Any) -> None:
     report = calibrate(method="minmax", vrc="none")
     for layer in report.layers:
@@ -183,6 +256,7 @@ def test_a_quantized_checkpoint_is_not_quantized_again(calibrate: Any, photos: P
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"plan": (("a.*", "w1a1"),)}, r"widths of 'a\.\*' are wrong"),
         ({"bits": "8"}, "such as w8a8, but got '8'"),
         ({"bits": "w1a8"}, "2 to 8 bits, but got 1"),
         ({"bits": "w8a16"}, "2 to 8 bits, but got 16"),

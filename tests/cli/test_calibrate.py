@@ -57,6 +57,9 @@ def test_the_whole_job(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     [
         (["--bits", "w9a8"], "2 to 8 bits"),
         (["--vrc", "magic"], "VRC mode must be one of"),
+        (["--scope", "some"], "scope must be one of encoder, all"),
+        (["--plan", "{missing}/plan.yaml"], "cannot read the plan"),
+        (["--plan", "{plan}"], "'memory_encoder.*' fits no layer of the scope"),
         (["--image-size", "100"], "positive multiple of 32"),
         (["--images", "0"], "at least 1"),
         (["--images", "many"], "invalid int value"),
@@ -70,7 +73,9 @@ def test_bad_arguments_are_one_line(
     arguments: list[str],
     message: str,
 ) -> None:
-    filled = [a.format(missing=tmp_path / "missing") for a in arguments]
+    plan = inputs / "plan.yaml"
+    plan.write_text("memory_encoder.*: w4a4\n")
+    filled = [a.format(missing=tmp_path / "missing", plan=plan) for a in arguments]
     status = main(
         [
             *(str(inputs / "small.pt"), "--data", str(inputs / "images")),
@@ -83,6 +88,23 @@ def test_bad_arguments_are_one_line(
     assert error.count("\n") == 1
     assert message in error
     assert not list(tmp_path.iterdir())
+
+
+def test_the_whole_model_with_a_plan(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, plan = tmp_path / "q.pt", tmp_path / "plan.yaml"
+    plan.write_text("memory_attention.*: w2a8\nmemory_encoder.*: float\n")
+    arguments = ["--config", str(inputs / "small.yaml"), "--images", "1", "--image-size", "96"]
+    arguments += ["--scope", "all", "--bits", "w4a8", "--vrc", "none", "--plan", str(plan)]
+    data = str(inputs / "images" / "0.png")
+    assert main([str(inputs / "small.pt"), "--data", data, "-o", str(output), *arguments]) == 0
+    printed = capsys.readouterr().out
+    for words in ("at w4a8 (", "at w2a8", "at w8a8"):
+        assert words in printed
+    entry = torch.load(output, weights_only=True)["quantization"]
+    assert entry["scope"] == "all"
+    assert not any(name.startswith("memory_encoder") for name in entry["layers"])
 
 
 def test_help_needs_no_torch() -> None:

@@ -59,6 +59,18 @@ def test_bad_checkpoint_is_one_line(
     assert not output.exists()
 
 
+@pytest.mark.parametrize("opset", [16, 26])
+def test_impossible_opset_is_one_line(
+    opset: int, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config", str(checkpoint.with_suffix(".yaml")), "--opset", str(opset)]
+    assert main([str(checkpoint), str(tmp_path / "model.onnx"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert f"the opset must be 17 to 25, but got {opset}" in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_unknown_architecture_asks_for_its_config(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import nn
 
 from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
-from qsam2_deploy.quant.modules import QuantLinear
+from qsam2_deploy.quant.modules import quantized_layers
 from qsam2_deploy.runtime import SAM2VideoPredictor
 from qsam2_deploy.runtime.backend import open_backend
 from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.lowering import lower_for_ort
+from qsam2_deploy.runtime.lowering.integer_conv import CONV
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
 from qsam2_deploy.spec import IMAGE_ENCODER, SPEC_KEY
 from tests.parity.clip import HEIGHT, WIDTH
@@ -29,7 +32,7 @@ from tests.weights import write_checkpoint
 _Made = tuple[Path, Path, Checkpoint]
 
 
-@pytest.fixture(scope="module", params=["w8a8", "w4a4"])
+@pytest.fixture(scope="module", params=[("w8a8", "encoder"), ("w4a6", "all")], ids=str)
 def quantized(
     request: pytest.FixtureRequest, clips: Clips, tmp_path_factory: pytest.TempPathFactory
 ) -> _Made:
@@ -39,11 +42,12 @@ def quantized(
     source = write_checkpoint(folder / "float.pt")
     config = source.with_suffix(".yaml")
     target = folder / "quantized.pt"
+    bits, scope = request.param
     calibrate_checkpoint(
         source,
         clips.short,
         target,
-        config=CalibrationConfig(bits=request.param),
+        config=CalibrationConfig(bits=bits, scope=scope),
         model_config=config,
     )
     onnx_from_checkpoint(source, folder / "float.onnx", config=config)
@@ -53,16 +57,30 @@ def quantized(
 
 
 def test_every_quantized_layer_runs_in_integers(quantized: _Made) -> None:
-    """Count in the graph that the engine gets: a qkv layer is three products."""
+    """Count in the graphs that the engine gets: a qkv layer is three products."""
     path, _, checkpoint = quantized
-    layers = [n for n, m in checkpoint.model.named_modules() if isinstance(m, QuantLinear)]
-    expected = sum(3 if name.endswith("qkv") else 1 for name in layers)
-    component = read_bundle(path).components[IMAGE_ENCODER]
-    lower_for_ort(component)
-    kinds = [node.op_type for node in component.graph.node]
-    assert layers
-    assert kinds.count(FUSED) == expected
-    assert "DequantizeLinear" not in kinds
+    layers = quantized_layers(checkpoint.model)
+    encoder = [n for n in layers if n.startswith("image_encoder.") or "decoder.conv_s" in n]
+    expected = sum(3 if name.endswith("qkv") else 1 for name in encoder)
+    kinds: Counter[str] = Counter()
+    components = read_bundle(path).components
+    for name, component in components.items():
+        lower_for_ort(component)
+        found = Counter(node.op_type for node in component.graph.node)
+        if name == IMAGE_ENCODER:
+            assert found[FUSED] + found[CONV] == expected
+            assert found["DequantizeLinear"] == 0
+        kinds += found
+    if "memory_encoder.out_proj" not in layers:
+        assert kinds[FUSED] + kinds[CONV] == expected
+        return
+    # In floats are depthwise convolutions, transposed ones, and values after the attention. Of the
+    # keys of the memory attention, frames and pointers are products of their own.
+    floats = sum(n.endswith(("dwconv", "cross_attn_image.v_proj")) for n in layers)
+    floats += sum(isinstance(layer, nn.ConvTranspose2d) for layer in layers.values())
+    twice = sum(n.endswith("cross_attn_image.k_proj") for n in layers)
+    twice += 2 * sum(n.endswith("qkv") for n in layers)
+    assert kinds[FUSED] + kinds[CONV] == len(layers) - floats + twice
 
 
 def test_features_follow_the_fake_quantized_model(quantized: _Made) -> None:
@@ -92,11 +110,15 @@ def test_masks_follow_the_fake_quantized_model(quantized: _Made, clips: Clips) -
 
 
 def test_file_says_what_is_quantized(quantized: _Made) -> None:
-    path, float_path, _ = quantized
+    path, float_path, checkpoint = quantized
+    assert checkpoint.quantization is not None
     spec = read_bundle(path).spec
     assert spec.quantization is not None
-    assert spec.quantization.scope == "encoder"
-    assert spec.quantization.layers > 0
+    assert spec.quantization.scope == checkpoint.quantization["scope"]
+    assert spec.quantization.layers == len(quantized_layers(checkpoint.model))
+    assert spec.quantization.weights >= spec.quantization.layers
+    assert set(spec.quantization.widths.values()) <= {"w8a8"}  # the first and last layers
+    assert spec.quantization.method == "lsc"
     assert read_bundle(float_path).spec.quantization is None
     assert path.stat().st_size < float_path.stat().st_size
     assert SPEC_KEY in {e.key for e in onnx.load(path).metadata_props}

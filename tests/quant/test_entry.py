@@ -13,7 +13,7 @@ from torch import nn
 from qsam2_deploy.errors import CheckpointError
 from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
 from qsam2_deploy.quant.entry import apply_entry, float_state, make_entry
-from qsam2_deploy.quant.modules import LayerPlan, quantize_linears, quantized_layers
+from qsam2_deploy.quant.modules import LayerPlan, quantize_layers, quantized_layers
 from tests.small_config import small_config
 
 
@@ -25,7 +25,7 @@ def quantized(request: pytest.FixtureRequest, float_checkpoint: Path) -> Any:
         for n, m in model.named_modules()
         if type(m) is nn.Linear and n.startswith("image_encoder")
     ]
-    quantize_linears(model, {n: LayerPlan(4, 8, request.param) for n in names})
+    quantize_layers(model, {n: LayerPlan(4, 8, request.param) for n in names})
     model.train()
     with torch.no_grad():
         for _ in range(2):
@@ -103,5 +103,35 @@ def test_damaged_entries_are_refused(quantized: Any) -> None:
     from qsam2_deploy.quant.architecture import build_model
 
     for damaged, message in cases:
+        model = build_model(small_config())
+        model.load_state_dict(float_state(quantized))
         with pytest.raises(CheckpointError, match=message):
-            apply_entry(build_model(small_config()), damaged, "model.pt")
+            apply_entry(model, damaged, "model.pt")
+
+
+def test_weights_must_be_those_that_the_steps_were_found_for(
+    quantized: Any, tmp_path: Path
+) -> None:
+    """Steps of other weights would clip or waste their levels, silently."""
+    path = tmp_path / "quantized.pt"
+    state = float_state(quantized)
+    state[f"{LAYER}.weight"] = state[f"{LAYER}.weight"] * 1.5
+    save_checkpoint(path, state, config=small_config(), quantization=_entry(quantized))
+    with pytest.raises(CheckpointError, match=f"the weights of {LAYER} are not those"):
+        load_checkpoint(path)
+
+
+def test_the_first_version_is_still_read(quantized: Any) -> None:
+    """It had no digests, and steps in single precision."""
+    from qsam2_deploy.quant.architecture import build_model
+
+    entry = _entry(quantized)
+    entry["format_version"] = 1
+    for layer in entry["layers"].values():
+        del layer["weight_sha256"]
+        for part in ("weight", "input"):
+            del layer[part]["half_step"]
+    model = build_model(small_config())
+    model.load_state_dict(float_state(quantized))
+    apply_entry(model, entry, "model.pt")
+    assert list(quantized_layers(model)) == list(quantized_layers(quantized))

@@ -13,7 +13,7 @@ from qsam2_deploy.quant.grid import MIN_SCALE
 from qsam2_deploy.quant.modules import (
     LayerPlan,
     QuantLinear,
-    quantize_linears,
+    quantize_layers,
     quantized_layers,
 )
 
@@ -24,7 +24,7 @@ def _model(seed: int = 0) -> nn.Sequential:
 
 
 def _trained_layer(weight_bits: int, method: str = "lsc") -> QuantLinear:
-    layer = quantize_linears(_model(), {"0": LayerPlan(weight_bits, 8, method)})["0"]
+    layer = quantize_layers(_model(), {"0": LayerPlan(weight_bits, 8, method)})["0"]
     layer.train()
     for seed in range(3):
         layer(torch.randn(7, 12, generator=torch.Generator().manual_seed(seed)))
@@ -66,7 +66,7 @@ def test_the_forward_pass_is_its_export_form_to_the_bit() -> None:
 def test_swapping_keeps_weights_and_neighbours() -> None:
     model = _model()
     weight, bias = model[0].weight, model[0].bias
-    found = quantize_linears(model, {"2": LayerPlan(4, 4), "0": LayerPlan(8, 6)})
+    found = quantize_layers(model, {"2": LayerPlan(4, 4), "0": LayerPlan(8, 6)})
     assert list(found) == ["2", "0"]
     assert list(quantized_layers(model)) == ["0", "2"]
     assert model[0].weight is weight
@@ -81,7 +81,7 @@ def test_swapping_keeps_weights_and_neighbours() -> None:
 def test_at_eight_bits_a_swapped_model_is_close_to_the_float_one() -> None:
     x = torch.randn(64, 12, generator=torch.Generator().manual_seed(1))
     plain, model = _model()(x), _model()
-    quantize_linears(model, {"0": LayerPlan(8, 8, "minmax"), "2": LayerPlan(8, 8, "minmax")})
+    quantize_layers(model, {"0": LayerPlan(8, 8, "minmax"), "2": LayerPlan(8, 8, "minmax")})
     error = (model(x) - plain).norm() / plain.norm()
     assert 0 < error < 0.02
 
@@ -89,20 +89,20 @@ def test_at_eight_bits_a_swapped_model_is_close_to_the_float_one() -> None:
 @pytest.mark.parametrize("name", ["1", "7", "", "0.weight"])
 def test_only_linear_layers_can_be_swapped(name: str) -> None:
     model = _model()
-    with pytest.raises(InputError, match="must be Linear, got"):
-        quantize_linears(model, {"0": LayerPlan(8, 8), name: LayerPlan(8, 8)})
+    with pytest.raises(InputError, match="must be one of Conv2d, ConvTranspose2d, Linear, but got"):
+        quantize_layers(model, {"0": LayerPlan(8, 8), name: LayerPlan(8, 8)})
     assert not quantized_layers(model)
 
 
 def test_a_layer_is_swapped_once() -> None:
     model = _model()
-    quantize_linears(model, {"0": LayerPlan(8, 8)})
-    with pytest.raises(InputError, match="got QuantLinear"):
-        quantize_linears(model, {"0": LayerPlan(8, 8)})
+    quantize_layers(model, {"0": LayerPlan(8, 8)})
+    with pytest.raises(InputError, match="but got QuantLinear"):
+        quantize_layers(model, {"0": LayerPlan(8, 8)})
 
 
 def test_a_layer_without_statistics_cannot_be_exported() -> None:
-    layer = quantize_linears(_model(), {"0": LayerPlan(8, 8)})["0"]
+    layer = quantize_layers(_model(), {"0": LayerPlan(8, 8)})["0"]
     with pytest.raises(Qsam2Error, match="weight step of the layer 0 must be finite"):
         layer.export_form()
 
@@ -124,7 +124,7 @@ def test_dead_channels_are_reported_and_have_a_step() -> None:
     model = _model()
     with torch.no_grad():
         model[0].weight[[3, 11]] = 0
-    layer = quantize_linears(model, {"0": LayerPlan(4, 8)})["0"]
+    layer = quantize_layers(model, {"0": LayerPlan(4, 8)})["0"]
     layer.train()
     layer(torch.randn(5, 12))
     form = layer.eval().export_form()
@@ -136,7 +136,7 @@ def test_dead_channels_are_reported_and_have_a_step() -> None:
 
 def test_training_reaches_weights_and_clips() -> None:
     model = _model()
-    layer = quantize_linears(model, {"0": LayerPlan(4, 4)})["0"]
+    layer = quantize_layers(model, {"0": LayerPlan(4, 4)})["0"]
     model(torch.randn(5, 12)).square().sum().backward()
     for parameter in (
         layer.weight,

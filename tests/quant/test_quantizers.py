@@ -13,7 +13,7 @@ from qsam2_deploy.quant import lsc, minmax  # noqa: F401  (they register themsel
 from qsam2_deploy.quant.grid import MIN_SCALE, Grid, dequantize, quantize
 from qsam2_deploy.quant.lsc import GAUSSIAN_ALPHA, LSCQuantizer
 from qsam2_deploy.quant.minmax import MinMaxQuantizer
-from qsam2_deploy.quant.quantizer import make_quantizer, quantizer_names
+from qsam2_deploy.quant.quantizer import make_quantizer, quantizer_names, round_to_half
 
 METHODS = ("lsc", "minmax")
 
@@ -41,6 +41,29 @@ def test_forward_uses_exactly_the_scale_property(method: str, channels: int | No
         assert scale.dtype == torch.float32
         step = scale if channels is None else scale[:, None]
         assert torch.equal(y, dequantize(quantize(x, step, quantizer.grid), step))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_steps_in_half_precision(method: str) -> None:
+    quantizer, x = make_quantizer(method, 4, 6), _data()
+    whole = quantizer.train()(x)
+    step = quantizer.scale
+    quantizer.eval().half_step = True
+    rounded = quantizer.scale
+    assert torch.equal(rounded, step.half().float())
+    assert 0 < (rounded / step - 1).abs().max() < 2**-11
+    assert torch.equal(
+        quantizer(x), dequantize(quantize(x, rounded[:, None], quantizer.grid), rounded[:, None])
+    )
+    assert not torch.equal(quantizer(x), whole)
+
+
+def test_rounding_to_half_lets_the_gradient_through() -> None:
+    x = torch.tensor([1e-7, 0.1, 3.14159], requires_grad=True)
+    y = round_to_half(x)
+    assert torch.equal(y, x.detach().half().float())
+    y.sum().backward()
+    assert torch.equal(x.grad, torch.ones(3))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -39,3 +39,19 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         checkpoint, model, config=checkpoint.with_suffix(".yaml"), show_progress=False
     )
     return model
+
+
+@pytest.fixture(scope="session")
+def quantized_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Export a random model of 128x128 pixels whose every layer has 4 bits."""
+    torch = pytest.importorskip("torch", reason="torch is needed to export the test model")
+    from qsam2_deploy.export import onnx_from_checkpoint
+    from qsam2_deploy.quant.checkpoint import load_checkpoint
+    from tests.quantized_model import quantize_model
+    from tests.weights import write_checkpoint
+
+    torch.set_num_threads(1)
+    path = write_checkpoint(tmp_path_factory.mktemp("quantized") / "small.pt")
+    loaded = load_checkpoint(path, config=path.with_suffix(".yaml"))
+    onnx_from_checkpoint(quantize_model(loaded, 4), path.with_suffix(".onnx"), show_progress=False)
+    return path.with_suffix(".onnx")

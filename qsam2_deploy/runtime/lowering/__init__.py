@@ -1,7 +1,8 @@
 """Graph passes, without torch, from the engine-neutral model to what one engine runs best.
 
 Each pass is one file with one function that changes an ``onnx.ModelProto`` in place and returns
-how many places it changed.
+how many places it changed. What its file says under *Requires* must hold before, and then what it
+says under *Ensures* holds after it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,67 @@ The engine packs the keys anew for each block, so small blocks cost time, and la
 def lower_for_ort(component: onnx.ModelProto) -> None:
     """Prepare one component for ONNX Runtime's CPU engine, in place."""
     from .chunk_attention import chunk_attention
+    from .fold_weights import fold_weights
+    from .integer_conv import integer_conv
     from .integer_matmul import integer_matmul
+    from .widen_constants import widen_constants
 
-    # In this order: shapes cannot be inferred through the integer products, which are no ONNX.
+    widen_constants(component)
+    # Before the integer products: shapes cannot be inferred through them, which are no ONNX.
     chunk_attention(component, QUERY_BLOCK)
     integer_matmul(component)
+    integer_conv(component)
+    fold_weights(component)
+
+
+def lower_to_float(component: onnx.ModelProto) -> None:
+    """Turn one component into plain floats that are on the trained grids, in place."""
+    from .fold_activations import fold_activations
+    from .fold_weights import fold_weights
+    from .widen_constants import widen_constants
+
+    widen_constants(component)
+    fold_weights(component)
+    fold_activations(component)
+
+
+def lower_for_openvino(component: onnx.ModelProto) -> None:
+    """Prepare one component for OpenVINO's CPU engine, in place.
+
+    It fuses the canonical QDQ form itself, depthwise and transposed convolutions included. With the
+    precision hint ``f32`` its sums are exact; ``bf16``, its default on some processors, is not.
+    """
+    _widen_to_int8(component)
+
+
+def lower_for_tensorrt_int8(component: onnx.ModelProto) -> None:
+    """Prepare one component for TensorRT with INT8 weights and activations, in place.
+
+    TensorRT fuses the canonical QDQ form itself, with symmetric steps and float biases.
+    """
+    _widen_to_int8(component)
+
+
+def _widen_to_int8(component: onnx.ModelProto) -> None:
+    from .fold_weights import fold_weights
+    from .widen_constants import widen_constants
+
+    widen_constants(component)
+    # Integer weights of float products gain nothing, and TensorRT-RTX 1.7 crashes on some.
+    fold_weights(component, float_products_only=True)
+
+
+def lower_for_tensorrt_int4(component: onnx.ModelProto) -> int:
+    """Prepare one component for TensorRT with INT4 weights and float activations, in place.
+
+    Returns:
+        How many weights are in INT4; with 0 there is nothing to be gained.
+    """
+    from .block_weights import block_weights
+    from .fold_weights import fold_weights
+    from .widen_constants import widen_constants
+
+    widen_constants(component)
+    blocked = block_weights(component)
+    fold_weights(component)
+    return blocked

@@ -1,0 +1,60 @@
+"""Round inputs to their grids in floats.
+
+With the folded weights this is the reference that everything else is measured against: the model as
+it was trained, for any engine that knows nothing of integers.
+
+Requires: DequantizeLinear of QuantizeLinear with a symmetric INT8 scale per tensor. Ensures: the
+same numbers to the bit from ``Div``, ``Round`` (halves to even), ``Clip`` and ``Mul``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .graph import DEQUANTIZE, QUANTIZE, GraphIndex, add_constant, replace_nodes
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def fold_activations(model: onnx.ModelProto) -> int:
+    """Replace the quantized activations of ``model`` in place.
+
+    Returns:
+        How many tensors were quantized.
+    """
+    index = GraphIndex(model)
+    new: dict[str, list[onnx.NodeProto]] = {}
+    quantizers = [node for node in model.graph.node if node.op_type == QUANTIZE]
+    if not quantizers:
+        return 0
+    limits = [add_constant(model, f"int8_{e}", np.float32(v)) for e, v in _LIMITS]
+    for quantize in quantizers:
+        new[quantize.name] = _codes(quantize, limits)
+        for user in index.users.get(quantize.output[0], []):
+            if user.op_type == DEQUANTIZE:
+                new[user.name] = [_values(user)]
+    replace_nodes(model, new)
+    return len(quantizers)
+
+
+_LIMITS = (("min", -128.0), ("max", 127.0))
+
+
+def _codes(node: onnx.NodeProto, limits: list[str]) -> list[onnx.NodeProto]:
+    from onnx import helper
+
+    divided, rounded = f"{node.name}/divided", f"{node.name}/rounded"
+    return [
+        helper.make_node("Div", list(node.input[:2]), [divided], divided),
+        helper.make_node("Round", [divided], [rounded], rounded),
+        helper.make_node("Clip", [rounded, *limits], list(node.output), node.name),
+    ]
+
+
+def _values(node: onnx.NodeProto) -> onnx.NodeProto:
+    from onnx import helper
+
+    return helper.make_node("Mul", list(node.input[:2]), list(node.output), node.name)

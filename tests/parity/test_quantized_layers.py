@@ -1,0 +1,85 @@
+"""Every kind of layer at every width: what was trained, in floats and in integers.
+
+The results are compared as the next layer sees them, rounded to 8 bits: they may differ by one step
+in one of a thousand values, where rounding errors of the sums fall on different sides.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from qsam2_deploy.runtime.lowering import lower_for_openvino, lower_for_ort, lower_to_float
+from qsam2_deploy.runtime.lowering.integer_conv import CONV
+from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
+from tests.quantized_layers import KINDS, graph_of, make_layer, run, steps_apart
+
+INTEGER_OPERATOR = {"linear": FUSED, "conv": CONV, "patches": CONV, "pointwise": CONV}
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("kind", KINDS)
+def test_floats_and_integers_are_what_was_trained(kind: str, bits: int) -> None:
+    layer, x = make_layer(kind, bits)
+    with torch.inference_mode():
+        expected = layer(x).numpy()
+    assert np.ptp(expected) > 1
+    step = float(np.ptp(expected)) / 255
+    for lower in (lower_to_float, lower_for_ort):
+        model = graph_of(kind, layer)
+        lower(model)
+        found = run(model, x)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.ptp(expected))
+        apart = steps_apart(found, expected, step)
+        assert apart.max() <= 1
+        assert np.mean(apart > 0) <= 1e-3
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("kind", KINDS)
+def test_openvino_computes_what_was_trained_in_integers(kind: str, bits: int) -> None:
+    openvino = pytest.importorskip("openvino", reason="needs OpenVINO")
+    layer, x = make_layer(kind, bits)
+    model = graph_of(kind, layer)
+    lower_for_openvino(model)
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
+    found = next(iter(compiled.create_infer_request().infer({0: x.numpy()}).values()))
+    with torch.inference_mode():
+        expected = layer(x).numpy()
+    apart = steps_apart(found, expected, float(np.ptp(expected)) / 255)
+    assert apart.max() <= 1
+    assert np.mean(apart > 0) <= 1e-3
+    operators = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
+    kernels = [
+        str(info["primitiveType"].astype(str))
+        for info in operators
+        if str(info["layerType"].astype(str)) in ("FullyConnected", "Convolution", "Deconvolution")
+    ]
+    assert len(kernels) == 1
+    assert kernels[0].lower().endswith("i8")
+
+
+@pytest.mark.parametrize("bits", [8, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_reference_knows_only_floats(kind: str, bits: int) -> None:
+    model = graph_of(kind, make_layer(kind, bits)[0])
+    lower_to_float(model)
+    kinds = {node.op_type for node in model.graph.node}
+    assert not {"QuantizeLinear", "DequantizeLinear"} & kinds
+    assert {"Round", "Clip"} < kinds
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    assert types <= {1, 7}  # FLOAT, and INT64 for shapes
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_widths_run_in_the_same_integer_operators(kind: str, bits: int) -> None:
+    model = graph_of(kind, make_layer(kind, bits)[0])
+    lower_for_ort(model)
+    kinds = [node.op_type for node in model.graph.node]
+    wanted = INTEGER_OPERATOR.get(kind)
+    assert "DequantizeLinear" not in kinds or wanted is None
+    assert [k for k in kinds if k in (FUSED, CONV)] == ([wanted] if wanted else [])

@@ -1,0 +1,85 @@
+"""Small quantized layers of every kind, and their graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from qsam2_deploy.export.graph import GraphBuilder, model_from_graphs
+from qsam2_deploy.export.layers import conv, conv_transpose, linear
+from qsam2_deploy.quant.modules import LayerPlan, QuantLayer, quantize_layers
+from qsam2_deploy.spec import ComponentSpec, TensorSpec
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How to make a layer, its input, and its nodes."""
+
+    layer: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    emit: Callable[..., str]
+
+
+KINDS = {
+    "linear": Kind(lambda: nn.Linear(128, 48), (64, 128), linear),
+    "conv": Kind(lambda: nn.Conv2d(8, 24, 3, stride=2, padding=1), (2, 8, 16, 16), conv),
+    "patches": Kind(lambda: nn.Conv2d(3, 24, 7, stride=4, padding=3), (1, 3, 32, 32), conv),
+    "pointwise": Kind(lambda: nn.Conv2d(48, 24, 1, bias=False), (1, 48, 8, 8), conv),
+    "depthwise": Kind(lambda: nn.Conv2d(16, 16, 7, padding=3, groups=16), (1, 16, 16, 16), conv),
+    "transposed": Kind(lambda: nn.ConvTranspose2d(32, 12, 2, 2), (1, 32, 8, 8), conv_transpose),
+}
+
+
+def make_layer(kind: str, bits: int) -> tuple[QuantLayer, torch.Tensor]:
+    """Return a quantized layer with sensible clips, and an input for it."""
+    torch.manual_seed(bits)
+    model = nn.Sequential(KINDS[kind].layer())
+    x = torch.randn(KINDS[kind].shape) * 3
+    layer = quantize_layers(model, {"0": LayerPlan(bits, bits)})["0"]
+    layer.layer_name = "layer"
+    rows = layer.weight_rows().detach()
+    layer.weight_quantizer.warm_start(2 * rows.std(1), rows.std(1), rows.mean(1))
+    layer.input_quantizer.warm_start(2 * x.std(), x.std(), x.mean())
+    return layer.eval().requires_grad_(False), x
+
+
+def graph_of(kind: str, layer: nn.Module, opset: int | None = None) -> onnx.ModelProto:
+    """Return the canonical model of one layer, with input ``c/x`` and output ``c/y``."""
+    with torch.inference_mode():
+        shape = tuple(layer(torch.zeros(KINDS[kind].shape)).shape)
+    g = builder_for(KINDS[kind].shape, shape)
+    g.output("y", KINDS[kind].emit(g, g.input("x"), layer, name="layer"))
+    return model_from_graphs([g], {}, "test", opset)
+
+
+def builder_for(inputs: tuple[int, ...], outputs: tuple[int, ...]) -> GraphBuilder:
+    """Return a builder of a component ``c`` with input ``x`` and output ``y``."""
+    x, y = TensorSpec("x", "float32", inputs), TensorSpec("y", "float32", outputs)
+    return GraphBuilder(ComponentSpec("c", (x,), (y,)))
+
+
+def run(model: onnx.ModelProto, x: torch.Tensor, *, optimised: bool = True) -> Any:
+    """Check and run a model of one layer in ONNX Runtime."""
+    onnx.checker.check_model(model, full_check=not any(o.domain for o in model.opset_import))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    found = session.run(None, {"c/x": x.numpy()})[0]
+    assert np.isfinite(found).all()
+    return found
+
+
+def steps_apart(found: Any, expected: Any, step: float) -> Any:
+    """Return by how many steps two results differ after rounding both to a grid."""
+    return np.abs(np.round(found / step) - np.round(expected / step))

@@ -1,0 +1,76 @@
+"""Packed weights and halves come out as the numbers that they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from qsam2_deploy._packing import pack
+from qsam2_deploy.errors import ModelFileError
+from qsam2_deploy.runtime.lowering.graph import value_of
+from qsam2_deploy.runtime.lowering.widen_constants import widen_constants
+
+CODES = np.array([[-2, 1, 0], [1, -1, -2]], np.int8)
+SCALE = np.linspace(0.5, 1.5, 3).astype(np.float16)
+
+
+def packed_model(data_type: int, width: int, opset: int) -> onnx.ModelProto:
+    """``y = x + dequantized weight``, with the scale in half precision behind a Cast."""
+    codes = TensorProto(name="w", data_type=data_type, dims=(2, 3), raw_data=pack(CODES, width))
+    make = helper.make_node
+    nodes = [
+        make("Cast", ["s"], ["s32"], "cast", to=TensorProto.FLOAT),
+        make("DequantizeLinear", ["w", "s32"], ["wd"], "weight", axis=1),
+        make("Add", ["x", "wd"], ["y"], "add"),
+    ]
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [info("x", TensorProto.FLOAT, [2, 3])],
+        [info("y", TensorProto.FLOAT, [2, 3])],
+        [codes, numpy_helper.from_array(SCALE, "s")],
+    )
+    version = {17: 8, 21: 10, 25: 13}[opset]
+    opsets = [helper.make_opsetid("", opset)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=version)
+
+
+@pytest.mark.parametrize(
+    ("data_type", "width", "opset"),
+    [(TensorProto.INT2, 2, 25), (TensorProto.INT4, 4, 21), (TensorProto.INT8, 8, 17)],
+)
+def test_same_numbers_in_old_types(data_type: int, width: int, opset: int) -> None:
+    import onnxruntime
+
+    model = packed_model(data_type, width, opset)
+    assert widen_constants(model) == (1 if width == 8 else 2)
+    onnx.checker.check_model(model, full_check=True)
+    assert (model.opset_import[0].version, model.ir_version) == (17, 8)
+    stored = {tensor.name: value_of(tensor) for tensor in model.graph.initializer}
+    np.testing.assert_array_equal(stored["w"], CODES)
+    assert stored["w"].dtype == np.int8
+    assert stored["s"].dtype == np.float32
+    assert [node.op_type for node in model.graph.node] == ["DequantizeLinear", "Add"]
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    found = session.run(None, {"x": np.ones((2, 3), np.float32)})[0]
+    np.testing.assert_array_equal(found, 1 + CODES * SCALE.astype(np.float32))
+
+
+def test_a_second_time_changes_nothing() -> None:
+    model = packed_model(TensorProto.INT2, 2, 25)
+    widen_constants(model)
+    before = model.SerializeToString()
+    assert widen_constants(model) == 0
+    assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("length", [0, 1, 3])
+def test_a_weight_of_the_wrong_size_is_named(length: int) -> None:
+    model = packed_model(TensorProto.INT2, 2, 25)
+    model.graph.initializer[0].raw_data = bytes(length)
+    message = f"the weight w is damaged: 6 integers of 2 bits take 2 bytes, but there are {length}"
+    with pytest.raises(ModelFileError, match=message):
+        widen_constants(model)
