@@ -58,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         device=args.device,
         half=args.half,
     )
-    print(f"wrote {train_model(job)}")
+    output = train_model(job)
+    if output is not None:  # only the first process writes it
+        print(f"wrote {output}")
     return EXIT_OK
 
 

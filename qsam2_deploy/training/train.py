@@ -51,8 +51,11 @@ class TrainJob:
     quiet: bool = False
 
 
-def train_model(job: TrainJob) -> Path:
-    """Run ``job``, in every process of it; return the path of the checkpoint.
+def train_model(job: TrainJob) -> Path | None:
+    """Run ``job``, in every process of it.
+
+    Returns:
+        The path of the checkpoint; in the other processes, which write nothing, None.
 
     Raises:
         InputError: the recipe, the data or a file cannot be used.
@@ -69,8 +72,9 @@ def train_model(job: TrainJob) -> Path:
         elif world.is_first:
             run.log.path.unlink(missing_ok=True)
         average = run.train()
-        if world.is_first:
-            _write(job, average, config)
+        if not world.is_first:
+            return None
+        _write(job, average, config)
     return job.output
 
 
