@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ import onnxruntime
 from benchmarks._integer_share import integer_share
 from benchmarks._report import add_report_options, write_report
 from benchmarks.components import random_inputs
+from qsam2_deploy._files import file_digest
 from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.export import onnx_from_checkpoint
@@ -103,7 +105,10 @@ def measure(
         "scope": scope,
         "bytes": path.stat().st_size,
         "against_bf16": BF16_BYTES * args.parameters / path.stat().st_size,
-        "integer_share": integer_share(bundle.components),
+        "integer_share": {
+            name: None if math.isnan(share) else share  # nothing of the component is quantized
+            for name, share in integer_share(bundle.components).items()
+        },
         "difference_to_reference": disagreement(path),
         "read_seconds": round(opened, 3),
         "mask_iou": mean_iou(track(path, args.video, args.click, args.frames), reference),
@@ -158,7 +163,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         for scope, bits in itertools.product(args.scopes, args.bits):
             rows.append(measure(args, folder, bits, scope, reference))
             show(rows[-1])
-    write_report("lowbit", {"parameters": args.parameters, "rows": rows}, args.json)
+    settings = {
+        "model_sha256": file_digest(args.checkpoint),
+        "video": args.video.name,
+        "click": args.click,
+        "frames": args.frames,
+        "data": (args.data or args.video).name,
+        "images": args.images,
+    }
+    results = {"settings": settings, "parameters": args.parameters, "rows": rows}
+    write_report("lowbit", results, args.json)
     return 0
 
 
