@@ -45,22 +45,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ..training.train import TrainJob, train_model
 
     recipe = read_recipe(args.recipe)
+    output = args.preview or _output(args)
+    validation = _validation(args)
+    sequences = _sequences(args, left_out={sequence.name for sequence in validation})
     if args.preview:
-        print(f"wrote {draw_preview(recipe, _sequences(args), args.preview)}")
+        print(f"wrote {draw_preview(recipe, sequences, output)}")
         return EXIT_OK
     job = TrainJob(
         recipe=replace(recipe, train=recipe.train.scaled(args.scale)),
-        output=_output(args),
+        output=output,
         init=args.init,
-        sequences=_sequences(args),
-        validation=_validation(args),
+        sequences=sequences,
+        validation=validation,
         resume=args.resume,
         device=args.device,
         half=args.half,
     )
-    output = train_model(job)
-    if output is not None:  # only the first process writes it
-        print(f"wrote {output}")
+    written = train_model(job)
+    if written is not None:  # only the first process writes it
+        print(f"wrote {written}")
     return EXIT_OK
 
 
@@ -98,7 +101,7 @@ def _output(args: Namespace) -> Path:
     return Path(args.output)
 
 
-def _sequences(args: Namespace) -> list[VideoSequence]:
+def _sequences(args: Namespace, *, left_out: set[str]) -> list[VideoSequence]:
     from ..data.davis import davis_sequences
     from ..data.image_set import image_set
     from ..data.sav import sav_sequences
@@ -113,7 +116,6 @@ def _sequences(args: Namespace) -> list[VideoSequence]:
         found += sav_sequences(args.sa_v)
     if args.images:
         found += image_set(args.images)
-    left_out = {sequence.name for sequence in _validation(args)}
     return [sequence for sequence in found if sequence.name not in left_out]
 
 

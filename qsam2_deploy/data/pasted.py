@@ -16,8 +16,7 @@ from .colour import random_colour_map
 from .generated import hiding, motion, shapes
 from .generated.placed import Labels, SkinCache, place
 from .generated.scene import Body
-from .generated.skins import Wardrobe
-from .generated.textures import TextureBank
+from .generated.skins import procedural_wardrobe
 from .layers import covered
 from .sample import Clip, Frames, VideoSequence
 from .stickers import Sticker, random_placement
@@ -82,7 +81,7 @@ class PastedClips:
         """
         self.config = config or PastedClipsConfig()
         self._cache = as_cache(sequences, self.config.short_side)
-        self._wardrobe = Wardrobe(TextureBank(self.config.seed, 100), (), 0.0)
+        self._wardrobe = procedural_wardrobe(self.config.seed)
 
     def clip(self, index: int, *, frames: int, size: int) -> Clip:
         """Return clip ``index``: ``frames`` frames of ``size`` x ``size`` pixels.

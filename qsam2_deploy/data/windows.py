@@ -15,8 +15,7 @@ from .augment import AugmentConfig, View, finish, random_colours, random_spoilin
 from .cache import CachedFrame, CachedSequence, SequenceCache, as_cache, object_centres
 from .generated import hiding
 from .generated.placed import SkinCache, place
-from .generated.skins import Wardrobe
-from .generated.textures import TextureBank
+from .generated.skins import procedural_wardrobe
 from .layers import covered
 from .sample import Clip, Frames, Masks, VideoSequence
 
@@ -104,7 +103,7 @@ class SequenceWindows:
         """
         self.config = config or SequenceWindowsConfig()
         self._cache = as_cache(sequences, self.config.short_side)
-        self._wardrobe = Wardrobe(TextureBank(self.config.seed, 100), (), 0.0)
+        self._wardrobe = procedural_wardrobe(self.config.seed)
 
     def clip(self, index: int, *, frames: int, size: int) -> Clip:
         """Return clip ``index``: ``frames`` frames of ``size`` x ``size`` pixels.

@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ..quant.grid import Grid
 from ..quant.layer import QuantizedWeights
 from .graph import GraphBuilder, Tensor
 
@@ -25,10 +26,10 @@ Codes = npt.NDArray[np.int8]
 def quantize_input(g: GraphBuilder, x: Tensor, q: QuantizedWeights, *, name: str) -> Tensor:
     """Return the INT8 codes of ``x``, the input of the layer ``name``."""
     if q.input_bits < 8:
-        low, high = -(2 ** (q.input_bits - 1)), 2 ** (q.input_bits - 1) - 1
+        grid = Grid(q.input_bits)
         limits = [
             g.constant(f"{name}.input_{end}", q.input_scale * np.float32(level))
-            for end, level in (("min", low), ("max", high))
+            for end, level in (("min", grid.qmin), ("max", grid.qmax))
         ]
         x = g.op("Clip", x, *limits, name=name)
     return g.op("QuantizeLinear", x, *_input_scale(g, q, name), name=f"{name}/input")

@@ -45,3 +45,15 @@ class FlatSequence:
 def shows_object(frames):
     """Where frames [..., 3] certainly show an object, and where they certainly do not."""
     return frames[..., 0] > 145, frames[..., 0] < 110
+
+
+def assert_objects_are_hidden(source):
+    """Many clips of ``source`` hide an object that their first frame shows; some show it again."""
+    clips = [source.clip(index, frames=8, size=64) for index in range(16)]
+    assert all(clip.masks[0].any((1, 2)).all() for clip in clips)
+    absent = sum(not clip.masks.any((2, 3)).all() for clip in clips)
+    back = sum(
+        (clip.masks[-1].any((1, 2)) & ~clip.masks.any((2, 3)).all(0)).any() for clip in clips
+    )
+    assert absent >= 8
+    assert back >= 4

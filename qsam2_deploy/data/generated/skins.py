@@ -166,3 +166,8 @@ def _wide_piece(rng: np.random.Generator, photo: Frames) -> Frames:
 def _random_shade(rng: np.random.Generator) -> tuple[float, float]:
     strength, angle = rng.uniform(0.2, 1.0), rng.uniform(0, 2 * np.pi)
     return strength * np.cos(angle), strength * np.sin(angle)
+
+
+def procedural_wardrobe(seed: int) -> Wardrobe:
+    """Return a wardrobe without photos, for what is drawn over real videos."""
+    return Wardrobe(TextureBank(seed, 100), (), 0.0)

@@ -11,7 +11,9 @@ known ``n``. Ensures: the same outputs; no tensor of all scores.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .graph import GraphIndex
 
 if TYPE_CHECKING:
     import onnx
@@ -52,17 +54,14 @@ def chunk_attention(model: onnx.ModelProto, block: int) -> int:
 
 def _find(model: onnx.ModelProto) -> list[_Attention]:
     shapes = _shapes(model)
-    producer = {out: node for node in model.graph.node for out in node.output}
-    users: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
+    index = GraphIndex(model)
     found = []
     for softmax in model.graph.node:
         if softmax.op_type != "Softmax":
             continue
-        scores, after = producer.get(softmax.input[0]), users.get(softmax.output[0], [])
-        if scores is None or scores.op_type != "MatMul" or len(users[scores.output[0]]) != 1:
+        scores = index.made_by(softmax.input[0], "MatMul")
+        after = index.users.get(softmax.output[0], [])
+        if scores is None or len(index.users[scores.output[0]]) != 1:
             continue
         if [n.op_type for n in after] != ["MatMul"] or after[0].input[0] != softmax.output[0]:
             continue

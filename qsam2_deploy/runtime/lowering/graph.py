@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,26 @@ if TYPE_CHECKING:
 
 QUANTIZE = "QuantizeLinear"
 DEQUANTIZE = "DequantizeLinear"
+
+
+@dataclass(frozen=True)
+class QuantizedProduct:
+    """A matrix product or convolution of quantized inputs with quantized constants.
+
+    Attributes:
+        node: the product.
+        quantize: QuantizeLinear of its input.
+        weight: DequantizeLinear of its codes.
+    """
+
+    node: onnx.NodeProto
+    quantize: onnx.NodeProto
+    weight: onnx.NodeProto
+
+    @property
+    def codes(self) -> str:
+        """Name of the codes of its input."""
+        return str(self.quantize.output[0])
 
 
 class GraphIndex:
@@ -47,6 +68,14 @@ class GraphIndex:
         """Return the QuantizeLinear at the start of the pair that makes ``tensor``, if one does."""
         node = self.made_by(tensor, DEQUANTIZE)
         return self.made_by(node.input[0], QUANTIZE) if node is not None else None
+
+    def quantized_product(self, node: onnx.NodeProto) -> QuantizedProduct | None:
+        """Return ``node`` with what quantizes both of its factors, if both are quantized."""
+        quantize = self.quantized_input(node.input[0])
+        weight = self.quantized_constant(node.input[1])
+        if quantize is None or weight is None:
+            return None
+        return QuantizedProduct(node, quantize, weight)
 
     def only_used_by(self, codes: str, names: Iterable[str]) -> bool:
         """Return whether the values of ``codes`` go to nodes of these names alone."""

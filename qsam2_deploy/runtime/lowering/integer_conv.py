@@ -12,23 +12,15 @@ symmetric INT8 scale per tensor for ``x`` and per output channel for the codes. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .graph import GraphIndex, add_constant, attribute, replace_nodes, value_of
+from .graph import GraphIndex, QuantizedProduct, add_constant, attribute, replace_nodes, value_of
 from .integer_matmul import ZERO_POINT, add_unsigned_zero_point
 
 if TYPE_CHECKING:
     import onnx
 
 CONV = "ConvInteger"
-
-
-@dataclass(frozen=True)
-class _Layer:
-    conv: onnx.NodeProto
-    quantize: onnx.NodeProto  # QuantizeLinear of x
-    weight: onnx.NodeProto  # DequantizeLinear of the codes
 
 
 def integer_conv(model: onnx.ModelProto) -> int:
@@ -42,45 +34,44 @@ def integer_conv(model: onnx.ModelProto) -> int:
     if not layers:
         return 0
     add_unsigned_zero_point(model)
-    replace_nodes(model, {layer.conv.name: _integer_nodes(model, index, layer) for layer in layers})
+    replace_nodes(model, {layer.node.name: _integer_nodes(model, index, layer) for layer in layers})
     return len(layers)
 
 
-def _find(model: onnx.ModelProto, index: GraphIndex) -> list[_Layer]:
+def _find(model: onnx.ModelProto, index: GraphIndex) -> list[QuantizedProduct]:
     found = []
     for conv in model.graph.node:
         if conv.op_type != "Conv" or attribute(conv, "group", 1) != 1:
             continue
-        quantize = index.quantized_input(conv.input[0])
-        weight = index.quantized_constant(conv.input[1])
-        if quantize is not None and weight is not None:
-            found.append(_Layer(conv, quantize, weight))
-    names = [layer.conv.name for layer in found]
-    return [layer for layer in found if index.only_used_by(layer.quantize.output[0], names)]
+        product = index.quantized_product(conv)
+        if product is not None:
+            found.append(product)
+    names = [layer.node.name for layer in found]
+    return [layer for layer in found if index.only_used_by(layer.codes, names)]
 
 
 def _integer_nodes(
-    model: onnx.ModelProto, index: GraphIndex, layer: _Layer
+    model: onnx.ModelProto, index: GraphIndex, layer: QuantizedProduct
 ) -> list[onnx.NodeProto]:
     from onnx import TensorProto, helper
 
-    name, codes = layer.conv.name, layer.quantize.output[0]
+    name, codes = layer.node.name, layer.codes
     layer.quantize.input[2] = ZERO_POINT
     input_scale = value_of(index.constants[layer.quantize.input[1]])
     weight_scale = value_of(index.constants[layer.weight.input[1]])
     scale = add_constant(model, f"{name}/scale", (input_scale * weight_scale).reshape(-1, 1, 1))
     sums, real, scaled = (f"{name}/{kind}" for kind in ("sums", "real", "scaled"))
-    has_bias = len(layer.conv.input) > 2
-    output = layer.conv.output[0]
+    has_bias = len(layer.node.input) > 2
+    output = layer.node.output[0]
     conv = helper.make_node(CONV, [codes, layer.weight.input[0], ZERO_POINT], [sums], name)
-    conv.attribute.extend(layer.conv.attribute)
+    conv.attribute.extend(layer.node.attribute)
     nodes = [
         conv,
         helper.make_node("Cast", [sums], [real], real, to=TensorProto.FLOAT),
         helper.make_node("Mul", [real, scale], [scaled if has_bias else output], scaled),
     ]
     if has_bias:
-        bias = value_of(index.constants[layer.conv.input[2]]).reshape(-1, 1, 1)
+        bias = value_of(index.constants[layer.node.input[2]]).reshape(-1, 1, 1)
         column = add_constant(model, f"{name}/bias", bias)
         nodes.append(helper.make_node("Add", [scaled, column], [output], f"{name}/biased"))
     return nodes

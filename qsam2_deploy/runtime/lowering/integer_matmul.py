@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .graph import GraphIndex, add_constant, replace_nodes
+from .graph import GraphIndex, QuantizedProduct, add_constant, replace_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -33,10 +33,8 @@ ZERO_POINT = "unsigned_zero_point"
 
 @dataclass(frozen=True)
 class _Layer:
-    matmul: onnx.NodeProto
-    add: onnx.NodeProto
-    quantize: onnx.NodeProto  # QuantizeLinear of x
-    weight: onnx.NodeProto  # DequantizeLinear of the codes
+    product: QuantizedProduct
+    add: onnx.NodeProto  # of the bias
 
 
 def integer_matmul(model: onnx.ModelProto) -> int:
@@ -70,26 +68,27 @@ def _find(model: onnx.ModelProto) -> list[_Layer]:
         matmul = index.made_by(add.input[0], "MatMul")
         if matmul is None or len(index.users[matmul.output[0]]) != 1:
             continue
-        quantize = index.quantized_input(matmul.input[0])
-        weight = index.quantized_constant(matmul.input[1])
-        if quantize is not None and weight is not None:
-            found.append(_Layer(matmul, add, quantize, weight))
+        product = index.quantized_product(matmul)
+        if product is not None:
+            found.append(_Layer(product, add))
     # Somebody else may need the codes of the input as they are.
-    products = [layer.matmul.name for layer in found]
-    return [layer for layer in found if index.only_used_by(layer.quantize.output[0], products)]
+    products = [layer.product.node.name for layer in found]
+    return [
+        layer for layer in found if index.only_used_by(layer.product.quantize.output[0], products)
+    ]
 
 
 def _fused(layer: _Layer) -> onnx.NodeProto:
     from onnx import helper
 
-    weight, weight_scale = layer.weight.input[:2]
-    layer.quantize.input[2] = ZERO_POINT
-    codes, scale = layer.quantize.output[0], layer.quantize.input[1]
+    weight, weight_scale = layer.product.weight.input[:2]
+    layer.product.quantize.input[2] = ZERO_POINT
+    codes, scale = layer.product.codes, layer.product.quantize.input[1]
     bias, no_zero_point = layer.add.input[1], ""
     return helper.make_node(
         FUSED,
         [codes, weight, scale, weight_scale, ZERO_POINT, no_zero_point, bias],
         list(layer.add.output),
-        layer.matmul.name,
+        layer.product.node.name,
         domain=DOMAIN,
     )
