@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -83,6 +84,13 @@ class PastedClips:
         self._cache = as_cache(sequences, self.config.short_side)
         self._wardrobe = procedural_wardrobe(self.config.seed)
 
+    def with_shares(self, *, easy: float, hidden: float | None = None) -> PastedClips:  # noqa: ARG002
+        """Return the source with another share of hidden objects, None for its own."""
+        other = copy.copy(self)
+        kept = self.config.hidden if hidden is None else hidden
+        other.config = replace(self.config, hidden=kept)
+        return other
+
     def clip(self, index: int, *, frames: int, size: int) -> Clip:
         """Return clip ``index``: ``frames`` frames of ``size`` x ``size`` pixels.
 
@@ -103,7 +111,7 @@ class PastedClips:
         stickers = self._stickers(rng, others, frames, size)
         occluders = [self._occluder(rng, frames)] if rng.random() < config.occluder else []
         if frames >= hiding.MIN_FRAMES and rng.random() < config.hidden:
-            occluders.append(self._screen(rng, stickers, size))
+            occluders.append(self._hide(rng, stickers, size))
         colours = random_colours(rng, config.augment, frames)
         spoiling = random_spoiling(rng, config.augment, size)
         kept = int(rng.choice(sorted(window[0].objects))) if rng.random() < config.keep else None
@@ -174,11 +182,18 @@ class PastedClips:
             pose = motion.object_pose(rng, frames, radius, 1.5)
         return Body(shape, {0: self._wardrobe.skin(rng)}, pose, occluder=True)
 
-    def _screen(self, rng: np.random.Generator, stickers: list[Sticker], size: int) -> Body:
-        """Something that hides one of the stickers for a while."""
-        sticker = stickers[int(rng.integers(len(stickers)))]
-        radius = _REACH * sticker.radius / size
-        return hiding.screen(rng, self._wardrobe, sticker.centres() / size, radius)
+    def _hide(self, rng: np.random.Generator, stickers: list[Sticker], size: int) -> Body:
+        """Something that hides one of the stickers for a while; moves it behind a wall."""
+        index = int(rng.integers(len(stickers)))
+        sticker = stickers[index]
+        centres, radius = sticker.centres() / size, _REACH * sticker.radius / size
+        if not hiding.goes_behind_wall(rng, radius):
+            return hiding.screen(rng, self._wardrobe, centres, radius)
+        passage = hiding.passage(rng, self._wardrobe, centres, radius)
+        matrices = sticker.matrices.copy()
+        matrices[..., 2] += size * passage.shift
+        stickers[index] = replace(sticker, matrices=matrices)
+        return passage.wall
 
 
 def _with_camera(rng: np.random.Generator, views: list[View]) -> list[View]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +105,13 @@ class SequenceWindows:
         self.config = config or SequenceWindowsConfig()
         self._cache = as_cache(sequences, self.config.short_side)
         self._wardrobe = procedural_wardrobe(self.config.seed)
+
+    def with_shares(self, *, easy: float, hidden: float | None = None) -> SequenceWindows:  # noqa: ARG002
+        """Return the source with another share of hidden objects, None for its own."""
+        other = copy.copy(self)
+        kept = self.config.hidden if hidden is None else hidden
+        other.config = replace(self.config, hidden=kept)
+        return other
 
     def clip(self, index: int, *, frames: int, size: int) -> Clip:
         """Return clip ``index``: ``frames`` frames of ``size`` x ``size`` pixels.

@@ -69,10 +69,14 @@ class Stage:
         learning_rate: at the start and at the end of the stage; a cosine between them.
         data: share of clips from each source, by its name; they need not add up to one.
         easy: share of easy generated clips, at the start and at the end; linear between them.
+        hidden: share of clips of 8 frames or more in which something hides an object for a while,
+            instead of the share that the settings of the data name.
         mask_loss: ``focal`` is SAM2's; ``balanced`` weighs object and background the same, for the
             start of training from scratch.
         losses: weights of the losses.
         prompts: how objects are prompted.
+        least_steps: what a shorter version of the recipe (`TrainConfig.scaled`) keeps at least, for
+            a stage without which the later ones learn nothing.
         object_bias: sets the bias of the object score when the stage begins. Training from scratch
             starts it high, at "present", and it comes down slowly; a stage in which objects are
             absent wants it near 0.
@@ -90,10 +94,12 @@ class Stage:
     mask_loss: MaskLoss = "focal"
     losses: LossWeights = field(default_factory=LossWeights)
     prompts: PromptPolicy = field(default_factory=PromptPolicy)
+    hidden: float | None = None
+    least_steps: int = 1
     object_bias: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "frames", "clips", "objects", "image_size"):
+        for name in ("steps", "frames", "clips", "objects", "image_size", "least_steps"):
             value = getattr(self, name)
             _check(isinstance(value, int) and value >= 1, f"{name} must be a positive integer")
         _check(self.image_size % 32 == 0, "image_size must be a multiple of 32")
@@ -103,7 +109,12 @@ class Stage:
         )
         _check(min(self.learning_rate) > 0, "learning_rate must be positive")
         _check(0 <= min(self.easy) <= max(self.easy) <= 1, "easy must be from 0 to 1")
+        _check(self.hidden is None or 0 <= self.hidden <= 1, "hidden must be from 0 to 1")
         _check(self.mask_loss in ("focal", "balanced"), "mask_loss must be focal or balanced")
+
+    def scaled_steps(self, factor: float) -> int:
+        """Return ``factor`` times the steps, at least ``least_steps`` of them if it has so many."""
+        return max(round(self.steps * factor), min(self.steps, self.least_steps))
 
 
 @dataclass(frozen=True)
@@ -158,13 +169,13 @@ class TrainConfig:
     def scaled(self, factor: float) -> TrainConfig:
         """Return the recipe with ``factor`` times the steps and warm-up of every stage.
 
+        A shorter recipe keeps the ``least_steps`` of its stages, as far as they have them.
+
         Raises:
             InputError: ``factor`` is not positive.
         """
         _check(factor > 0, "the scale of the steps must be positive")
-        stages = tuple(
-            replace(stage, steps=max(1, round(stage.steps * factor))) for stage in self.stages
-        )
+        stages = tuple(replace(stage, steps=stage.scaled_steps(factor)) for stage in self.stages)
         return replace(self, stages=stages, warmup_steps=round(self.warmup_steps * factor))
 
 

@@ -15,11 +15,11 @@ from .config import TrainConfig
 
 
 @runtime_checkable
-class HasEasyClips(Protocol):
-    """A source whose clips can be made easier for the start of training."""
+class HasShares(Protocol):
+    """A source of which a stage can ask for more clips of a kind."""
 
-    def with_easy(self, share: float) -> ClipSource:
-        """Return the source with this share of easy clips."""
+    def with_shares(self, *, easy: float, hidden: float | None) -> ClipSource:
+        """Return the source with other shares of easy clips and of hidden objects; None: as is."""
 
 
 class StageClips(Dataset[Clip]):
@@ -72,8 +72,9 @@ class StageClips(Dataset[Clip]):
         number = self._numbers[index]
         clip = self._offset + number  # no stage repeats another's clips
         source = self._mixture.source(clip)
-        if isinstance(source, HasEasyClips):
-            source = source.with_easy(self._easy(number // self.stage.clips))
+        if isinstance(source, HasShares):
+            easy = self._easy(number // self.stage.clips)
+            source = source.with_shares(easy=easy, hidden=self.stage.hidden)
         return source.clip(clip, frames=self.stage.frames, size=self.stage.image_size)
 
     def _easy(self, step: int) -> float:

@@ -134,7 +134,7 @@ def test_shapes_have_a_value_for_every_frame(make):
 
 
 def test_easy_clips_are_large_and_still():
-    source = GeneratedClips(GeneratedClipsConfig(seed=1)).with_easy(1.0)
+    source = GeneratedClips(GeneratedClipsConfig(seed=1)).with_shares(easy=1.0)
     clips = [source.clip(i, frames=4, size=64) for i in range(10)]
     assert np.mean([c.masks[0].any(0).mean() for c in clips]) > 0.1
     assert source.config.easy == 1.0
@@ -214,3 +214,15 @@ def test_short_clips_are_the_same_with_and_without_hiding():
     for index in range(4):
         one, two = (source.clip(index, frames=7, size=48) for source in (plain, hiding))
         assert digest(one) == digest(two)
+
+
+def test_other_shares_are_those_of_another_configuration():
+    source = GeneratedClips(GeneratedClipsConfig(seed=3))
+    changed = source.with_shares(easy=0.5, hidden=1.0)
+    same = GeneratedClips(GeneratedClipsConfig(seed=3, easy=0.5, hidden=1.0))
+    kept = same.with_shares(easy=0.5)
+    for index in range(4):
+        expected = digest(same.clip(index, frames=8, size=48))
+        assert digest(changed.clip(index, frames=8, size=48)) == expected
+        assert digest(kept.clip(index, frames=8, size=48)) == expected
+    assert source.config.hidden == 0.0

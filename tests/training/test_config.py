@@ -22,6 +22,8 @@ from tests.training.small import CLIPS, IMAGES, TRAIN
         ({"data": {"generated": 2.0, "videos": -1.0}}, "shares that are not negative"),
         ({"learning_rate": (1e-3, 0.0)}, "learning_rate must be positive"),
         ({"easy": (0.5, 1.5)}, "easy must be from 0 to 1"),
+        ({"hidden": 1.5}, "hidden must be from 0 to 1"),
+        ({"least_steps": 0}, "least_steps must be a positive integer"),
         ({"mask_loss": "l2"}, "mask_loss must be focal or balanced"),
     ],
 )
@@ -70,6 +72,10 @@ def test_steps_of_stages():
     longer = TRAIN.scaled(2.5)
     assert [stage.steps for stage in longer.stages] == [round(2.5 * s.steps) for s in TRAIN.stages]
     assert [stage.steps for stage in TRAIN.scaled(0.01).stages] == [1, 1]
+    kept = replace(TRAIN, stages=(replace(IMAGES, steps=9, least_steps=4), CLIPS))
+    assert [stage.steps for stage in kept.scaled(0.01).stages] == [4, 1]
+    assert kept.scaled(0.6).stages[0].steps == 5
+    assert replace(IMAGES, steps=3, least_steps=4).scaled_steps(0.5) == 3
     with pytest.raises(InputError, match="scale of the steps must be positive"):
         TRAIN.scaled(0)
 

@@ -92,8 +92,9 @@ def test_the_seed_changes_the_choice():
 class EasyNumbered:
     shares: list = field(default_factory=list)
 
-    def with_easy(self, share):
-        self.shares.append(share)
+    def with_shares(self, *, easy, hidden):
+        assert hidden == 0.25
+        self.shares.append(easy)
         return Numbered(0)
 
     def clip(self, index, *, frames, size):
@@ -102,7 +103,7 @@ class EasyNumbered:
 
 def test_easy_schedule():
     source = EasyNumbered()
-    stage = replace(STAGE, data={"a": 1.0}, steps=5)
+    stage = replace(STAGE, data={"a": 1.0}, steps=5, hidden=0.25)
     clips = StageClips({"a": source}, TrainConfig(stages=(stage,)), 0)
     for index in range(len(clips)):
         assert clips[index].name

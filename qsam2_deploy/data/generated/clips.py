@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -44,11 +45,11 @@ class GeneratedClips:
         bank = TextureBank(config.seed, config.textures)
         self._wardrobe = Wardrobe(bank, tuple(photos), config.photo_share)
 
-    def with_easy(self, share: float) -> GeneratedClips:
-        """Return the same source with another share of easy clips; textures are shared."""
-        other = GeneratedClips.__new__(GeneratedClips)
-        other.config = replace(self.config, easy=share)
-        other._wardrobe = self._wardrobe  # noqa: SLF001
+    def with_shares(self, *, easy: float, hidden: float | None = None) -> GeneratedClips:
+        """Return the source with other shares, None for its own; textures are shared."""
+        other = copy.copy(self)
+        kept = self.config.hidden if hidden is None else hidden
+        other.config = replace(self.config, easy=easy, hidden=kept)
         return other
 
     def clip(self, index: int, *, frames: int, size: int) -> Clip:
@@ -74,15 +75,28 @@ class GeneratedClips:
         if not numbers:
             return None
         if frames >= hiding.MIN_FRAMES and rng.random() < self.config.hidden:
-            scene = self._with_screen(rng, scene, int(rng.choice(numbers)))
+            hidden = int(rng.choice(numbers))
+            scene = self._hide(rng, scene, hidden)
+            numbers = self._annotated(rng, scene)  # a wall can hide objects in the first frame
+            if hidden not in numbers:
+                return None
         return scene, numbers
 
-    def _with_screen(self, rng: np.random.Generator, scene: Scene, number: int) -> Scene:
-        """``scene`` with a screen that hides body ``number`` for a while."""
-        pose = scene.bodies[number - 1].pose
-        radius = _REACH * float(magnification(pose).max())
-        screen = hiding.screen(rng, self._wardrobe, pose[..., 2], radius)
-        return replace(scene, bodies=(*scene.bodies, screen))
+    def _hide(self, rng: np.random.Generator, scene: Scene, number: int) -> Scene:
+        """``scene`` with something that hides body ``number`` for a while."""
+        bodies = list(scene.bodies)
+        body = bodies[number - 1]
+        radius = _REACH * float(magnification(body.pose).max())
+        centres = body.pose[..., 2]
+        if hiding.goes_behind_wall(rng, radius):
+            passage = hiding.passage(rng, self._wardrobe, centres, radius)
+            pose = body.pose.copy()
+            pose[..., 2] += passage.shift
+            bodies[number - 1] = replace(body, pose=pose)
+            bodies.append(passage.wall)
+        else:
+            bodies.append(hiding.screen(rng, self._wardrobe, centres, radius))
+        return replace(scene, bodies=tuple(bodies))
 
     def _annotated(self, rng: np.random.Generator, scene: Scene) -> list[int]:
         areas = np.bincount(first_labels(scene, _PROBE_SIDE).ravel(), minlength=256)

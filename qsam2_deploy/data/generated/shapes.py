@@ -211,6 +211,32 @@ def screen(rng: np.random.Generator, frames: int) -> tuple[Shape, float]:
     return (Piece((contour,), still(frames), extent=extent),), float(wide)
 
 
+def wall(
+    rng: np.random.Generator, frames: int, half_length: float, half_width: float
+) -> tuple[Shape, float]:
+    """Return a shape without holes that covers a box, and its own half length along x.
+
+    The box spans -half_length .. half_length along x and -half_width .. half_width along y.
+    """
+    if rng.random() < 0.5:
+        long, wide = half_length * rng.uniform(1.0, 1.2), half_width * rng.uniform(1.0, 3.0)
+        outline = np.array([[-long, -wide], [long, -wide], [long, wide], [-long, wide]])
+    else:
+        angle, power = _circle(64), 0.25  # of a superellipse that is nearly a box
+        cos, sin = np.cos(angle), np.sin(angle)
+        box = np.stack([_power(cos, power), _power(sin, power)], -1) * 2 ** (0.5 * power)
+        ripple = 1 + rng.uniform(0, 0.1) * (1 + np.cos(rng.integers(2, 6) * angle))
+        outline = box * ripple[:, None] * np.array([half_length, half_width])
+    long = float(np.abs(outline[:, 0]).max())
+    contour = np.broadcast_to(outline, (frames, *outline.shape))
+    return (Piece((contour,), still(frames), extent=float(np.abs(outline).max())),), long
+
+
+def _power(x: npt.NDArray[np.float64], power: float) -> npt.NDArray[np.float64]:
+    """``|x| ** power`` with the sign of ``x``."""
+    return np.asarray(np.sign(x) * np.abs(x) ** power)
+
+
 _MAKERS = (blob, stiff, creature, rider, stack, worm, ring)
 _SHARES = (0.36, 0.16, 0.18, 0.10, 0.12, 0.04, 0.04)
 
