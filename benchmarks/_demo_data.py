@@ -108,9 +108,12 @@ class FirstMask:
         raise PromptError("a still image has no earlier mask to copy; score videos")
 
 
-def held_out_clips(count: int, frames: int, size: int) -> list[ClipSequence]:
-    """Return generated clips with procedural textures, ``frames`` of ``size`` x ``size`` pixels."""
-    source = GeneratedClips(GeneratedClipsConfig(seed=HELD_OUT_SEED))
+def held_out_clips(count: int, frames: int, size: int, *, easy: bool = False) -> list[ClipSequence]:
+    """Return generated clips with procedural textures, ``frames`` of ``size`` x ``size`` pixels.
+
+    Easy ones show few, large and slow objects of one colour on a plain background.
+    """
+    source = GeneratedClips(GeneratedClipsConfig(seed=HELD_OUT_SEED, easy=float(easy)))
     return [ClipSequence(source.clip(n, frames=frames, size=size)) for n in range(count)]
 
 

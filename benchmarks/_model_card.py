@@ -109,15 +109,24 @@ def _scores(results: Report) -> str:
 
 
 def _generated_scores(parts: Report) -> str:
+    titles = {"generated": "generated clips", "easy": "easy generated clips"}
+    return "\n\n".join(
+        _clip_scores(parts, dataset, title)
+        for dataset, title in titles.items()
+        if f"{dataset}, torch, mask" in parts
+    )
+
+
+def _clip_scores(parts: Report, dataset: str, title: str) -> str:
     rows = [
-        [label, prompt, *_numbers(parts[f"generated, {engine}, {prompt}"], "J&F", "J", "F")]
+        [label, prompt, *_numbers(parts[f"{dataset}, {engine}, {prompt}"], "J&F", "J", "F")]
         for engine, label in _ENGINES.items()
         for prompt in ("mask", "click")
-        if f"generated, {engine}, {prompt}" in parts
+        if f"{dataset}, {engine}, {prompt}" in parts
     ]
-    some = parts["generated, torch, mask"]
+    some = parts[f"{dataset}, torch, mask"]
     count = len(some["sequences"])
-    title = f"{count} generated clips, {some['frames']} frames, {some['objects']} objects; percent."
+    title = f"{count} {title}, {some['frames']} frames, {some['objects']} objects; percent."
     return f"{title}\n\n{_table(['', 'prompt', 'J&F', 'J', 'F'], rows)}"
 
 

@@ -58,13 +58,18 @@ EXPORT_LIMIT = 0.1
 QUANTIZED_LIMIT = 1.0
 """Largest loss of J&F, percent, by W8A8."""
 
-GENERATED, VIDEOS, STILLS = "generated", "davis", "images"
+GENERATED, EASY, VIDEOS, STILLS = "generated", "easy", "davis", "images"
 TORCH, FLOAT, W8A8, COPY = "torch", "onnx float", "onnx w8a8", "first mask"
 BITS = "w8a8"
 
 PLAN: tuple[tuple[str, str, PromptKind], ...] = (
-    *((dataset, engine, "mask") for dataset in (GENERATED, VIDEOS) for engine in (COPY, TORCH)),
+    *(
+        (dataset, engine, "mask")
+        for dataset in (GENERATED, EASY, VIDEOS)
+        for engine in (COPY, TORCH)
+    ),
     (GENERATED, TORCH, "click"),
+    (EASY, TORCH, "click"),
     (VIDEOS, TORCH, "click"),
     (VIDEOS, TORCH, "box"),
     *((dataset, engine, "mask") for dataset in (GENERATED, VIDEOS) for engine in (FLOAT, W8A8)),
@@ -119,19 +124,27 @@ class Datasets:
         """Return the rule of a dataset and its sequences."""
         if name == GENERATED:
             return DAVIS, self._generated
+        if name == EASY:
+            return DAVIS, self._easy
         return (DAVIS, self._videos) if name == VIDEOS else (IMAGES, self._stills)
 
     def settings(self, name: str) -> dict[str, Any]:
         """Return what the scores on a dataset depend on."""
         extent = asdict(self.extent)
-        chosen = ["clips", "clip_frames", "clip_size"] if name == GENERATED else ["test", "frames"]
+        generated = name in (GENERATED, EASY)
+        chosen = ["clips", "clip_frames", "clip_size"] if generated else ["test", "frames"]
         found = {key: extent[key] for key in [*chosen, *(["every"] if name == STILLS else [])]}
-        return found | ({"seed": data.HELD_OUT_SEED} if name == GENERATED else {})
+        return found | ({"seed": data.HELD_OUT_SEED} if generated else {})
 
     @cached_property
     def _generated(self) -> list[data.ClipSequence]:
         extent = self.extent
         return data.held_out_clips(extent.clips, extent.clip_frames, extent.clip_size)
+
+    @cached_property
+    def _easy(self) -> list[data.ClipSequence]:
+        extent = self.extent
+        return data.held_out_clips(extent.clips, extent.clip_frames, extent.clip_size, easy=True)
 
     @cached_property
     def _videos(self) -> list[DavisSequence]:
