@@ -104,7 +104,8 @@ def _hidden_frames(rng: np.random.Generator, frames: int) -> tuple[int, int]:
     first = int(rng.integers(2, frames - 2))
     if rng.random() < _STAYS_HIDDEN:
         return first, frames
-    return first, min(first + int(rng.integers(0, frames // 2)), frames - 2)
+    # Long absences matter: then no recent frame shows the object, and only older memories tell.
+    return first, min(first + int(rng.integers(0, frames - 3)), frames - 2)
 
 
 def _away(rng: np.random.Generator, frames: int, first: int, last: int) -> Curve:
