@@ -84,7 +84,7 @@ class ImageBatches:
     """Batches of single images between the clips of a stage.
 
     Attributes:
-        every: every so-manieth step is one.
+        every: one step in this many is such a batch.
         clips: images of a batch, over all processes together.
         objects: most objects of an image.
     """
@@ -127,8 +127,8 @@ class QuantizerTraining:
         _check(0 <= self.freeze <= 1, "quantizers.freeze must be from 0 to 1")
         shares, widths = [share for share, _ in self.lower], [bits for _, bits in self.lower]
         _check(
-            shares == sorted(set(shares)) and all(0 < share <= 1 for share in shares),
-            "the shares of quantizers.lower must ascend, above 0 and up to 1",
+            shares == sorted(set(shares)) and all(0 < share < 1 for share in shares),
+            "the shares of quantizers.lower must ascend, above 0 and below 1",
         )
         _check(
             widths == sorted(set(widths), reverse=True) and all(2 <= b <= 8 for b in widths),

@@ -19,7 +19,12 @@ _CLIPS = 3
 _SPACE = 8  # pixels between two stages
 
 
-def draw_preview(recipe: Recipe, sequences: Sequence[VideoSequence], path: Path) -> Path:
+def draw_preview(
+    recipe: Recipe,
+    sequences: Sequence[VideoSequence],
+    path: Path,
+    unlabelled: Sequence[VideoSequence] = (),
+) -> Path:
     """Write a picture of the first clips of each stage, plain and with outlined masks, to ``path``.
 
     The clips are those that the training would begin each stage with.
@@ -31,7 +36,7 @@ def draw_preview(recipe: Recipe, sequences: Sequence[VideoSequence], path: Path)
 
     check_output(path)
     config = recipe.train
-    sources = clip_sources(recipe_settings(recipe), sequences)
+    sources = clip_sources(recipe_settings(recipe), sequences, unlabelled)
     # All stages are checked before the first clip is made.
     shown = [
         (stage, StageClips(sources, config, index)) for index, stage in enumerate(config.stages)
