@@ -26,7 +26,7 @@ no labels. The recipe is a built-in one, recipes/qat.yaml, unless --recipe names
 RECIPE.yaml trains in floating point: from random weights, or from a checkpoint (--init).
 
 A recipe holds the stages: images first, then clips, with clicks, boxes, masks and correction
-clicks as prompts. Clips are generated, and cut from annotated videos and images if there are any."""
+clicks as prompts. Clips are generated, and cut from videos and images if there are any."""
 
 _EPILOG = """\
 examples:
@@ -93,9 +93,7 @@ def _parser() -> Parser:
         "--preview", metavar="FILE", type=Path, help="draw the first clips of each stage, train not"
     )
     add("--recipe", metavar="FILE", type=Path, help="stages for the quantized checkpoint, .yaml")
-    add(
-        "--teacher", metavar="FILE", type=Path, help="float checkpoint that a quantized one follows"
-    )
+    add("--teacher", metavar="FILE", type=Path, help="float model for the quantized one to follow")
     add(
         "--init",
         metavar="FILE",

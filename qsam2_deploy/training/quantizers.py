@@ -1,4 +1,4 @@
-"""The quantizers of a model while it is trained: statistics, widths, and steps that stay positive."""
+"""The quantizers of a model in training: statistics, widths, and clips that stay positive."""
 
 from __future__ import annotations
 
@@ -207,10 +207,8 @@ class QuantizerTrainer:
         if held <= self._most_held:
             return []
         self._most_held = held
-        return [
-            f"{held} clips ran towards zero and are held at {_LEAST_SHARE:.0%} of their start; "
-            "lower quantizers.rate if there are many"
-        ]
+        share = f"{_LEAST_SHARE:.0%}"
+        return [f"{held} clips ran towards zero and are held at {share} of what they began with"]
 
 
 def _quantizers(layers: Mapping[str, QuantLayer]) -> list[Quantizer]:
