@@ -58,7 +58,7 @@ class World:
         all_values = [torch.empty_like(own) for _ in range(self.size)]
         dist.all_gather(all_values, own)
         parts = [
-            each[: int(sizes.sum())].split(sizes.tolist())
+            torch.split(each[: int(sizes.sum())], sizes.tolist())
             for each, sizes in zip(all_values, all_counts, strict=True)
         ]
         return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]

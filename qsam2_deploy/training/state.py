@@ -42,8 +42,8 @@ def run_digest(config: TrainConfig, inputs: Any) -> str:
 def _leave_out_defaults(values: dict[str, Any], config: Any, names: Sequence[str]) -> None:
     for item in fields(config):
         if item.name in names:
-            default = item.default if item.default is not MISSING else item.default_factory()
-            if getattr(config, item.name) == default:
+            made = item.default_factory
+            if getattr(config, item.name) == (item.default if made is MISSING else made()):
                 del values[item.name]
 
 
