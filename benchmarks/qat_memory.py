@@ -1,4 +1,4 @@
-"""Time and memory of a training step, in floating point and quantized, side by side.
+r"""Time and memory of a training step, in floating point and quantized, side by side.
 
 Each kind of training runs in a process of its own, on the same generated clips, with random
 weights: neither number depends on them. On a GPU the peak is that of PyTorch's allocator, on a
@@ -6,7 +6,7 @@ processor that of the whole process (``maxrss``), less what it held before the f
 
 Example::
 
-    python -m benchmarks.qat_memory sam2.1_hiera_base_plus --frames 1 --clips 2 --device cuda \\
+    python -m benchmarks.qat_memory sam2.1_hiera_base_plus --frames 1 --clips 2 --device cuda \
         --precision bfloat16 --checkpoint-activations --json out.json
 """
 
@@ -71,9 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{kind:<22}{numbers['seconds']:>12.3f}{numbers['peak_mebibytes']:>12.0f}"
             f"{time_ratio:>7.2f}x{memory_ratio:>7.2f}x"
         )
-    if args.json:
-        options = {k: str(v) for k, v in vars(args).items() if k not in ("json", "kind")}
-        write_report(args.json, {"options": options, "kinds": found})
+    options = {name: value for name, value in vars(args).items() if name not in ("json", "kind")}
+    write_report("qat_memory", {"options": options, "kinds": found}, args.json)
     return 0
 
 
@@ -170,11 +169,11 @@ def _run(args: argparse.Namespace, folder: Path) -> TrainingRun:
 def _quantize(model: Any, args: argparse.Namespace) -> None:
     """Quantize with clips of the right order; a calibration would give the same costs."""
     plan = LayerPlan(args.bits, args.bits, args.method)
-    for layer in quantize_layers(model, dict.fromkeys(layers_in_scope(model, args.scope), plan)):
-        rows = model.get_submodule(layer).weight_rows().detach()
-        quantized = model.get_submodule(layer)
-        quantized.weight_quantizer.warm_start(2 * rows.std(1), rows.std(1), rows.mean(1))
-        quantized.input_quantizer.warm_start(*(torch.tensor(v) for v in (2.0, 1.0, 0.0)))
+    layers = quantize_layers(model, dict.fromkeys(layers_in_scope(model, args.scope), plan))
+    for layer in layers.values():
+        rows = layer.weight_rows().detach()
+        layer.weight_quantizer.warm_start(2 * rows.std(1), rows.std(1), rows.mean(1))
+        layer.input_quantizer.warm_start(*(torch.tensor(v) for v in (2.0, 1.0, 0.0)))
 
 
 def _synchronise(device: torch.device) -> None:
