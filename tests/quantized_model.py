@@ -19,14 +19,22 @@ def quantize_model(loaded: Checkpoint, bits: int, **other: int) -> Checkpoint:
         bits: width of weights and activations.
         other: other widths of weights, by the first word of the layers' names.
     """
-    model: Any = loaded.model
+    quantize_in_place(loaded.model, bits, **other)
+    entry = {"scope": "all", "weight_bits": bits, "activation_bits": bits}
+    return dataclasses.replace(loaded, quantization=entry)
+
+
+def quantize_in_place(
+    model: Any, bits: int, *, method: str = "lsc", half: bool = False, **other: int
+) -> Any:
+    """Quantize every layer of ``model`` and return it; arguments as above."""
     names = list(layers_in_scope(model, "all"))
-    plan = {name: LayerPlan(other.get(name.split(".")[0], bits), bits) for name in names}
+    plan = {
+        name: LayerPlan(other.get(name.split(".")[0], bits), bits, method, half) for name in names
+    }
     for layer in quantize_layers(model, plan).values():
         rows = layer.weight_rows()
         layer.weight_quantizer.warm_start(2 * rows.std(1), rows.std(1), rows.mean(1))
         one = torch.tensor(1.0)
         layer.input_quantizer.warm_start(one, one, torch.tensor(0.0))
-    model.eval().requires_grad_(False)
-    entry = {"scope": "all", "weight_bits": bits, "activation_bits": bits}
-    return dataclasses.replace(loaded, quantization=entry)
+    return model.eval().requires_grad_(False)

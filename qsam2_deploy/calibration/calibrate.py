@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -133,8 +133,8 @@ def quantize_calibrated(
     """
     quantized = quantize_layers(model, plan)
     for name, layer in progress(list(quantized.items()), "clips", unit="layer"):
-        _start_weights(layer)
-        _start_inputs(layer, statistics[name])
+        start_weights(layer)
+        start_inputs(layer, statistics[name])
     model.requires_grad_(False)
     return quantized
 
@@ -169,10 +169,13 @@ def _order_of_running(
 
 
 @torch.no_grad()
-def round_rest(model: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
-    """Round all tensors but the weights of layers in ``plan`` to half precision, in place."""
+def round_rest(model: nn.Module, plan: Collection[str]) -> None:
+    """Round all tensors but the weights of layers in ``plan`` to half precision, in place.
+
+    Quantizers, if the model has any yet, stay as they are.
+    """
     quantized = {f"{name}.weight" for name in plan}
-    for name, tensor in model.state_dict(keep_vars=True).items():
+    for name, tensor in float_state(model).items():
         rounded = tensor.half().float()
         # What half precision cannot hold at all stays as it is.
         if name not in quantized and bool(torch.isfinite(rounded).all()):
@@ -180,7 +183,8 @@ def round_rest(model: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
 
 
 @torch.no_grad()
-def _start_weights(layer: QuantLayer) -> None:
+def start_weights(layer: QuantLayer) -> None:
+    """Start the quantizer of the layer's weight from that weight, at the width that it has."""
     quantizer, weight = layer.weight_quantizer, layer.weight_rows()
     std, mean = tensor_statistics(weight, per_row=True)
     absmax = weight.abs().amax(dim=1)
@@ -189,12 +193,14 @@ def _start_weights(layer: QuantLayer) -> None:
 
 
 @torch.no_grad()
-def _start_inputs(layer: QuantLayer, statistics: LayerStatistics) -> None:
+def start_inputs(layer: QuantLayer, statistics: LayerStatistics) -> None:
+    """Start the quantizer of the layer's inputs from their statistics, at the width that it has."""
     quantizer = layer.input_quantizer
     best = histogram_clip(statistics.histogram, quantizer.grid)
     clip = statistics.absmax if quantizer.starts_from_absmax else best
+    device = layer.weight.device
     quantizer.warm_start(
-        torch.tensor(clip), torch.tensor(statistics.std), torch.tensor(statistics.mean)
+        *(torch.tensor(v, device=device) for v in (clip, statistics.std, statistics.mean))
     )
 
 

@@ -66,14 +66,17 @@ class Regions:
             )
         image = self._images.clip(index, frames=1, size=size)
         rng = np.random.default_rng((self.config.seed, _CHOICES, index))
-        masks = np.stack([self._rectangle(rng, size) for _ in range(self.config.max_objects)])
+        masks = np.stack(
+            [random_rectangle(rng, self.config, size) for _ in range(self.config.max_objects)]
+        )
         return Clip(image.frames, masks[None], f"regions of {image.name}")
 
-    def _rectangle(self, rng: np.random.Generator, size: int) -> Masks:
-        """One mask [size, size]; sides are drawn evenly on a logarithmic scale."""
-        low, high = np.log(self.config.min_side), np.log(self.config.max_side)
-        width, height = np.maximum(np.exp(rng.uniform(low, high, 2)) * size, 1).astype(int)
-        x, y = int(rng.integers(size - width + 1)), int(rng.integers(size - height + 1))
-        mask = np.zeros((size, size), np.bool_)
-        mask[y : y + height, x : x + width] = True
-        return mask
+
+def random_rectangle(rng: np.random.Generator, config: RegionsConfig, size: int) -> Masks:
+    """Return one mask [size, size]; sides are drawn evenly on a logarithmic scale."""
+    low, high = np.log(config.min_side), np.log(config.max_side)
+    width, height = np.maximum(np.exp(rng.uniform(low, high, 2)) * size, 1).astype(int)
+    x, y = int(rng.integers(size - width + 1)), int(rng.integers(size - height + 1))
+    mask = np.zeros((size, size), np.bool_)
+    mask[y : y + height, x : x + width] = True
+    return mask

@@ -23,6 +23,7 @@ class Clip:
         masks: [T, N, H, W] bool; objects may overlap, and a mask is empty where its object is
             absent or hidden.
         name: where the clip comes from, for messages.
+        labelled: False where the masks say nothing about the frames but where to prompt.
 
     Raises:
         VideoError: the shapes or dtypes are others.
@@ -31,6 +32,7 @@ class Clip:
     frames: Frames
     masks: Masks
     name: str = ""
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         frames, masks = self.frames, self.masks

@@ -103,6 +103,16 @@ def load_checkpoint(
     )
 
 
+def checkpoint_tensors(path: str | os.PathLike[str]) -> StateDict:
+    """Return the tensors of a checkpoint by name, floats as float32; no model is built.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+    """
+    source = Path(path)
+    return _state_dict(_read(source), source)
+
+
 def save_checkpoint(
     path: str | os.PathLike[str],
     state_dict: Mapping[str, torch.Tensor],

@@ -14,6 +14,12 @@ MAX_BITS = 8
 MIN_SCALE = 2.0**-24
 """Smallest step: the smallest positive half-precision number, so that every engine can hold it."""
 
+_CLIPPED = 512.0
+"""Added to the level of a clipped value, which sets it apart from rounding errors (at most 1/2).
+
+Half precision holds this plus any level, and plus half a level, without an error.
+"""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -68,28 +74,43 @@ def fake_quantize(x: torch.Tensor, scale: torch.Tensor, grid: Grid) -> torch.Ten
     With ``v = x / scale``: the gradient of ``x`` is 1 where ``qmin <= v <= qmax`` and 0 elsewhere;
     that of ``scale`` is ``round(v) - v`` inside and the level ``qmin`` or ``qmax`` outside, summed
     over the values that share a step (Esser et al., Learned Step Size Quantization, 2019).
+
+    Values in half precision or bfloat16, as autocast gives them, are quantized in float32; the
+    result has their dtype.
     """
     if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
         result: torch.Tensor = _FakeQuantize.apply(x, scale, grid)  # type: ignore[no-untyped-call]
         return result
-    return dequantize(quantize(x, scale, grid), scale)
+    return dequantize(quantize(_precise(x), scale, grid), scale).to(x.dtype)
+
+
+def _precise(x: torch.Tensor) -> torch.Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 class _FakeQuantize(torch.autograd.Function):
-    """Fake quantization that keeps only ``x`` and ``scale`` for the backward pass."""
+    """Fake quantization that keeps two bytes per value for the backward pass.
+
+    That is what the gradients need of ``v = x / scale``: its rounding error or, where it is
+    clipped, its level. ``x`` itself would often be kept by nobody else: what follows it, the
+    product with the weight, keeps the quantized values.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, grid: Grid) -> torch.Tensor:
-        ctx.save_for_backward(x, scale)
-        ctx.grid = grid
-        return dequantize(quantize(x, scale, grid), scale)
+        v = _precise(x) / scale
+        codes = torch.round(v).clamp_(grid.qmin, grid.qmax)
+        outside = (v < grid.qmin) | (v > grid.qmax)
+        errors = torch.where(outside, codes + _CLIPPED, codes - v)
+        ctx.save_for_backward(errors.half())
+        ctx.scale_shape, ctx.scale_dtype = scale.shape, scale.dtype
+        return dequantize(codes, scale).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         (grad,) = grads
-        x, scale = ctx.saved_tensors
-        v = x / scale
-        clipped = v.clamp(ctx.grid.qmin, ctx.grid.qmax)
-        inside = v == clipped
-        d_scale = torch.where(inside, torch.round(v) - v, clipped)
-        return grad * inside, (grad * d_scale).sum_to_size(scale.shape), None
+        (errors,) = ctx.saved_tensors
+        inside = errors < _CLIPPED / 4
+        d_scale = errors.to(ctx.scale_dtype)
+        d_scale = grad * torch.where(inside, d_scale, d_scale - _CLIPPED)
+        return grad * inside, d_scale.sum_to_size(ctx.scale_shape), None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -76,6 +78,7 @@ class QuantLayer(nn.Module):
     weight: torch.Tensor
     weight_quantizer: Quantizer
     input_quantizer: Quantizer
+    _held: torch.Tensor | None = None
 
     @abstractmethod
     def rows(self, weight: torch.Tensor) -> torch.Tensor:
@@ -91,6 +94,8 @@ class QuantLayer(nn.Module):
 
     def quantized_weight(self) -> torch.Tensor:
         """Return the fake-quantized weight, in its own shape."""
+        if self._held is not None:
+            return self._held
         return self.weight_from_rows(self.weight_quantizer(self.weight_rows()))
 
     @torch.no_grad()
@@ -142,3 +147,21 @@ class QuantLayer(nn.Module):
                 "it is not; calibrate the model again"
             )
         return scale
+
+
+@contextmanager
+def held_weights(layers: Iterable[QuantLayer]) -> Iterator[None]:
+    """Quantize the weight of each layer once, for all its calls inside the block.
+
+    For layers that run many times in one training step; gradients of all calls add up in the one
+    quantized weight. The block must hold the backward pass too where activations are recomputed
+    in it, and no weight or quantizer may change inside.
+    """
+    held = list(layers)
+    try:
+        for layer in held:
+            layer._held = layer.quantized_weight()  # noqa: SLF001  (its own class)
+        yield
+    finally:
+        for layer in held:
+            layer._held = None  # noqa: SLF001

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ..errors import InputError
 from .convolutions import QuantConv2d, QuantConvTranspose2d
-from .layer import LayerPlan, QuantizedWeights, QuantLayer
+from .layer import LayerPlan, QuantizedWeights, QuantLayer, held_weights
 
 __all__ = [
     "ENCODER_SCOPE",
@@ -20,6 +20,7 @@ __all__ = [
     "QuantLayer",
     "QuantLinear",
     "QuantizedWeights",
+    "held_weights",
     "layers_in_scope",
     "quantize_layers",
     "quantized_layers",

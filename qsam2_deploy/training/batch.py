@@ -20,15 +20,19 @@ class ClipBatch:
         images: [T * B, 3, S, S] float32, normalised; frame t of clip b is at t * B + b.
         masks: [T, N, S, S] bool.
         clip_of: [N] int64, the clip of each object.
+        labelled: [N] bool; the masks of the others only tell where to prompt.
         frame_count: T.
         clip_count: B.
+        names: where each clip comes from.
     """
 
     images: torch.Tensor
     masks: torch.Tensor
     clip_of: torch.Tensor
+    labelled: torch.Tensor
     frame_count: int
     clip_count: int
+    names: tuple[str, ...] = ()
 
     def images_of(self, frame: int) -> torch.Tensor:
         """Return for each object the index of its image of ``frame``: [N] int64."""
@@ -40,8 +44,10 @@ class ClipBatch:
             self.images.to(device, non_blocking=True),
             self.masks.to(device, non_blocking=True),
             self.clip_of.to(device, non_blocking=True),
+            self.labelled.to(device, non_blocking=True),
             self.frame_count,
             self.clip_count,
+            self.names,
         )
 
 
@@ -56,6 +62,8 @@ def batch_from_clips(clips: Sequence[Clip], *, objects: int) -> ClipBatch:
         images=images.permute(0, 1, 4, 2, 3).flatten(0, 1).contiguous(),
         masks=torch.from_numpy(np.concatenate(masks, axis=1)),
         clip_of=torch.cat(clip_of),
+        labelled=torch.tensor([clip.labelled for clip in clips])[torch.cat(clip_of)],
         frame_count=int(frames.shape[0]),
         clip_count=len(clips),
+        names=tuple(clip.name for clip in clips),
     )

@@ -7,8 +7,9 @@ click where the prediction is wrong, and remember each frame for the next ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,17 +41,20 @@ class FramePrediction:
         masks: per step [N, M, S, S] float32 logits; M is 3 for ambiguous prompts, else 1.
         ious: per step [N, M], the predicted IoU of each mask.
         object_scores: per step [N, 1] logits.
+        points: per step the points that the decoder got, or None.
         chosen: [N, 1, S, S] logits of the mask that is remembered.
     """
 
     masks: list[torch.Tensor] = field(default_factory=list)
     ious: list[torch.Tensor] = field(default_factory=list)
     object_scores: list[torch.Tensor] = field(default_factory=list)
+    points: list[Points | None] = field(default_factory=list)
     chosen: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
-    def add(self, outputs: tuple[Any, ...]) -> None:
-        """Append the seven outputs of ``SAM2Base._forward_sam_heads``."""
+    def add(self, points: Points | None, outputs: tuple[Any, ...]) -> None:
+        """Append the points and the seven outputs of ``SAM2Base._forward_sam_heads``."""
         _, masks, ious, _, self.chosen, _, object_scores = outputs
+        self.points.append(points)
         self.masks.append(masks)
         self.ious.append(ious)
         self.object_scores.append(object_scores)
@@ -58,9 +62,16 @@ class FramePrediction:
 
 @dataclass(frozen=True)
 class ClipPrediction:
-    """Predictions of all frames, and the affinity loss if it was asked for (else None)."""
+    """What a model made of a batch.
+
+    Attributes:
+        frames: predictions of the T frames.
+        features: levels of the feature pyramid that the decoder uses, [T * B, C', h, w] each.
+        affinity: the affinity loss if it was asked for, else None.
+    """
 
     frames: list[FramePrediction]
+    features: list[torch.Tensor]
     affinity: torch.Tensor | None
 
 
@@ -76,23 +87,54 @@ class ClipModel(nn.Module):
         self.affinity = AffinityHead(sam2.hidden_dim) if affinity else None
         self._checkpoint = checkpoint_activations
 
-    def forward(self, batch: ClipBatch, plan: PromptPlan, with_affinity: bool) -> ClipPrediction:
-        """Track all objects of ``batch`` through its frames."""
-        encoded = self._encode(batch.images)
-        with _captured(self.sam2.sam_mask_decoder.output_upscaling[-1]) as mask_features:
-            frames = _Tracking(self.sam2, batch, plan, encoded).run()
+    def forward(
+        self,
+        batch: ClipBatch,
+        plan: PromptPlan,
+        with_affinity: bool = False,
+        script: Sequence[FramePrediction] | None = None,
+    ) -> ClipPrediction:
+        """Track all objects of ``batch`` through its frames.
+
+        Args:
+            batch: the clips.
+            plan: when to prompt with what.
+            with_affinity: also return the affinity loss.
+            script: predictions of another model on the same batch and plan, whose points are used
+                again; by default they are drawn, and corrections go where this model is wrong.
+        """
+        with self._recomputing():
+            encoded = dict(self.sam2.forward_image(batch.images))
+            with _captured(self.sam2.sam_mask_decoder.output_upscaling[-1]) as mask_features:
+                frames = _Tracking(self.sam2, batch, plan, encoded, script).run()
         affinity = None
         if with_affinity and self.affinity is not None:
             affinity = self.affinity(encoded["backbone_fpn"], batch)
             affinity = affinity + self.affinity.mask_feature_loss(mask_features[0], batch)
-        return ClipPrediction(frames, affinity)
+        return ClipPrediction(frames, encoded["backbone_fpn"], affinity)
 
-    def _encode(self, images: torch.Tensor) -> dict[str, Any]:
-        if self._checkpoint and torch.is_grad_enabled():
-            result: Any = checkpoint(self.sam2.forward_image, images, use_reentrant=False)
-        else:
-            result = self.sam2.forward_image(images)
-        return dict(result)
+    def _recomputing(self) -> AbstractContextManager[None]:
+        if not (self._checkpoint and torch.is_grad_enabled()):
+            return nullcontext()
+        sam2 = self.sam2
+        return _recomputed([*sam2.image_encoder.trunk.blocks, *sam2.memory_attention.layers])
+
+
+@contextmanager
+def _recomputed(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Inside the block, let ``modules`` keep their inputs alone for the backward pass.
+
+    Module by module, so that the activations of no more than one exist at a time.
+    """
+    changed = list(modules)
+    for module in changed:
+        forward = functools.partial(checkpoint, module.forward, use_reentrant=False)
+        module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        for module in changed:
+            del module.__dict__["forward"]
 
 
 @contextmanager
@@ -110,9 +152,14 @@ class _Tracking:
     """One pass through the frames of a batch; holds the memory bank of that pass."""
 
     def __init__(
-        self, sam2: Any, batch: ClipBatch, plan: PromptPlan, encoded: dict[str, Any]
+        self,
+        sam2: Any,
+        batch: ClipBatch,
+        plan: PromptPlan,
+        encoded: dict[str, Any],
+        script: Sequence[FramePrediction] | None,
     ) -> None:
-        self.sam2, self.batch, self.plan = sam2, batch, plan
+        self.sam2, self.batch, self.plan, self.script = sam2, batch, plan, script
         _, self.features, self.positions, self.sizes = sam2._prepare_backbone_features(
             dict(encoded)
         )
@@ -134,7 +181,7 @@ class _Tracking:
             self.sizes, points, mask, self.memory, self.batch.frame_count, False, None,
         )  # fmt: skip
         prediction = FramePrediction()
-        prediction.add(outputs)
+        prediction.add(points, outputs)
         if index in self.plan.corrected:
             outputs, points = self._correct(
                 prediction, outputs, points, truth, conditioned, high_res, index
@@ -149,6 +196,8 @@ class _Tracking:
             return None, None
         if self.plan.kind == "mask":
             return None, truth
+        if self.script is not None:
+            return self.script[index].points[0], None
         return first_points(self.plan.kind, truth), None
 
     def _correct(
@@ -162,9 +211,12 @@ class _Tracking:
         index: int,
     ) -> tuple[tuple[Any, ...], Points | None]:
         """Click on errors; the decoder also gets the logits of its last answer."""
-        for from_truth in self.plan.from_truth:
-            predicted = None if from_truth else outputs[4] > 0
-            points = corrected_points(points, truth, predicted)
+        for step, from_truth in enumerate(self.plan.from_truth, 1):
+            if self.script is not None:
+                points = self.script[index].points[step]
+            else:
+                predicted = None if from_truth else outputs[4] > 0
+                points = corrected_points(points, truth, predicted)
             outputs = self.sam2._forward_sam_heads(
                 backbone_features=conditioned,
                 point_inputs=points,
@@ -172,7 +224,7 @@ class _Tracking:
                 high_res_features=high_res,
                 multimask_output=self.sam2._use_multimask(index == 0, points),
             )
-            prediction.add(outputs)
+            prediction.add(points, outputs)
         return outputs, points
 
     def _remember(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -39,6 +39,29 @@ class World:
         tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor)
         return float(tensor) / self.size
+
+    def joined(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return each tensor, flat, with those of the other processes behind one another.
+
+        Args:
+            values: float32 of any sizes, the same number of tensors in every process.
+        """
+        flat = [value.flatten() for value in values]
+        if self.size == 1 or not flat:
+            return flat
+        counts = torch.tensor([len(value) for value in flat], device=self.device)
+        all_counts = [torch.empty_like(counts) for _ in range(self.size)]
+        dist.all_gather(all_counts, counts)
+        longest = max(int(each.sum()) for each in all_counts)
+        own = torch.zeros(longest, device=self.device)
+        torch.cat(flat, out=own[: int(counts.sum())])
+        all_values = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(all_values, own)
+        parts = [
+            torch.split(each[: int(sizes.sum())], sizes.tolist())
+            for each, sizes in zip(all_values, all_counts, strict=True)
+        ]
+        return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
 
 
 @contextmanager

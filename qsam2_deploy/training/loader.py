@@ -11,7 +11,7 @@ from ..data.mixture import Mixture
 from ..data.sample import Clip, ClipSource
 from ..errors import InputError, Qsam2Error
 from .batch import ClipBatch, batch_from_clips
-from .config import TrainConfig
+from .config import Stage, TrainConfig
 
 
 @runtime_checkable
@@ -38,48 +38,82 @@ class StageClips(Dataset[Clip]):
         """Prepare to make clips; none is made yet.
 
         Raises:
-            InputError: the stage asks for a source that is not there, or its batch has fewer clips
+            InputError: the stage asks for a source that is not there, or a batch has fewer clips
                 than there are processes.
         """
         self.stage = stage = config.stages[stage_index]
-        if stage.clips < world_size:
-            raise InputError(
-                f"a batch of {stage.clips} clips (stage {stage.name}) cannot be shared by "
-                f"{world_size} processes; use at most {stage.clips}"
-            )
-        # Shares may differ by one: losses are divided by the objects of all processes together.
-        first, end = (stage.clips * r // world_size for r in (rank, rank + 1))
-        self.share = end - first
-        names = [name for name, weight in stage.data.items() if weight > 0]
-        missing = [name for name in names if name not in sources]
-        if missing:
-            raise InputError(
-                f"stage {stage.name} trains on {missing[0]!r}, but no such data was given; give "
-                f"it, or name only {', '.join(sorted(sources))} in the recipe"
-            )
+        _check_shares(stage, world_size)
+        names = _source_names(stage, sources, skip_missing=config.skip_missing_data)
+        self.names = tuple(names)
         self._mixture = Mixture([(sources[name], stage.data[name]) for name in names], config.seed)
-        self._offset = sum(earlier.steps * earlier.clips for earlier in config.stages[:stage_index])
-        self._numbers = [
-            step * stage.clips + item
-            for step in range(first_step, stage.steps)
-            for item in range(first, end)
-        ]
+        self._offset = sum(
+            earlier.clips_before(earlier.steps) for earlier in config.stages[:stage_index]
+        )
+        self._places: list[tuple[int, int]] = []  # step and number of each clip of this process
+        self.batches: list[list[int]] = []  # indices of the clips of each batch
+        for step in range(first_step, stage.steps):
+            count, before = stage.clips_of(step), stage.clips_before(step)
+            # Shares may differ by one: losses are divided by the objects of all processes together.
+            first, end = (count * r // world_size for r in (rank, rank + 1))
+            self.batches.append([len(self._places) + item for item in range(end - first)])
+            self._places += [(step, before + item) for item in range(first, end)]
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._places)
 
     def __getitem__(self, index: int) -> Clip:
-        number = self._numbers[index]
+        step, number = self._places[index]
         clip = self._offset + number  # no stage repeats another's clips
         source = self._mixture.source(clip)
         if isinstance(source, HasShares):
-            easy = self._easy(number // self.stage.clips)
-            source = source.with_shares(easy=easy, hidden=self.stage.hidden)
-        return source.clip(clip, frames=self.stage.frames, size=self.stage.image_size)
+            source = source.with_shares(easy=self._easy(step), hidden=self.stage.hidden)
+        frames = 1 if self.stage.is_image_step(step) else self.stage.frames
+        return source.clip(clip, frames=frames, size=self.stage.image_size)
+
+    def first(self, count: int, *, images: bool = False) -> list[Clip]:
+        """Return the first clips of the stage, or the first of its ``images``; not more."""
+        found = [
+            index
+            for index, (step, _) in enumerate(self._places)
+            if self.stage.is_image_step(step) == images
+        ]
+        return [self[index] for index in found[:count]]
+
+    def most_objects(self, frames: int) -> int:
+        """Return the largest number of objects in clips of so many frames."""
+        if self.stage.images is not None and frames == 1:
+            return self.stage.images.objects
+        return self.stage.objects
 
     def _easy(self, step: int) -> float:
         first, last = self.stage.easy
         return first + (last - first) * step / max(1, self.stage.steps - 1)
+
+
+def _check_shares(stage: Stage, world_size: int) -> None:
+    batches_of = [(stage.clips, "clips")]
+    if stage.images is not None:
+        batches_of.append((stage.images.clips, "images"))
+    for count, what in batches_of:
+        if count < world_size:
+            raise InputError(
+                f"a batch of {count} {what} (stage {stage.name}) cannot be shared by "
+                f"{world_size} processes; use at most {count}"
+            )
+
+
+def _source_names(
+    stage: Stage, sources: Mapping[str, ClipSource], *, skip_missing: bool
+) -> list[str]:
+    names = [name for name, weight in stage.data.items() if weight > 0]
+    found = [name for name in names if name in sources]
+    if len(found) == len(names) or (skip_missing and found):
+        return found
+    missing = next(name for name in names if name not in sources)
+    raise InputError(
+        f"stage {stage.name} trains on {missing!r}, but no such data was given; give it, or name "
+        f"only {', '.join(sorted(sources))} in the recipe"
+    )
 
 
 def batches(clips: StageClips, *, workers: int = 0) -> Iterator[ClipBatch]:
@@ -88,14 +122,13 @@ def batches(clips: StageClips, *, workers: int = 0) -> Iterator[ClipBatch]:
     Raises:
         VideoError: a source cannot make a clip.
     """
-    objects = clips.stage.objects
 
     def collate(items: list[Clip]) -> ClipBatch:
-        return batch_from_clips(items, objects=objects)
+        return batch_from_clips(items, objects=clips.most_objects(len(items[0].frames)))
 
     loader: Any = DataLoader(
         clips,
-        batch_size=clips.share,
+        batch_sampler=clips.batches,
         num_workers=workers,
         collate_fn=collate,
         multiprocessing_context="fork" if workers else None,

@@ -16,7 +16,7 @@ class TrainingLog:
     """Writes ``PATH`` line by line and says the same on standard error.
 
     A line holds ``step``, ``stage``, ``seconds`` and either ``losses`` (means since the line
-    before) with ``learning_rate``, or ``scores``.
+    before) with ``learning_rate``, or ``scores``, or a ``note``.
     """
 
     def __init__(self, path: Path, *, every: int = 50, quiet: bool = False) -> None:
@@ -52,6 +52,10 @@ class TrainingLog:
         rounded = {name: round(value, 2) for name, value in scores.items()}
         self._write(step=step, stage=stage, seconds=round(seconds, 1), scores=rounded)
 
+    def add_note(self, step: int, stage: str, seconds: float, note: str) -> None:
+        """Take a sentence about something that happened in ``step``."""
+        self._write(step=step, stage=stage, seconds=round(seconds, 1), note=note)
+
     def truncate(self, step: int) -> None:
         """Forget what was written after ``step``: a resumed run does it again."""
         lines = [line for line in read_log(self.path) if line["step"] <= step]
@@ -65,13 +69,18 @@ class TrainingLog:
         except OSError as error:
             raise InputError(describe_os_error(error, self.path)) from error
         if not self._quiet:
-            numbers = line.get("losses") or line["scores"]
-            text = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             print(
-                f"{line['stage']} step {line['step']}  {line['seconds'] / 60:.1f} min  {text}",
+                f"{line['stage']} step {line['step']}  {line['seconds'] / 60:.1f} min  "
+                f"{_described(line)}",
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def _described(line: Mapping[str, Any]) -> str:
+    numbers = line.get("losses") or line.get("scores") or {}
+    text = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+    return text or str(line.get("note", ""))
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

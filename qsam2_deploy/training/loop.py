@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,16 @@ from torch.nn.parallel import DistributedDataParallel
 from ..data.sample import ClipSource
 from ..errors import TrainingError
 from .batch import ClipBatch
-from .clip_model import ClipModel, set_image_size
+from .clip_model import ClipModel, ClipPrediction, set_image_size
 from .config import Stage, TrainConfig
+from .distill import Teacher, check_has_loss, distillation_losses
 from .distributed import World
 from .loader import StageClips, batches
 from .log import TrainingLog
 from .losses import Losses, clip_losses
-from .prompts import draw_plan
-from .schedule import learning_rate, parameter_groups, update_average
+from .prompts import PromptPlan, draw_plan
+from .quantizers import QuantizerTrainer
+from .schedule import learning_rate, parameter_groups, set_learning_rate, update_average
 from .start import set_object_bias, start_from_scratch
 from .state import TrainingState, run_digest
 
@@ -41,7 +43,8 @@ class TrainingRun:
 
     Attributes:
         config: the recipe.
-        sam2: the model to train, of the ``sam2`` package; trained in place.
+        sam2: the model to train, of the ``sam2`` package, with or without quantized layers; trained
+            in place.
         inputs: what else must stay the same when the run is resumed, such as the configuration of
             the model and the names of the data; plain values.
         sources: clips by the names that the recipe uses.
@@ -49,6 +52,7 @@ class TrainingRun:
         state_path: where the training state is kept.
         log: of losses and scores.
         validate: scores a model, or None.
+        teacher: a float model of the ``sam2`` package to distil from, or None.
     """
 
     config: TrainConfig
@@ -59,6 +63,7 @@ class TrainingRun:
     state_path: Path
     log: TrainingLog
     validate: Validate | None = None
+    teacher: Any = None
 
     def __post_init__(self) -> None:
         config = self.config
@@ -72,8 +77,12 @@ class TrainingRun:
             checkpoint_activations=config.checkpoint_activations,
         ).to(self.world.device)
         self.average = copy.deepcopy(self.sam2).eval().requires_grad_(False)
+        self.quantizers = QuantizerTrainer(
+            self.sam2, config.quantizers, config.total_steps, self.world
+        )
+        self._teacher = None if self.teacher is None else Teacher(self.teacher, self.world.device)
         optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, config.weight_decay),
+            parameter_groups(self.model, config.weight_decay, config.quantizers.rate),
             lr=1e-4,
             betas=_ADAM_BETAS,
             fused=True,
@@ -82,8 +91,11 @@ class TrainingRun:
         self.state = TrainingState(self.model, self.average, optimizer, digest)
         self._wrapped: nn.Module = self.model
         if self.world.size > 1:
-            # An image step uses no memory, a mask prompt no point embedding.
-            self._wrapped = DistributedDataParallel(self.model, find_unused_parameters=True)
+            # An image step uses no memory, a mask prompt no point embedding. Buffers are the same
+            # everywhere, and weights may already be quantized with them when forward begins.
+            self._wrapped = DistributedDataParallel(
+                self.model, find_unused_parameters=True, broadcast_buffers=False
+            )
 
     def resume(self) -> None:
         """Go on from the state on disk.
@@ -92,6 +104,8 @@ class TrainingRun:
             CheckpointError: there is none, or it belongs to another run.
         """
         self.state.load(self.state_path)
+        self.quantizers.set_widths(self.state.step)
+        self.quantizers.copy_widths_to(self.average)
         if self.world.is_first:
             self.log.truncate(self.state.step)
 
@@ -102,8 +116,9 @@ class TrainingRun:
             TrainingError: the loss is no longer finite; the last good state is on disk.
             InputError: a stage lacks its data or cannot be shared out, or a file cannot be written.
         """
-        for index in range(len(self.config.stages)):
-            self._clips(index)  # refuses a later stage before an earlier one takes hours
+        for index, stage in enumerate(self.config.stages):
+            # Refuses a later stage before an earlier one takes hours.
+            check_has_loss(stage, self._clips(index).names, has_teacher=self._teacher is not None)
         done = 0
         for index, stage in enumerate(self.config.stages):
             if self.state.step < done + stage.steps:
@@ -118,12 +133,16 @@ class TrainingRun:
                 set_object_bias(model, stage.object_bias)
         loader = batches(self._clips(index, first_step), workers=self.config.workers)
         started = time.perf_counter() - self.state.seconds
-        for step, batch in enumerate(loader, first_step):
+        for step, on_host in enumerate(loader, first_step):
+            batch = on_host.to(self.world.device)
+            if self.state.step == 0 and self.config.quantizers.lower:
+                self._start_at_higher_widths(stage, batch)
             rate = learning_rate(stage, step, self.config.warmup_steps)
-            losses = self._step(stage, batch.to(self.world.device), rate)
+            losses = self._step(stage, batch, rate)
+            notes = self._end_step(batch)
             self.state.step += 1
             self.state.seconds = time.perf_counter() - started
-            self._after_step(stage, losses, rate, last=step + 1 == stage.steps)
+            self._after_step(stage, losses, rate, notes, last=step + 1 == stage.steps)
 
     def _clips(self, index: int, first_step: int = 0) -> StageClips:
         return StageClips(
@@ -139,42 +158,82 @@ class TrainingRun:
         for model in (self.sam2, self.average):
             set_image_size(model, size)
 
+    def _plan(self, stage: Stage, batch: ClipBatch) -> PromptPlan:
+        """Return the prompts of the present step, and seed what is drawn at random in it."""
+        rng = np.random.default_rng((self.config.seed, self.state.step))
+        plan = draw_plan(stage.prompts, batch.frame_count, rng)
+        torch.manual_seed(int(rng.integers(2**31)) + self.world.rank)
+        return plan
+
     def _step(self, stage: Stage, batch: ClipBatch, rate: float) -> Losses:
         """Do one optimiser step and return its losses."""
-        step = self.state.step
-        rng = np.random.default_rng((self.config.seed, step))
-        plan = draw_plan(stage.prompts, stage.frames, rng)
-        torch.manual_seed(int(rng.integers(2**31)) + self.world.rank)
+        plan = self._plan(stage, batch)
         self._wrapped.train()
-        with self._autocast():
-            predicted = self._wrapped(batch, plan, stage.losses.affinity > 0)
-        losses = clip_losses(
-            predicted.frames,
-            batch.masks,
-            object_count=self.world.mean(float(batch.clip_of.numel())),
-            weights=stage.losses,
-            mask_loss=stage.mask_loss,
-        )
-        losses = {name: value / stage.frames for name, value in losses.items()}
-        if predicted.affinity is not None:
-            losses["affinity"] = stage.losses.affinity * predicted.affinity
-        total = torch.stack(list(losses.values())).sum()
-        self._require_finite(total, losses)
-        total.backward()  # type: ignore[no-untyped-call]
+        with self.quantizers.training():
+            with self._autocast(), self.quantizers.forward(self.state.step, len(batch.images)):
+                predicted = self._wrapped(batch, plan, stage.losses.affinity > 0)
+            losses = self._losses(stage, batch, plan, predicted)
+            total = torch.stack(list(losses.values())).sum()
+            self._require_finite(total, losses, batch, predicted)
+            total.backward()  # type: ignore[no-untyped-call]
         self._update(rate)
         return {name: value.detach() for name, value in losses.items()} | {"total": total.detach()}
 
+    def _losses(
+        self, stage: Stage, batch: ClipBatch, plan: PromptPlan, predicted: ClipPrediction
+    ) -> Losses:
+        """Return the weighted losses per object and frame."""
+        object_count = self.world.mean(float(batch.clip_of.numel()))
+        losses = clip_losses(
+            predicted.frames,
+            batch.masks,
+            object_count=object_count,
+            weights=stage.losses,
+            mask_loss=stage.mask_loss,
+            labelled=batch.labelled,
+        )
+        if self._teacher is not None and stage.distill.any:
+            with self._autocast():
+                wanted = self._teacher(batch, plan, predicted.frames)
+            losses |= distillation_losses(
+                predicted,
+                wanted,
+                object_count=object_count,
+                clip_count=self.world.mean(float(batch.clip_count)),
+                weights=stage.distill,
+            )
+        losses = {name: value / batch.frame_count for name, value in losses.items()}
+        if predicted.affinity is not None:
+            losses["affinity"] = stage.losses.affinity * predicted.affinity
+        return losses
+
     def _update(self, rate: float) -> None:
         optimizer = self.state.optimizer
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(optimizer, rate)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         if bool(torch.isfinite(norm)):  # a single overflow in the gradient skips its step
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        update_average(self.average, self.sam2, self.state.step, self.config.ema)
 
-    def _require_finite(self, total: torch.Tensor, losses: Losses) -> None:
+    def _start_at_higher_widths(self, stage: Stage, batch: ClipBatch) -> None:
+        """Start the quantizers, at the widths of the first step, from the run's first batch."""
+        plan = self._plan(stage, batch)
+        with torch.no_grad(), self._autocast(), self.quantizers.calibration(len(batch.images)):
+            self.model.eval()(batch, plan)
+        self.quantizers.copy_to(self.average)
+
+    def _end_step(self, batch: ClipBatch) -> list[str]:
+        """Update statistics and the average; return what the user should know."""
+        step = self.state.step
+        notes = self.quantizers.end_step(step, batch.names)
+        update_average(self.average, self.sam2, step, self.config.ema)
+        if self.quantizers.lowers_after(step):
+            self.quantizers.copy_to(self.average)
+        return notes
+
+    def _require_finite(
+        self, total: torch.Tensor, losses: Losses, batch: ClipBatch, predicted: ClipPrediction
+    ) -> None:
         if self.world.mean(float(total.isfinite())) == 1:
             return
         bad = ", ".join(name for name, value in losses.items() if not bool(value.isfinite()))
@@ -183,7 +242,8 @@ class TrainingRun:
             kept = f"the last good state is in {self.state_path}"
         raise TrainingError(
             f"the loss ({bad or 'of another process'}) is not finite at step {self.state.step}; "
-            f"{kept}; check the data, or start anew with a lower learning rate"
+            f"{kept}; check the data ({_suspects(batch, predicted)}), or start anew with a lower "
+            "learning rate"
         )
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -191,12 +251,16 @@ class TrainingRun:
             return nullcontext()
         return torch.autocast(self.world.device.type, torch.bfloat16)
 
-    def _after_step(self, stage: Stage, losses: Losses, rate: float, *, last: bool) -> None:
+    def _after_step(
+        self, stage: Stage, losses: Losses, rate: float, notes: Sequence[str], *, last: bool
+    ) -> None:
         if not self.world.is_first:
             return
         config, step = self.config, self.state.step
         values = {name: float(value) for name, value in losses.items()}
         self.log.add_step(step, stage.name, self.state.seconds, rate, values, last=last)
+        for note in notes:
+            self.log.add_note(step, stage.name, self.state.seconds, note)
         if self.validate is not None and (
             last or (config.validate_every and step % config.validate_every == 0)
         ):
@@ -209,3 +273,13 @@ class TrainingRun:
         assert self.validate is not None
         with torch.random.fork_rng(devices=[]):
             return self.validate(self.average)
+
+
+def _suspects(batch: ClipBatch, predicted: ClipPrediction) -> str:
+    """Return which frame has features that are not finite, else all clips of the batch."""
+    for level in predicted.features:
+        bad = torch.nonzero(~level.detach().flatten(1).isfinite().all(1)).flatten().tolist()
+        if bad and batch.names:
+            frame, clip = divmod(bad[0], batch.clip_count)
+            return f"the features of frame {frame} of {batch.names[clip]} are not finite"
+    return f"this step's clips are {', '.join(batch.names)}"

@@ -66,10 +66,11 @@ def _step_losses(
     ious: torch.Tensor,
     object_scores: torch.Tensor,
     target: torch.Tensor,
+    labelled: torch.Tensor,
     weights: LossWeights,
     mask_loss: MaskLoss,
 ) -> Losses:
-    """Return the four losses of one prediction step, each summed over the objects.
+    """Return the four losses of one prediction step, each summed over the labelled objects.
 
     Of several candidate masks the one with the lowest mask loss is trained, but the predicted IoU
     of all of them. Masks and IoUs count only where the object is present.
@@ -84,11 +85,12 @@ def _step_losses(
     best = (pixel_weight * pixel + weights.dice * dice).argmin(1, keepdim=True)
     iou = (ious - true_ious(logits, truth)).abs().mean(1)
     score = F.binary_cross_entropy_with_logits(object_scores.flatten(), present, reduction="none")
+    counted = present * labelled
     return {
-        "mask": pixel_weight * (pixel.gather(1, best)[:, 0] * present).sum(),
-        "dice": weights.dice * (dice.gather(1, best)[:, 0] * present).sum(),
-        "iou": weights.iou * (iou * present).sum(),
-        "object": weights.object_score * score.sum(),
+        "mask": pixel_weight * (pixel.gather(1, best)[:, 0] * counted).sum(),
+        "dice": weights.dice * (dice.gather(1, best)[:, 0] * counted).sum(),
+        "iou": weights.iou * (iou * counted).sum(),
+        "object": weights.object_score * (score * labelled).sum(),
     }
 
 
@@ -99,22 +101,25 @@ def clip_losses(
     object_count: float,
     weights: LossWeights,
     mask_loss: MaskLoss,
+    labelled: torch.Tensor | None = None,
 ) -> Losses:
     """Return the weighted losses of a batch, summed over frames and steps, per object.
 
     Args:
         frames: predictions of the T frames.
         masks: [T, N, S, S] bool, the truth.
+        labelled: [N] bool, the objects whose masks are true; None for all.
         object_count: what sums are divided by: objects per process, averaged over processes.
         weights: of the losses.
         mask_loss: which pixel loss.
     """
     total: Losses = {}
+    counted = torch.ones_like(masks[0, :, 0, 0]) if labelled is None else labelled
     for prediction, target in zip(frames, masks, strict=True):
         steps = zip(prediction.masks, prediction.ious, prediction.object_scores, strict=True)
         for logits, ious, scores in steps:
             losses = _step_losses(
-                logits.float(), ious.float(), scores.float(), target, weights, mask_loss
+                logits.float(), ious.float(), scores.float(), target, counted, weights, mask_loss
             )
             for name, value in losses.items():
                 total[name] = total.get(name, torch.zeros_like(value)) + value / object_count

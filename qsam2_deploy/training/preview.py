@@ -9,7 +9,7 @@ import numpy as np
 
 from .._files import atomic_path, check_output
 from ..data.preview import contact_sheet
-from ..data.sample import Frames, VideoSequence
+from ..data.sample import Clip, Frames, VideoSequence
 from .config import Stage
 from .loader import StageClips
 from .recipe import Recipe
@@ -19,7 +19,12 @@ _CLIPS = 3
 _SPACE = 8  # pixels between two stages
 
 
-def draw_preview(recipe: Recipe, sequences: Sequence[VideoSequence], path: Path) -> Path:
+def draw_preview(
+    recipe: Recipe,
+    sequences: Sequence[VideoSequence],
+    path: Path,
+    unlabelled: Sequence[VideoSequence] = (),
+) -> Path:
     """Write a picture of the first clips of each stage, plain and with outlined masks, to ``path``.
 
     The clips are those that the training would begin each stage with.
@@ -31,22 +36,28 @@ def draw_preview(recipe: Recipe, sequences: Sequence[VideoSequence], path: Path)
 
     check_output(path)
     config = recipe.train
-    sources = clip_sources(recipe_settings(recipe), sequences)
+    sources = clip_sources(recipe_settings(recipe), sequences, unlabelled)
     # All stages are checked before the first clip is made.
     shown = [
         (stage, StageClips(sources, config, index)) for index, stage in enumerate(config.stages)
     ]
-    sheets = [_sheet(stage, clips) for stage, clips in shown]
+    sheets = [sheet for stage, clips in shown for sheet in _sheets(stage, clips)]
     with atomic_path(path) as temporary:
         Image.fromarray(_stacked(sheets)).save(temporary, format="PNG")
     return path
 
 
-def _sheet(stage: Stage, clips: StageClips) -> Frames:
-    found = [clips[index] for index in range(min(_CLIPS, len(clips)))]
-    if stage.frames == 1:  # images side by side
-        return np.concatenate([contact_sheet([clip]) for clip in found], 1)
-    return contact_sheet(found)
+def _sheets(stage: Stage, clips: StageClips) -> list[Frames]:
+    """One picture of the stage's clips, and one of the images between them if it has any."""
+    images = clips.first(_CLIPS, images=True)
+    if stage.frames == 1:
+        return [_side_by_side(clips.first(_CLIPS))]
+    sheet = contact_sheet(clips.first(_CLIPS))
+    return [sheet, _side_by_side(images)] if images else [sheet]
+
+
+def _side_by_side(images: Sequence[Clip]) -> Frames:
+    return np.concatenate([contact_sheet([clip]) for clip in images], 1)
 
 
 def _stacked(sheets: list[Frames]) -> Frames:

@@ -32,6 +32,18 @@ class Recipe:
     data: Mapping[str, Mapping[str, Any]]
 
 
+_QAT = "qat.yaml"
+
+
+def default_qat_recipe() -> Path:
+    """Return the path of the recipe that quantized checkpoints are trained with by default.
+
+    It is ``recipes/qat.yaml`` of the repository; a wheel has a copy beside this module.
+    """
+    copy = Path(__file__).with_name(_QAT)
+    return copy if copy.exists() else Path(__file__).parents[2] / "recipes" / _QAT
+
+
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Read a recipe.
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..quant.quantizer import Quantizer
 from .config import Stage
 
 _EMA_WARMUP = 20
@@ -20,24 +21,54 @@ def learning_rate(stage: Stage, step: int, warmup_steps: int) -> float:
     return min(1.0, (step + 1) / max(1, warmup_steps)) * (last + (first - last) * cosine)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return two groups for AdamW: decay on matrices and kernels, none on vectors and scalars."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return [
+def parameter_groups(
+    model: nn.Module, weight_decay: float, quantizer_rate: float = 1.0
+) -> list[dict[str, Any]]:
+    """Return the groups for AdamW: decay on matrices and kernels, none on vectors and scalars.
+
+    What quantizers learn is a third group, if there is any: without decay, which would pull clips
+    towards zero, and at ``quantizer_rate`` times the learning rate (the key ``rate`` of the group).
+    """
+    quantizers = _of_quantizers(model, "parameters")
+    own = {id(parameter) for parameter in quantizers}
+    trained = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    if quantizers:
+        groups.append({"params": quantizers, "weight_decay": 0.0, "rate": quantizer_rate})
+    return groups
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of all groups of `parameter_groups`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("rate", 1.0)
+
+
+def _of_quantizers(model: nn.Module, what: str) -> list[Any]:
+    """Return the ``parameters`` or ``buffers`` of all quantizers of ``model``."""
+    found = (module for module in model.modules() if isinstance(module, Quantizer))
+    return [tensor for quantizer in found for tensor in getattr(quantizer, what)()]
 
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, step: int, decay: float) -> None:
     """Move ``average`` towards ``model``: a <- d a + (1 - d) w, d = min(decay, (s+1) / (s+20)).
 
-    The smaller decay of the first steps forgets the random start.
+    The smaller decay of the first steps forgets the random start. Buffers are copied, but for the
+    statistics of quantizers, which are averaged like everything that is learned: the average's
+    steps then fit the averaged weights, as both come from the same steps of the training.
     """
     decay = min(decay, (step + 1) / (step + _EMA_WARMUP))
     old: list[torch.Tensor] = list(average.parameters())
     new: list[torch.Tensor] = list(model.parameters())
     torch._foreach_lerp_(old, new, 1 - decay)
+    averaged = {id(buffer) for buffer in _of_quantizers(average, "buffers")}
     for target, source in zip(average.buffers(), model.buffers(), strict=True):
-        target.copy_(source)
+        if id(target) in averaged and target.is_floating_point():
+            mean = torch.lerp(target, source, 1 - decay)
+            target.copy_(torch.where(mean.isfinite(), mean, source))  # NaN: no statistics yet
+        else:
+            target.copy_(source)

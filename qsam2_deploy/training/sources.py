@@ -15,16 +15,19 @@ from ..data.mixture import Mixture
 from ..data.pasted import PastedClips, PastedClipsConfig
 from ..data.regions import Regions, RegionsConfig
 from ..data.sample import ClipSource, Frames, VideoSequence
+from ..data.unlabelled import UnlabelledClips, UnlabelledConfig
 from ..data.windows import SequenceWindows, SequenceWindowsConfig
 from ..errors import InputError
 from .recipe import Recipe, from_mapping
 
 GENERATED, VIDEOS, PASTED, REGIONS = "generated", "videos", "pasted", "regions"
+UNLABELLED = "unlabelled"
 _KINDS = {
     GENERATED: GeneratedClipsConfig,
     VIDEOS: SequenceWindowsConfig,
     PASTED: PastedClipsConfig,
     REGIONS: RegionsConfig,
+    UNLABELLED: UnlabelledConfig,
 }
 _PHOTOS_PER_SEQUENCE = 5
 
@@ -37,6 +40,7 @@ class SourceSettings:
     videos: SequenceWindowsConfig
     pasted: PastedClipsConfig
     regions: RegionsConfig
+    unlabelled: UnlabelledConfig
 
 
 def settings_from_mapping(
@@ -70,13 +74,15 @@ def recipe_settings(recipe: Recipe) -> SourceSettings:
 
 
 def clip_sources(
-    settings: SourceSettings, sequences: Sequence[VideoSequence]
+    settings: SourceSettings,
+    sequences: Sequence[VideoSequence],
+    unlabelled: Sequence[VideoSequence] = (),
 ) -> dict[str, ClipSource]:
     """Return the sources by name.
 
     Without ``sequences`` there are generated clips only, with procedural textures; with some,
     their frames also serve as textures and backgrounds, and their objects are pasted. Regions are
-    those of images of all other sources.
+    those of images of all other sources but the ``unlabelled`` videos.
     """
     photos = [photo for sequence in sequences for photo in _photos(sequence)]
     sources: dict[str, ClipSource] = {GENERATED: GeneratedClips(settings.generated, photos)}
@@ -86,6 +92,8 @@ def clip_sources(
         sources[PASTED] = PastedClips(cache, settings.pasted)
     images = Mixture([(source, 1.0) for source in sources.values()], settings.regions.seed)
     sources[REGIONS] = Regions(images, settings.regions)
+    if unlabelled:
+        sources[UNLABELLED] = UnlabelledClips(unlabelled, settings.unlabelled)
     return sources
 
 

@@ -6,7 +6,8 @@ import hashlib
 import json
 import pickle
 import struct
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,20 @@ def run_digest(config: TrainConfig, inputs: Any) -> str:
     fixed = asdict(config)
     for name in ("log_every", "save_every", "validate_every", "workers"):
         del fixed[name]
+    # Options that came later count only where they are used: a run from before still resumes.
+    _leave_out_defaults(fixed, config, ("quantizers", "skip_missing_data"))
+    for values, stage in zip(fixed["stages"], config.stages, strict=True):
+        _leave_out_defaults(values, stage, ("distill", "images", "hidden", "least_steps"))
     text = json.dumps({"train": fixed, "inputs": inputs}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _leave_out_defaults(values: dict[str, Any], config: Any, names: Sequence[str]) -> None:
+    for item in fields(config):
+        if item.name in names:
+            made = item.default_factory
+            if getattr(config, item.name) == (item.default if made is MISSING else made()):
+                del values[item.name]
 
 
 @dataclass
@@ -81,8 +94,8 @@ class TrainingState:
         content = _read(path)
         if content["digest"] != self.digest:
             raise CheckpointError(
-                f"{path} belongs to a run with another recipe, seed, architecture or data; resume "
-                "with the same ones, or choose another output to start anew"
+                f"{path} belongs to a run with another recipe, seed, architecture or data, or with "
+                "other bits; resume with the same ones, or choose another output to start anew"
             )
         self.model.load_state_dict(content["model"])
         self.average.load_state_dict(content["average"])

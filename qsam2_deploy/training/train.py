@@ -1,9 +1,9 @@
-"""Training a model from a recipe, from files to a file."""
+"""Training a model from a recipe, from files to a file: float models and quantized ones."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from .._files import check_output
 from ..data.sample import VideoSequence
 from ..errors import InputError
 from ..quant.architecture import build_model, effective_config, read_config
-from ..quant.checkpoint import load_checkpoint, save_checkpoint
+from ..quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .config import TrainConfig
 from .curves import draw_curves
 from .distributed import World, joined_world
 from .log import TrainingLog, read_log
 from .loop import TrainingRun
+from .qat import describe_quantization, load_quantized, load_teacher, save_quantized
 from .recipe import Recipe
 from .sources import GENERATED, VIDEOS, clip_sources, recipe_settings
 from .validate import ClipValidation, Validations, generated_validation, whole_clip
@@ -31,19 +33,26 @@ class TrainJob:
         recipe: of `read_recipe`.
         output: the trained checkpoint; beside it appear ``.state`` (to resume), ``.log.jsonl`` and
             ``.curves.png``.
-        init: a checkpoint to start from; the default is a random start with the recipe's model.
+        init: a float checkpoint to start from; the default is a random start with the recipe's
+            model.
+        quantized: a quantized checkpoint to train instead; the result is one too.
+        teacher: the float checkpoint that a quantized model also learns from, or None.
         sequences: annotated videos and images to train on.
+        unlabelled: videos without labels to train on, which needs a teacher.
         validation: annotated videos to score while training; never trained on.
         resume: go on from the state on disk.
         device: such as ``cpu`` or ``cuda``; the default is a GPU where there is one.
-        half: store weights in half precision.
+        half: store weights in half precision; of a float model.
         quiet: print nothing.
     """
 
     recipe: Recipe
     output: Path
     init: Path | None = None
+    quantized: Path | None = None
+    teacher: Path | None = None
     sequences: Sequence[VideoSequence] = ()
+    unlabelled: Sequence[VideoSequence] = ()
     validation: Sequence[VideoSequence] = field(default=())
     resume: bool = False
     device: str | None = None
@@ -62,11 +71,12 @@ def train_model(job: TrainJob) -> Path | None:
         TrainingError: the loss is no longer finite; the last good state is on disk.
     """
     check_output(job.output)
+    _check_quantized(job)
     if not job.resume:
         _refuse_earlier_run(job)
     with joined_world(job.device) as world:
-        sam2, config = _start(job)
-        run = _run(job, world, sam2, config)
+        start = _start(job)
+        run = _run(job, world, start)
         if job.resume:
             run.resume()
         elif world.is_first:
@@ -74,17 +84,76 @@ def train_model(job: TrainJob) -> Path | None:
         average = run.train()
         if not world.is_first:
             return None
-        _write(job, average, config)
+        _write(job, average, start)
     return job.output
 
 
-def _start(job: TrainJob) -> tuple[Any, Mapping[str, Any]]:
-    size = job.recipe.train.stages[-1].image_size
+@dataclass(frozen=True)
+class _Start:
+    """A model to train, its configuration, and the quantized checkpoint that it is from, if any."""
+
+    sam2: Any
+    config: Mapping[str, Any]
+    train: TrainConfig
+    quantized: Checkpoint | None = None
+    teacher: Checkpoint | None = None
+
+
+def _check_quantized(job: TrainJob) -> None:
+    """Refuse what does not go with a quantized model, or only goes with one."""
+    recipe = job.recipe
+    if job.quantized is None:
+        if job.teacher is not None:
+            raise InputError(
+                "a teacher is for a quantized checkpoint; float training has none to follow"
+            )
+        return
+    if recipe.model is not None or recipe.train.from_scratch:
+        raise InputError(
+            f"the recipe {recipe.path} builds a model ('model', 'from_scratch'), but "
+            f"{job.quantized} holds the one to train; leave these keys out"
+        )
+    if job.half:
+        raise InputError(
+            "half precision is chosen when a model is quantized; run qsam2-calibrate with --half"
+        )
+    if job.teacher is not None and not any(stage.distill.any for stage in recipe.train.stages):
+        raise InputError(
+            f"the recipe {recipe.path} has no stage that follows a teacher; set 'distill' in one, "
+            "or leave the teacher out"
+        )
+
+
+def sized_recipe(job: TrainJob) -> Recipe:
+    """Return the recipe of ``job`` with an image size in each stage.
+
+    Raises:
+        InputError: the model, whose size is wanted, cannot be loaded.
+    """
+    if all(stage.image_size for stage in job.recipe.train.stages):
+        return job.recipe
+    return replace(job.recipe, train=_start(job).train)
+
+
+def _start(job: TrainJob) -> _Start:
+    train = job.recipe.train
+    size = train.stages[-1].image_size or None
+    if job.quantized is not None:
+        found = load_quantized(job.quantized, size)
+        teacher = None if job.teacher is None else load_teacher(job.teacher, found)
+        sized = train.sized(int(found.model.image_size))
+        return _Start(found.model, found.config, sized, found, teacher)
+    sam2, config = _float_start(job, size)
+    return _Start(sam2, config, train.sized(int(sam2.image_size)))
+
+
+def _float_start(job: TrainJob, size: int | None) -> tuple[Any, Mapping[str, Any]]:
     if job.init is not None:
         checkpoint = load_checkpoint(job.init, config=job.recipe.model, image_size=size)
         if checkpoint.quantization is not None:
             raise InputError(
-                f"{job.init} is quantized; float training starts from a float checkpoint"
+                f"{job.init} is quantized; float training starts from a float checkpoint, and "
+                "quantized ones are trained without a recipe before them"
             )
         return checkpoint.model, checkpoint.config
     if job.recipe.model is None:
@@ -97,8 +166,8 @@ def _start(job: TrainJob) -> tuple[Any, Mapping[str, Any]]:
     return build_model(config), config
 
 
-def _run(job: TrainJob, world: World, sam2: Any, config: Mapping[str, Any]) -> TrainingRun:
-    train = job.recipe.train
+def _run(job: TrainJob, world: World, start: _Start) -> TrainingRun:
+    train = start.train
     size = train.stages[-1].image_size
     settings = recipe_settings(job.recipe)
     validations = {GENERATED: generated_validation(settings.generated, size)}
@@ -106,18 +175,29 @@ def _run(job: TrainJob, world: World, sam2: Any, config: Mapping[str, Any]) -> T
         validations[VIDEOS] = ClipValidation([whole_clip(s, size) for s in job.validation])
     return TrainingRun(
         config=train,
-        sam2=sam2,
-        inputs={
-            "model": config,
-            "data": job.recipe.data,
-            "sequences": [sequence.name for sequence in job.sequences],
-        },
-        sources=clip_sources(settings, job.sequences),
+        sam2=start.sam2,
+        inputs=_inputs(job, start),
+        sources=clip_sources(settings, job.sequences, job.unlabelled),
         world=world,
         state_path=_beside(job.output, ".state"),
         log=TrainingLog(_beside(job.output, ".log.jsonl"), every=train.log_every, quiet=job.quiet),
         validate=Validations(validations),
+        teacher=None if start.teacher is None else start.teacher.model,
     )
+
+
+def _inputs(job: TrainJob, start: _Start) -> dict[str, Any]:
+    """Return what must be the same when the run is resumed, beside the recipe."""
+    inputs: dict[str, Any] = {
+        "model": start.config,
+        "data": job.recipe.data,
+        "sequences": [sequence.name for sequence in job.sequences],
+    }
+    if start.quantized is not None:
+        inputs["quantized"] = [start.quantized.sha256, describe_quantization(start.sam2)]
+        inputs["teacher"] = None if start.teacher is None else start.teacher.sha256
+        inputs["unlabelled"] = [sequence.name for sequence in job.unlabelled]
+    return inputs
 
 
 def _refuse_earlier_run(job: TrainJob) -> None:
@@ -130,12 +210,26 @@ def _refuse_earlier_run(job: TrainJob) -> None:
         )
 
 
-def _write(job: TrainJob, average: Any, config: Mapping[str, Any]) -> None:
-    state = average.state_dict()
-    if job.half:
-        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    save_checkpoint(job.output, state, config=config)
+def _write(job: TrainJob, average: Any, start: _Start) -> None:
+    if start.quantized is not None:
+        save_quantized(job.output, average, start.quantized, _training_record(job, start))
+    else:
+        state = average.state_dict()
+        if job.half:
+            state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+        save_checkpoint(job.output, state, config=start.config)
     draw_curves(read_log(_beside(job.output, ".log.jsonl")), _beside(job.output, ".curves.png"))
+
+
+def _training_record(job: TrainJob, start: _Start) -> dict[str, Any]:
+    assert start.quantized is not None
+    return {
+        "recipe": job.recipe.path.name,
+        "steps": start.train.total_steps,
+        "seed": start.train.seed,
+        "start_sha256": start.quantized.sha256,
+        "teacher_sha256": "" if start.teacher is None else start.teacher.sha256,
+    }
 
 
 def _beside(output: Path, ending: str) -> Path:

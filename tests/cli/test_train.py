@@ -15,6 +15,7 @@ from qsam2_deploy.training import loop
 from qsam2_deploy.training.log import read_log
 from tests.cli.helptext import check_help
 from tests.training.jobs import validate_little, write_job
+from tests.training.test_qat import write_float, write_quantized
 
 ALL_DATA = "recipe.yaml --davis davis --sequences a,b,c --validate c"
 
@@ -166,7 +167,18 @@ def test_from_a_checkpoint(finished, folder):
         ),
         ("recipe.yaml --davis davis -o no/new.pt", "the folder does not exist"),
         ("recipe.yaml --davis davis -o davis", "it is a folder; give a file name"),
-        ("", "the following arguments are required: RECIPE"),
+        ("", "the following arguments are required: QUANTIZED.pt|RECIPE.yaml"),
+        ("recipe.yaml --recipe recipe.yaml", "recipe.yaml is a recipe already; give --recipe tog"),
+        ("recipe.yaml --teacher float.pt", "a teacher is for a quantized checkpoint"),
+        ("float.pt", "float.pt is a float checkpoint, but its quantizers are to be trained"),
+        ("none.pt", "there is no checkpoint none.pt"),
+        ("float.pt --init float.pt", "--init is for float training with a recipe, but float.pt is"),
+        ("recipe.yaml --davis davis --init quantized.pt", "quantized.pt is quantized; float trai"),
+        ("quantized.pt --teacher quantized.pt", "the teacher quantized.pt is quantized; give the"),
+        ("quantized.pt --half", "half precision is chosen when a model is quantized"),
+        ("quantized.pt --recipe recipe.yaml", "recipe.yaml builds a model ('model', 'from_scratc"),
+        ("quantized.pt --video none.mp4", "there is no video none.mp4; expected a video or a"),
+        ("quantized.pt --video davis/JPEGImages/480p/a", "trains on frames without labels, but"),
     ],
 )
 def test_bad_input_is_one_sentence(folder, arguments, message, capsys):
@@ -182,6 +194,8 @@ def test_bad_input_is_one_sentence(folder, arguments, message, capsys):
     }.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
     (folder / "junk.yaml").write_text("stages: [")
+    write_float(folder / "float.pt")
+    write_quantized(folder / "quantized.pt", source=folder / "float.pt")
     before = sorted(os.listdir())
     output = [] if "-o" in arguments else ["-o", "new.pt"]
     assert main([*arguments.split(), *output]) == 2
@@ -217,6 +231,20 @@ def test_preview_shows_every_stage_and_trains_nothing(folder):
     # Two images of 32 pixels side by side, two clips of two frames of 64; plain and outlined.
     assert size == (2 * 64, 2 * 32 + 8 + 2 * 2 * 64)
     assert not list(folder.glob("*.state"))
+
+
+def test_a_quantized_checkpoint(folder, capsys):
+    """With the built-in recipe, made short; unlabelled frames beside generated clips."""
+    write_float(folder / "float.pt")
+    write_quantized(folder / "quantized.pt", source=folder / "float.pt")
+    video = "--video davis/JPEGImages/480p/a --teacher float.pt"
+    assert run_command(f"quantized.pt --preview clips.png {video}") == 0
+    assert run_command(f"quantized.pt -o trained.pt --scale 0.0001 {video}") == 0
+    assert capsys.readouterr().out == "wrote clips.png\nwrote trained.pt\n"
+    trained = load_checkpoint("trained.pt")
+    assert trained.quantization["recipe"]["training"]["recipe"] == "qat.yaml"
+    assert trained.quantization["recipe"]["training"]["steps"] == 2
+    assert {line["stage"] for line in read_log(folder / "trained.log.jsonl")} == {"images", "clips"}
 
 
 def test_neither_output_nor_preview(folder, capsys):

@@ -13,6 +13,7 @@ from qsam2_deploy.quant.grid import MIN_SCALE
 from qsam2_deploy.quant.modules import (
     LayerPlan,
     QuantLinear,
+    held_weights,
     quantize_layers,
     quantized_layers,
 )
@@ -146,3 +147,24 @@ def test_training_reaches_weights_and_clips() -> None:
     ):
         assert parameter.grad is not None
         assert parameter.grad.abs().sum() > 0
+
+
+def test_held_weights_are_quantized_once_with_the_gradients_of_all_calls() -> None:
+    torch.manual_seed(0)
+    x, calls, found = torch.randn(5, 8), [], []
+    for hold in (False, True):
+        torch.manual_seed(1)
+        model = torch.nn.Sequential(torch.nn.Linear(8, 8))
+        (layer,) = quantize_layers(model, {"0": LayerPlan(4, 4)}).values()
+        rows = layer.weight_rows().detach()
+        layer.weight_quantizer.warm_start(2 * rows.std(1), rows.std(1), rows.mean(1))
+        layer.input_quantizer.warm_start(*(torch.tensor(v) for v in (2.0, 1.0, 0.0)))
+        layer.weight_quantizer.frozen = layer.input_quantizer.frozen = True
+        layer.weight_quantizer.register_forward_hook(lambda *_: calls.append(hold))  # noqa: B023
+        with held_weights([layer] if hold else []):
+            model(model(x)).square().sum().backward()
+        found.append({name: p.grad for name, p in model.named_parameters()})
+        assert "_held" not in vars(layer) or layer._held is None
+    assert calls == [False, False, True]
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient)

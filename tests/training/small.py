@@ -78,7 +78,17 @@ CLIPS = Stage(
 TRAIN = TrainConfig(stages=(IMAGES, CLIPS), warmup_steps=2, log_every=1, save_every=2)
 
 
-def new_run(folder, config=TRAIN, *, validate=None, sources=None, model=None, world=CPU, **changes):
+def new_run(
+    folder,
+    config=TRAIN,
+    *,
+    validate=None,
+    sources=None,
+    model=None,
+    world=CPU,
+    teacher=None,
+    **changes,
+):
     """A run whose files are ``run.state`` and ``run.log.jsonl`` in ``folder``."""
     config = replace(config, **changes)
     return TrainingRun(
@@ -90,6 +100,7 @@ def new_run(folder, config=TRAIN, *, validate=None, sources=None, model=None, wo
         state_path=folder / "run.state",
         log=TrainingLog(folder / "run.log.jsonl", every=config.log_every, quiet=True),
         validate=validate,
+        teacher=teacher,
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from qsam2_deploy.training.affinity import AffinityHead, object_ids
-from qsam2_deploy.training.batch import ClipBatch, batch_from_clips
+from qsam2_deploy.training.batch import batch_from_clips
 from tests.training.small import SIZE, generated_batch, square_clip
 
 
@@ -60,8 +62,8 @@ def test_low_only_where_features_tell_objects_apart():
 
 def test_images_and_frames_without_objects():
     batch = generated_batch(1, frames=1)
-    empty = ClipBatch(batch.images, batch.masks & False, batch.clip_of, 1, 1)
-    full = ClipBatch(batch.images, batch.masks | True, batch.clip_of, 1, 1)
+    empty = replace(batch, masks=batch.masks & False)
+    full = replace(batch, masks=batch.masks | True)
     for item in (batch, empty, full):
         loss = AffinityHead(32)(features(item, informed=False), item)
         assert loss.isfinite()

@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.training.config import LossWeights, PromptPolicy, Stage, TrainConfig
+from qsam2_deploy.training.config import (
+    DistillWeights,
+    ImageBatches,
+    LossWeights,
+    PromptPolicy,
+    QuantizerTraining,
+    Stage,
+    TrainConfig,
+)
 from tests.training.small import CLIPS, IMAGES, TRAIN
 
 
@@ -25,6 +33,8 @@ from tests.training.small import CLIPS, IMAGES, TRAIN
         ({"hidden": 1.5}, "hidden must be from 0 to 1"),
         ({"least_steps": 0}, "least_steps must be a positive integer"),
         ({"mask_loss": "l2"}, "mask_loss must be focal or balanced"),
+        ({"image_size": -32}, "image_size must be a multiple of 32"),
+        ({"frames": 1, "images": ImageBatches(2, 2)}, "images are for stages of clips"),
     ],
 )
 def test_stage(changes, message):
@@ -60,6 +70,17 @@ def test_train(changes, message):
         (PromptPolicy, {"corrections": -1}, "corrections must not be negative"),
         (LossWeights, {"dice": -1.0}, "losses.dice must not be negative"),
         (LossWeights, {"focal": float("nan")}, "losses.focal must not be negative"),
+        (DistillWeights, {"masks": -1.0}, "distill.masks must not be negative"),
+        (ImageBatches, {"every": 1, "clips": 2}, "images.every must be at least 2"),
+        (ImageBatches, {"every": 2, "clips": 0}, "images.clips must be a positive integer"),
+        (QuantizerTraining, {"rate": -1.0}, "quantizers.rate must not be negative"),
+        (QuantizerTraining, {"observe_every": 0}, "quantizers.observe_every must be at least 1"),
+        (QuantizerTraining, {"observe_first": -1}, "observe_first must not be negative"),
+        (QuantizerTraining, {"freeze": 1.5}, "quantizers.freeze must be from 0 to 1"),
+        (QuantizerTraining, {"lower": ((0.5, 8), (0.5, 4))}, "shares of quantizers.lower must asc"),
+        (QuantizerTraining, {"lower": ((1.0, 8),)}, "above 0 and below 1"),
+        (QuantizerTraining, {"lower": ((0.2, 4), (0.5, 8))}, "widths of quantizers.lower must des"),
+        (QuantizerTraining, {"lower": ((0.2, 9),)}, "must descend, from 8 to 2"),
     ],
 )
 def test_parts(cls, values, message):
@@ -78,6 +99,21 @@ def test_steps_of_stages():
     assert replace(IMAGES, steps=3, least_steps=4).scaled_steps(0.5) == 3
     with pytest.raises(InputError, match="scale of the steps must be positive"):
         TRAIN.scaled(0)
+
+
+def test_the_models_own_size():
+    stages = (replace(IMAGES, image_size=0), CLIPS)
+    sizes = [stage.image_size for stage in replace(TRAIN, stages=stages).sized(96).stages]
+    assert sizes == [96, CLIPS.image_size]
+
+
+def test_numbers_of_clips_with_images_between():
+    plain, mixed = replace(CLIPS, clips=2), replace(CLIPS, clips=2, images=ImageBatches(3, 5))
+    for stage, counts in ((plain, [2] * 7), (mixed, [2, 2, 5, 2, 2, 5, 2])):
+        assert [stage.clips_of(step) for step in range(7)] == counts
+        assert [stage.clips_before(step) for step in range(8)] == [
+            sum(counts[:step]) for step in range(8)
+        ]
 
 
 def test_defaults_are_usable():

@@ -11,7 +11,7 @@ import torch
 
 from qsam2_deploy.data.sample import Clip
 from qsam2_deploy.errors import InputError, VideoError
-from qsam2_deploy.training.config import Stage, TrainConfig
+from qsam2_deploy.training.config import ImageBatches, Stage, TrainConfig
 from qsam2_deploy.training.loader import StageClips, batches
 from tests.training.small import GENERATED, SIZE
 
@@ -166,3 +166,61 @@ def test_workers_make_the_same_clips():
         clips = StageClips({"a": Broken()}, TrainConfig(stages=(stage,)), 0)
         with pytest.raises(VideoError, match=r"^the frame x.jpg is damaged; replace it$"):
             list(batches(clips, workers=workers))
+
+
+MIXED = replace(STAGE, images=ImageBatches(every=3, clips=5, objects=2))
+
+
+def batch_contents(**arguments):
+    """Frames and clip numbers of each batch."""
+    config = TrainConfig(stages=(FIRST, MIXED, STAGE))
+    clips = StageClips(SOURCES, config, 1, **arguments)
+    return [
+        (batch.frame_count, [int(name.split("/")[1]) for name in batch.names])
+        for batch in batches(clips)
+    ]
+
+
+def test_images_between_clips():
+    found = batch_contents()
+    assert [frames for frames, _ in found] == [2, 2, 1, 2, 2, 1]
+    assert [len(names) for _, names in found] == [4, 4, 5, 4, 4, 5]
+    numbers = [number for _, names in found for number in names]
+    assert numbers == list(range(8, 8 + 26))
+    after = StageClips(SOURCES, TrainConfig(stages=(FIRST, MIXED, STAGE)), 2)
+    assert after[0].name.endswith(f"/{8 + 26}")
+
+
+def test_images_between_clips_are_resumed_and_shared():
+    whole = batch_contents()
+    for step in range(MIXED.steps):
+        assert batch_contents(first_step=step) == whole[step:]
+    two = [batch_contents(rank=rank, world_size=2) for rank in range(2)]
+    for (frames, names), (first, mine), (second, other) in zip(whole, *two, strict=True):
+        assert frames == first == second
+        assert mine + other == names
+
+
+def test_images_have_their_own_number_of_objects():
+    clips = StageClips(SOURCES, TrainConfig(stages=(replace(MIXED, objects=4),)), 0)
+    assert (clips.most_objects(2), clips.most_objects(1)) == (4, 2)
+    assert [len(clip.frames) for clip in clips.first(3)] == [2, 2, 2]
+    assert [len(clip.frames) for clip in clips.first(9, images=True)] == [1] * 9
+
+
+def test_too_few_images_for_the_processes():
+    config = TrainConfig(stages=(replace(MIXED, images=ImageBatches(2, 3)),))
+    with pytest.raises(InputError, match=r"a batch of 3 images .stage second. cannot be shared"):
+        StageClips(SOURCES, config, 0, world_size=4)
+
+
+def test_sources_without_data_can_be_left_out():
+    config = TrainConfig(stages=(replace(STAGE, data={"a": 1.0, "c": 5.0}),))
+    with pytest.raises(InputError, match="trains on 'c', but no such data was given"):
+        StageClips(SOURCES, config, 0)
+    lenient = replace(config, skip_missing_data=True)
+    clips = StageClips(SOURCES, lenient, 0)
+    assert clips.names == ("a",)
+    assert all(clips[i].name.startswith("1/") for i in range(len(clips)))
+    with pytest.raises(InputError, match="trains on 'a', but no such data was given"):
+        StageClips({"b": SOURCES["b"]}, lenient, 0)

@@ -6,7 +6,7 @@ import pytest
 
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.training.config import LossWeights, Stage, TrainConfig
-from qsam2_deploy.training.recipe import read_recipe
+from qsam2_deploy.training.recipe import default_qat_recipe, read_recipe
 from qsam2_deploy.training.sources import settings_from_mapping
 
 GOOD = """
@@ -33,6 +33,23 @@ def read(tmp_path, text):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     return read_recipe(path)
+
+
+def test_the_default_for_quantized_checkpoints():
+    recipe = read_recipe(default_qat_recipe())
+    assert recipe.model is None
+    assert recipe.train.skip_missing_data
+    assert {stage.image_size for stage in recipe.train.stages} == {0}
+    assert all(stage.distill.any for stage in recipe.train.stages)
+    assert recipe.train.stages[-1].images.every == 3
+    settings_from_mapping(recipe.data, seed=0, where="the default")
+
+
+def test_pairs_of_shares_and_widths(tmp_path):
+    text = f"quantizers: {{lower: [[2e-1, 8], [0.5, 4]]}}\nstages: [{STAGE}}}]"
+    assert read(tmp_path, text).train.quantizers.lower == ((0.2, 8), (0.5, 4))
+    with pytest.raises(InputError, match=r"quantizers: lower\[0\] must have 2 entries, but got 1"):
+        read(tmp_path, text.replace("[2e-1, 8]", "[8]"))
 
 
 def test_good(tmp_path):

@@ -8,8 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
 from qsam2_deploy.training.config import Stage
-from qsam2_deploy.training.schedule import learning_rate, parameter_groups, update_average
+from qsam2_deploy.training.schedule import (
+    learning_rate,
+    parameter_groups,
+    set_learning_rate,
+    update_average,
+)
 
 STAGE = Stage("s", steps=100, frames=1, clips=1, image_size=32, learning_rate=(1e-3, 1e-4))
 
@@ -58,6 +64,36 @@ def test_average():
         assert average.weight.tolist() == pytest.approx([wanted] * 2, abs=1e-5)
         assert torch.equal(average.running_mean, model.running_mean)
     assert model.weight.tolist() == pytest.approx([value] * 2)
+
+
+def quantized_layer():
+    model = nn.Sequential(nn.Linear(4, 3))
+    quantize_layers(model, {"0": LayerPlan(4, 4)})
+    return model
+
+
+def test_quantizers_have_their_own_rate_and_no_decay():
+    model = quantized_layer()
+    groups = parameter_groups(model, 0.05, 20.0)
+    learned = {id(p) for n, p in model.named_parameters() if "quantizer" in n}
+    assert {id(p) for p in groups[2]["params"]} == learned
+    assert len(learned) == 2
+    assert groups[2]["weight_decay"] == 0.0
+    optimizer = torch.optim.AdamW(groups)
+    set_learning_rate(optimizer, 1e-3)
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-3, 1e-3, 0.02]
+    assert len(parameter_groups(nn.Linear(2, 2), 0.0, 20.0)) == 2
+
+
+def test_statistics_of_quantizers_are_averaged():
+    """So that the average's steps are of the same age as its weights."""
+    average, model = quantized_layer(), quantized_layer()
+    for value in (1.0, 3.0):
+        model[0].weight_quantizer.sigma.fill_(value)
+        update_average(average, model, 10_000, 0.75)
+    sigma = average[0].weight_quantizer.sigma
+    assert sigma.tolist() == pytest.approx([0.75 * 1.0 + 0.25 * 3.0] * 3)
+    assert average[0].input_quantizer.sigma.isnan()  # never observed
 
 
 def test_no_average():

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from qsam2_deploy.training.config import LossWeights, PromptPolicy, Stage, TrainConfig
+from qsam2_deploy.training.config import (
+    DistillWeights,
+    LossWeights,
+    PromptPolicy,
+    QuantizerTraining,
+    Stage,
+    TrainConfig,
+)
 from qsam2_deploy.training.distributed import joined_world
-from tests.training.small import MASK_ONLY, SIZE, new_run, tiny_model
+from tests.quantized_model import quantize_in_place
+from tests.training.small import CPU, MASK_ONLY, SIZE, new_run, tiny_model
 
 RATES = (1e-4, 1e-4)
 CLIPS = Stage("clips", 2, 2, 2, SIZE, learning_rate=RATES, prompts=MASK_ONLY)
+DISTILLED = replace(CLIPS, distill=DistillWeights(features=1.0, masks=1.0, scores=1.0))
 MIXED = (
     # Random clicks differ between processes; a step on images uses no memory.
     Stage("images", 1, 1, 2, SIZE, losses=LossWeights(affinity=1.0)),
@@ -20,9 +30,27 @@ MIXED = (
 )
 
 
+KINDS = ("clips", "mixed", "quantized")
+
+
 def config(kind):
-    stages = (CLIPS,) if kind == "clips" else MIXED
-    return TrainConfig(stages=stages, warmup_steps=1, save_every=100, log_every=1)
+    stages = {"clips": (CLIPS,), "mixed": MIXED, "quantized": (DISTILLED,)}[kind]
+    return TrainConfig(
+        stages=stages,
+        warmup_steps=1,
+        save_every=100,
+        log_every=1,
+        quantizers=QuantizerTraining(freeze=0.0),
+    )
+
+
+def run_of(kind, folder, world=CPU):
+    """A new run; the quantized one distils from the float model that it was made from."""
+    model = tiny_model()
+    if kind == "quantized":
+        model = quantize_in_place(model, 8)
+        return new_run(folder, config(kind), world=world, model=model, teacher=tiny_model())
+    return new_run(folder, config(kind), world=world, model=model)
 
 
 def gradients_of(run):
@@ -34,8 +62,8 @@ def gradients_of(run):
 def main(folder):
     torch.set_num_threads(1)
     with joined_world("cpu") as world:
-        for kind in ("clips", "mixed"):
-            run = new_run(folder / kind, config(kind), world=world, model=tiny_model())
+        for kind in KINDS:
+            run = run_of(kind, folder / kind, world)
             run.train()
             content = {"weights": run.model.state_dict(), "gradients": gradients_of(run)}
             content["size"] = world.size

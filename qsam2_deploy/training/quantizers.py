@@ -1,0 +1,220 @@
+"""The quantizers of a model in training: statistics, widths, and clips that stay positive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ..calibration.calibrate import start_inputs, start_weights
+from ..calibration.statistics import LayerStatistics
+from ..errors import TrainingError
+from ..quant.modules import QuantLayer, held_weights, quantized_layers
+from ..quant.quantizer import Quantizer
+from .config import QuantizerTraining
+from .distributed import World
+from .samples import InputSamples
+
+_ONCE_PER_STEP = "image_encoder."
+"""Layers with such names run once in a step; it would not pay to hold their weights."""
+
+_LEAST_SHARE = 0.01
+"""Of the clip that a quantizer begins the run with: what is learned makes no clip smaller."""
+
+
+class QuantizerTrainer:
+    """Does for the quantizers what the optimizer does not.
+
+    All quantizers are frozen in the forward pass; their statistics are updated at the end of a
+    step, see `samples.py`. A float model has no quantizers, and nothing is done for it.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: QuantizerTraining, total_steps: int, world: World
+    ) -> None:
+        """Take over the quantizers of ``model``, in place.
+
+        Args:
+            model: with the widths that it shall have in the end.
+            config: what to do when.
+            total_steps: of the run.
+            world: the processes; all end each step with the same statistics.
+        """
+        self.layers = quantized_layers(model)
+        self.config, self.total_steps, self.world = config, total_steps, world
+        self._samples = InputSamples(self.layers)
+        self._quantizers = _quantizers(self.layers)
+        self._bits = [quantizer.grid.bits for quantizer in self._quantizers]
+        self._floors = [_LEAST_SHARE * _clip(quantizer) for quantizer in self._quantizers]
+        self._kept: list[list[torch.Tensor]] = []
+        self._most_held = 0
+        for quantizer in self._quantizers:
+            quantizer.frozen = True
+
+    def least_bits(self, step: int) -> int:
+        """Return the least width that a layer has in ``step``; 0 for no limit.
+
+        The last step has the final widths, whatever the recipe says.
+        """
+        for share, bits in self.config.lower:
+            if step < min(share * self.total_steps, self.total_steps - 1):
+                return bits
+        return 0
+
+    def lowers_after(self, step: int) -> bool:
+        """Return whether widths are lowered between ``step`` and the next."""
+        return bool(self.layers) and self.least_bits(step) != self.least_bits(step + 1)
+
+    def freezes(self, step: int) -> bool:
+        """Return whether ``step`` is among the last, in which no statistics change."""
+        last = round(self.config.freeze * self.total_steps)
+        return step >= self.total_steps - last and not self.lowers_after(step)
+
+    def observes(self, step: int) -> bool:
+        """Return whether ``step`` updates the statistics of activations."""
+        if not self.layers or self.freezes(step):
+            return False
+        regular = step < self.config.observe_first or step % self.config.observe_every == 0
+        return regular or self.lowers_after(step)
+
+    def set_widths(self, step: int) -> None:
+        """Give each quantizer the width that it has in ``step``; its statistics stay."""
+        least = self.least_bits(step)
+        for quantizer, bits in zip(self._quantizers, self._bits, strict=True):
+            quantizer.grid = replace(quantizer.grid, bits=max(bits, least))
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Surround the forward and the backward pass of a step."""
+        self._kept = [[p.detach().clone() for p in q.parameters()] for q in self._quantizers]
+        often = [layer for n, layer in self.layers.items() if not n.startswith(_ONCE_PER_STEP)]
+        with held_weights(often):
+            yield
+
+    @contextmanager
+    def forward(self, step: int, image_count: int) -> Iterator[None]:
+        """Surround the forward pass of ``step`` on so many images."""
+        with ExitStack() as stack:
+            if self.observes(step):
+                stack.enter_context(self._samples.recorded(image_count))
+            yield
+
+    @contextmanager
+    def calibration(self, image_count: int) -> Iterator[None]:
+        """Surround a forward pass on so many images, from which all quantizers start anew.
+
+        For a run that begins at higher widths than its checkpoint has. Weights are already
+        quantized at these widths inside the block; activations pass as they are.
+        """
+        self.set_widths(0)
+        for layer in self.layers.values():
+            start_weights(layer)
+        inputs = [layer.input_quantizer for layer in self.layers.values()]
+        handles = [q.register_forward_hook(lambda _, args, __: args[0]) for q in inputs]
+        try:
+            with self._samples.recorded(image_count):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+        self._start_inputs(self._joined_samples(("calibration",)))
+
+    @torch.no_grad()
+    def end_step(self, step: int, clips: Sequence[str] = ()) -> list[str]:
+        """Go on after the optimizer has stepped.
+
+        Args:
+            step: the step, from 0.
+            clips: names of the batch, for messages.
+
+        Returns:
+            What the user should know: sentences.
+
+        Raises:
+            TrainingError: the inputs of a layer are not finite.
+        """
+        if not self.layers:
+            return []
+        notes = self._keep_positive()
+        samples = self._joined_samples(clips) if self.observes(step) else {}
+        if not self.freezes(step):
+            self._observe(samples)
+        if self.lowers_after(step):
+            self.set_widths(step + 1)
+            for layer in self.layers.values():
+                start_weights(layer)
+            self._start_inputs(samples)
+            least = min(quantizer.grid.bits for quantizer in self._quantizers)
+            notes.append(f"the lowest width is {least} bits from now on")
+        if self.freezes(step + 1) and not self.freezes(step) and step + 1 < self.total_steps:
+            notes.append("the statistics of the quantizers are frozen from now on")
+        return notes
+
+    def copy_to(self, model: nn.Module) -> None:
+        """Give the quantizers of ``model``, a copy of this one, the same widths and states."""
+        self.copy_widths_to(model)
+        for ours, theirs in zip(
+            self._quantizers, _quantizers(quantized_layers(model)), strict=True
+        ):
+            theirs.load_state_dict(ours.state_dict())
+
+    def copy_widths_to(self, model: nn.Module) -> None:
+        """Give the quantizers of ``model``, a copy of this one, the same widths."""
+        for ours, theirs in zip(
+            self._quantizers, _quantizers(quantized_layers(model)), strict=True
+        ):
+            theirs.grid = ours.grid
+
+    def _observe(self, samples: Mapping[str, torch.Tensor]) -> None:
+        for name, layer in self.layers.items():
+            layer.weight_quantizer.observe(layer.weight_rows().detach())
+            if name in samples and samples[name].numel():
+                layer.input_quantizer.observe(samples[name])
+
+    def _start_inputs(self, samples: Mapping[str, torch.Tensor]) -> None:
+        """Start the inputs' quantizers; a layer that did not run keeps its clip."""
+        for name, layer in self.layers.items():
+            if samples[name].numel():
+                statistics = LayerStatistics()
+                statistics.add(samples[name][None], heldout=False)
+                start_inputs(layer, statistics)
+
+    def _joined_samples(self, clips: Sequence[str]) -> dict[str, torch.Tensor]:
+        own = self._samples.take()
+        joined = dict(zip(own, self.world.joined(list(own.values())), strict=True))
+        if bool(torch.stack([values.isfinite().all() for values in joined.values()]).all()):
+            return joined
+        bad = next(name for name, values in joined.items() if not bool(values.isfinite().all()))
+        raise TrainingError(
+            f"the inputs of the layer {bad} are not finite; the batch was made of "
+            f"{', '.join(clips)}; check these, or start anew with a lower learning rate"
+        )
+
+    def _keep_positive(self) -> list[str]:
+        """Undo the last change of what is learned where a clip has all but vanished."""
+        counts = []
+        for quantizer, floor, kept in zip(self._quantizers, self._floors, self._kept, strict=True):
+            small = ~(_clip(quantizer) >= floor)
+            for parameter, before in zip(quantizer.parameters(), kept, strict=True):
+                undone = small if parameter.shape == small.shape else small.any()
+                parameter.copy_(torch.where(undone, before, parameter))
+            if kept:
+                counts.append(small.sum())
+        held = int(torch.stack(counts).sum()) if counts else 0
+        if held <= self._most_held:
+            return []
+        self._most_held = held
+        share = f"{_LEAST_SHARE:.0%}"
+        return [f"{held} clips ran towards zero and are held at {share} of what they began with"]
+
+
+def _quantizers(layers: Mapping[str, QuantLayer]) -> list[Quantizer]:
+    return [q for layer in layers.values() for q in (layer.weight_quantizer, layer.input_quantizer)]
+
+
+def _clip(quantizer: Quantizer) -> torch.Tensor:
+    """Return the clip threshold, [channels] or []."""
+    return quantizer.scale * quantizer.grid.qmax

@@ -1,0 +1,94 @@
+"""Samples of what quantized layers see in a training step, for their statistics.
+
+Statistics are not updated where a layer runs, as they are outside of training, but once at the end
+of a step, from samples: so all calls of a step use the same steps, a recomputation in the backward
+pass gives the same numbers and is not counted again, and all processes can put their samples
+together first. Sampling costs little: whole statistics would read every activation once more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..quant.modules import QuantLayer
+from ..quant.quantizer import Quantizer
+
+_VALUES = 4096
+"""Values to take of each image or object, about."""
+
+_LEAST_ROWS = 16
+_ENCODER = "image_encoder."
+
+
+class InputSamples:
+    """Collects samples of the inputs of quantized layers inside :meth:`recorded`."""
+
+    def __init__(self, layers: Mapping[str, QuantLayer]) -> None:
+        """Watch ``layers``, by their names in the model."""
+        self._layers = dict(layers)
+        self._found: dict[str, list[torch.Tensor]] = {}
+        self._images: int | None = None
+        for name, layer in self._layers.items():
+            layer.input_quantizer.register_forward_pre_hook(self._hook(name))
+
+    @contextmanager
+    def recorded(self, image_count: int) -> Iterator[None]:
+        """Collect anew, from a batch of so many images."""
+        self._found, self._images = {}, image_count
+        try:
+            yield
+        finally:
+            self._images = None
+
+    def take(self) -> dict[str, torch.Tensor]:
+        """Return the samples by layer, float32 [n], and forget them; all layers are there."""
+        taken = {
+            name: torch.cat(self._found[name])
+            if name in self._found
+            else torch.empty(0, device=layer.weight.device)
+            for name, layer in self._layers.items()
+        }
+        self._found = {}
+        return taken
+
+    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def record(quantizer: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if self._images is None:
+                return
+            assert isinstance(quantizer, Quantizer)
+            x = inputs[0].detach()
+            groups = self._images if name.startswith(_ENCODER) else len(x)
+            self._found.setdefault(name, []).append(sample(x, groups, quantizer))
+
+        return record
+
+
+def sample(x: torch.Tensor, groups: int, quantizer: Quantizer) -> torch.Tensor:
+    """Return some values of ``x``, or its extremes where these are all that counts: float32 [n].
+
+    Rows along the last dimension are taken whole, evenly spread over each group. What is taken of
+    a group does not depend on how many groups there are, so processes that share a batch take what
+    one process with all of it would.
+
+    Args:
+        x: [n, ...]; the groups, images or objects, are consecutive.
+        groups: their number.
+        quantizer: what the sample is for.
+    """
+    if quantizer.starts_from_absmax:
+        return torch.stack(torch.aminmax(x)).float()
+    if x.ndim < 2 or len(x) % groups:
+        groups = 1
+    rows = x.reshape(groups, -1, x.shape[-1])
+    stride = rows.shape[1] // max(_LEAST_ROWS, _VALUES // x.shape[-1])
+    stride = max(1, stride)
+    # Rows of a map lie behind one another: every one must get its turn.
+    while x.ndim > 2 and stride > 1 and math.gcd(stride, x.shape[-2]) > 1:
+        stride += 1
+    return rows[:, ::stride].flatten().float()

@@ -1,0 +1,87 @@
+"""Frames without labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qsam2_deploy.data import unlabelled
+from qsam2_deploy.data.unlabelled import UnlabelledClips, UnlabelledConfig, unlabelled_sequence
+from qsam2_deploy.errors import InputError, VideoError
+from tests.data.datasets import HEIGHT, WIDTH, frame, write_frames
+
+
+def write_video(path, frames):
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for index in range(frames):
+            grey = np.full((HEIGHT, WIDTH, 3), 20 * index, np.uint8)
+            picture = av.VideoFrame.from_ndarray(grey, format="rgb24")
+            for packet in stream.encode(picture):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_frames(tmp_path / "street", [None] * 5)
+    return tmp_path / "street"
+
+
+def test_a_folder_of_frames(folder):
+    sequence = unlabelled_sequence(folder)
+    assert (sequence.name, sequence.frame_count) == ("street", 5)
+    assert sequence.size == (HEIGHT, WIDTH)
+    assert sequence.annotated == (0, 1, 2, 3, 4)
+    difference = sequence.frame(3).astype(int) - frame(3)
+    assert np.abs(difference).mean() < 12  # JPEG
+    assert sequence.masks(0)[1].all()
+
+
+def test_a_video_in_any_order(tmp_path):
+    sequence = unlabelled_sequence(write_video(tmp_path / "v.mp4", 8))
+    assert (sequence.name, sequence.frame_count) == ("v.mp4", 8)
+    for index in (2, 5, 7, 0, 3, 3, 1):
+        assert sequence.frame(index).shape == (HEIGHT, WIDTH, 3)
+        assert sequence.frame(index).mean() == pytest.approx(20 * index, abs=4)
+    with pytest.raises(VideoError, match=r"v.mp4 ends before its frame 8; it may be damaged"):
+        sequence.frame(8)
+
+
+def test_long_videos_are_thinned_out(folder, monkeypatch):
+    monkeypatch.setattr(unlabelled, "_MOST_FRAMES", 3)
+    assert unlabelled_sequence(folder).annotated == (0, 2, 4)
+
+
+def test_clips_have_rectangles_that_stay(folder):
+    config = UnlabelledConfig(seed=3, max_objects=2)
+    clips = UnlabelledClips([unlabelled_sequence(folder)], config)
+    clip = clips.clip(4, frames=3, size=32)
+    assert not clip.labelled
+    assert clip.name == "unlabelled street"
+    assert clip.frames.shape == (3, 32, 32, 3)
+    assert clip.masks.shape == (3, 2, 32, 32)
+    assert clip.masks[0].any((1, 2)).all()
+    assert (clip.masks == clip.masks[:1]).all()
+    again = UnlabelledClips([unlabelled_sequence(folder)], config).clip(4, frames=3, size=32)
+    assert np.array_equal(clip.frames, again.frames)
+    assert np.array_equal(clip.masks, again.masks)
+    assert not np.array_equal(clip.masks, clips.clip(5, frames=3, size=32).masks)
+
+
+def test_nothing_usable(tmp_path, folder):
+    with pytest.raises(VideoError, match=r"there is no video .*none.mp4"):
+        unlabelled_sequence(tmp_path / "none.mp4")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VideoError, match=r"no images found in .*empty"):
+        unlabelled_sequence(tmp_path / "empty")
+    pytest.importorskip("av")
+    (tmp_path / "junk.mp4").write_bytes(b"junk" * 50)
+    with pytest.raises(VideoError, match=r"cannot read .*junk.mp4 as a video"):
+        unlabelled_sequence(tmp_path / "junk.mp4")
+    with pytest.raises(InputError, match="max_stride must be a whole number of at least 1"):
+        UnlabelledConfig(max_stride=0)

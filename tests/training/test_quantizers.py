@@ -1,0 +1,168 @@
+"""What is done for the quantizers beside the optimizer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from qsam2_deploy.errors import TrainingError
+from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
+from qsam2_deploy.training.config import QuantizerTraining
+from qsam2_deploy.training.quantizers import QuantizerTrainer
+from tests.training.small import CPU
+
+CONFIG = QuantizerTraining(observe_first=2, observe_every=3, freeze=0.4)
+
+
+def small_model(bits=4, method="lsc"):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+    plan = LayerPlan(bits, bits, method)
+    for layer in quantize_layers(model, {"0": plan, "2": plan}).values():
+        rows = layer.weight_rows().detach()
+        layer.weight_quantizer.warm_start(2 * rows.std(1), rows.std(1), rows.mean(1))
+        layer.input_quantizer.warm_start(*(torch.tensor(v) for v in (2.0, 1.0, 0.0)))
+    return model
+
+
+def trainer_of(model, steps=10, **changes):
+    return QuantizerTrainer(model, replace(CONFIG, **changes), steps, CPU)
+
+
+def run_step(trainer, model, step, x):
+    with trainer.training():
+        with trainer.forward(step, len(x)):
+            loss = model(x).square().mean()
+        loss.backward()
+    return trainer.end_step(step, ("some clip",))
+
+
+def test_which_steps_update_statistics():
+    trainer = trainer_of(small_model())
+    assert [trainer.observes(step) for step in range(10)] == [
+        True, True, False, True, False, False, False, False, False, False,
+    ]  # fmt: skip
+    assert [trainer.freezes(step) for step in range(10)] == [False] * 6 + [True] * 4
+
+
+def test_a_step_uses_the_statistics_of_those_before_it():
+    model, x = small_model(), 5 * torch.randn(64, 8)
+    trainer, quantizer = trainer_of(model), model[0].input_quantizer
+    before, weight_sigma = quantizer.sigma.clone(), model[0].weight_quantizer.sigma.clone()
+    seen = []
+    model[0].register_forward_hook(lambda *_: seen.append(quantizer.sigma.clone()))
+    with trainer.training(), trainer.forward(0, 64):
+        model.train()(x)
+        model(x)
+    assert seen == [before, before]
+    trainer.end_step(0)
+    # Once for both calls: 0.99 of the old one.
+    assert float(quantizer.sigma) == pytest.approx(0.99 + 0.01 * float(x.std(correction=0)))
+    assert not torch.equal(model[0].weight_quantizer.sigma, weight_sigma * 0)
+
+
+def test_weights_are_observed_every_time_and_nothing_at_the_end():
+    model, x = small_model(), 5 * torch.randn(64, 8)
+    trainer = trainer_of(model)
+    with torch.no_grad():
+        model[0].weight.mul_(3)
+    sigmas = []
+    for step in range(10):
+        notes = run_step(trainer, model.train(), step, x)
+        assert bool(notes) == (step == 5)
+        layer = model[0]
+        sigmas.append((float(layer.input_quantizer.sigma), float(layer.weight_quantizer.sigma[0])))
+    inputs, weights = zip(*sigmas, strict=True)
+    assert [a != b for a, b in zip(inputs, (1.0, *inputs), strict=False)] == [
+        trainer.observes(step) for step in range(10)
+    ]
+    assert len(set(weights[:6])) == 6
+    assert len(set(weights[5:])) == 1
+
+
+def test_widths_come_down():
+    model = small_model(bits=2)
+    trainer = trainer_of(model, lower=((0.3, 8), (0.6, 4)), freeze=0.5)
+    assert [trainer.least_bits(step) for step in range(10)] == [8] * 3 + [4] * 3 + [0] * 4
+    assert trainer_of(model, 2, lower=((0.99, 8),)).least_bits(1) == 0
+    torch.manual_seed(0)
+    x = 5 * torch.randn(64, 8)
+    with torch.no_grad(), trainer.calibration(64):
+        model.eval()(x)
+    errors = []
+    for step in range(10):
+        bits = {quantizer.grid.bits for quantizer in trainer._quantizers}
+        assert bits == {max(2, trainer.least_bits(step))}
+        quantizer = model[0].input_quantizer
+        errors.append(float((quantizer.eval()(x) - x).norm() / x.norm()))
+        notes = run_step(trainer, model.train(), step, x)
+        assert [note for note in notes if "lowest width" in note] == {
+            2: ["the lowest width is 4 bits from now on"],
+            5: ["the lowest width is 2 bits from now on"],
+        }.get(step, [])
+    # As good as each width can be: the steps are started from this very data.
+    assert errors[0] < 0.02 < errors[3] < 0.2 < errors[6] < 0.5
+
+
+def test_a_model_at_its_own_widths_is_left_alone():
+    model = small_model(bits=8)
+    before = model[0].weight_quantizer.scale
+    trainer = trainer_of(model, lower=((0.5, 4),))
+    trainer.set_widths(0)
+    assert model[0].weight_quantizer.grid.bits == 8
+    assert torch.equal(model[0].weight_quantizer.scale, before)
+
+
+@pytest.mark.parametrize("bad", [-20.0, float("nan")])
+def test_a_clip_that_runs_to_zero_is_held_and_reported(bad):
+    model = small_model()
+    trainer, x = trainer_of(model), torch.randn(16, 8)
+    kept = model[0].weight_quantizer.log_alpha.detach().clone()
+    notes = []
+    for step in range(2):
+        with trainer.training(), trainer.forward(step, 16):
+            model.train()(x)
+        with torch.no_grad():
+            model[0].weight_quantizer.log_alpha[1] = bad
+            model[0].weight_quantizer.log_alpha[2] += 0.5
+        notes += trainer.end_step(step)
+    assert notes == ["1 clips ran towards zero and are held at 1% of what they began with"]
+    kept[2] += 1.0
+    torch.testing.assert_close(model[0].weight_quantizer.log_alpha.detach(), kept)
+
+
+def test_activations_that_are_not_finite():
+    model, x = small_model(), torch.randn(16, 8)
+    trainer = trainer_of(model)
+    x[3, 2] = float("inf")
+    before = model[0].input_quantizer.sigma.clone()
+    with pytest.raises(
+        TrainingError, match="inputs of the layer 0 are not finite; the batch was made of some clip"
+    ):
+        run_step(trainer, model.train(), 0, x)
+    assert torch.equal(model[0].input_quantizer.sigma, before)
+
+
+@pytest.mark.parametrize("method", ["lsc", "minmax"])
+def test_copies(method):
+    model, other = small_model(2, method), small_model(2, method)
+    trainer = trainer_of(model, lower=((0.5, 8),))
+    with torch.no_grad(), trainer.calibration(8):
+        model(torch.randn(8, 8))
+    trainer.copy_to(other)
+    for name in ("0", "2"):
+        ours, theirs = model.get_submodule(name), other.get_submodule(name)
+        for part in ("weight_quantizer", "input_quantizer"):
+            assert getattr(theirs, part).grid.bits == 8
+            assert torch.equal(getattr(theirs, part).scale, getattr(ours, part).scale)
+
+
+def test_a_float_model_is_nobodys_business():
+    model = nn.Linear(3, 3)
+    trainer = trainer_of(model, lower=((0.5, 8),))
+    assert not trainer.observes(0)
+    assert not trainer.lowers_after(4)
+    assert run_step(trainer, model, 0, torch.randn(2, 3)) == []
