@@ -25,10 +25,16 @@ def quantize_model(loaded: Checkpoint, bits: int, **other: int) -> Checkpoint:
 
 
 def quantize_in_place(
-    model: Any, bits: int, *, method: str = "lsc", half: bool = False, **other: int
+    model: Any,
+    bits: int,
+    *,
+    method: str = "lsc",
+    half: bool = False,
+    only: tuple[str, ...] = ("",),
+    **other: int,
 ) -> Any:
-    """Quantize every layer of ``model`` and return it; arguments as above."""
-    names = list(layers_in_scope(model, "all"))
+    """Quantize the layers of ``model`` whose names begin with one of ``only``, and return it."""
+    names = [name for name in layers_in_scope(model, "all") if name.startswith(only)]
     plan = {
         name: LayerPlan(other.get(name.split(".")[0], bits), bits, method, half) for name in names
     }

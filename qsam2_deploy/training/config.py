@@ -106,8 +106,7 @@ class QuantizerTraining:
     Attributes:
         rate: their learning rate, as a multiple of the weights'; they have no weight decay.
         observe_first: steps from the start of the run in which statistics are updated every time.
-        observe_every: steps between two updates of the activations' statistics after that. Those of
-            weights, which cost little, are updated in every step.
+        observe_every: steps between two updates of the statistics after that.
         freeze: last share of the run's steps in which no statistics change any more.
         lower: least widths at the start: pairs of a share of the run's steps and a width, ascending
             by share. With ``[[0.2, 8], [0.5, 4]]`` no layer has fewer than 8 bits up to a fifth of
@@ -207,6 +206,13 @@ class Stage:
     def scaled_steps(self, factor: float) -> int:
         """Return ``factor`` times the steps, at least ``least_steps`` of them if it has so many."""
         return max(round(self.steps * factor), min(self.steps, self.least_steps))
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether any of SAM2's own losses counts."""
+        weights = self.losses
+        own = (weights.focal, weights.dice, weights.iou, weights.object_score)
+        return self.mask_loss == "balanced" or any(own)
 
     def is_image_step(self, step: int) -> bool:
         """Whether the batch of ``step``, counted from the start of the stage, is of images."""

@@ -7,7 +7,6 @@ models goes on from its own masks and memories.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -52,10 +51,9 @@ def check_has_loss(stage: Stage, sources: Sequence[str], *, has_teacher: bool) -
         InputError: frames without labels, or nothing but the teacher's losses, and no teacher.
     """
     distils = has_teacher and stage.distill.any
-    labels = stage.mask_loss == "balanced" or any(asdict(stage.losses).values())
-    if distils or (labels and UNLABELLED not in sources):
+    if distils or (stage.uses_labels and UNLABELLED not in sources):
         return
-    what = "frames without labels" if labels else "a teacher's losses alone"
+    what = "frames without labels" if stage.uses_labels else "a teacher's losses alone"
     wanted = "set 'distill' in that stage" if has_teacher else "give the float model as the teacher"
     raise InputError(
         f"stage {stage.name} trains on {what}, but there is nothing to follow; {wanted}"

@@ -184,14 +184,16 @@ class TrainingRun:
     ) -> Losses:
         """Return the weighted losses per object and frame."""
         object_count = self.world.mean(float(batch.clip_of.numel()))
-        losses = clip_losses(
-            predicted.frames,
-            batch.masks,
-            object_count=object_count,
-            weights=stage.losses,
-            mask_loss=stage.mask_loss,
-            labelled=batch.labelled,
-        )
+        losses: Losses = {}
+        if stage.uses_labels:
+            losses |= clip_losses(
+                predicted.frames,
+                batch.masks,
+                object_count=object_count,
+                weights=stage.losses,
+                mask_loss=stage.mask_loss,
+                labelled=batch.labelled,
+            )
         if self._teacher is not None and stage.distill.any:
             with self._autocast():
                 wanted = self._teacher(batch, plan, predicted.frames)

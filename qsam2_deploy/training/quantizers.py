@@ -22,7 +22,10 @@ _ONCE_PER_STEP = "image_encoder."
 """Layers with such names run once in a step; it would not pay to hold their weights."""
 
 _LEAST_SHARE = 0.01
-"""Of the clip that a quantizer begins the run with: what is learned makes no clip smaller."""
+"""Of the clip that a quantizer begins the run with; one that gets smaller begins anew."""
+
+_CHECK_EVERY = 10
+"""Steps between two looks at the clips: in so few none can vanish, and a look costs time."""
 
 
 class QuantizerTrainer:
@@ -49,8 +52,7 @@ class QuantizerTrainer:
         self._quantizers = _quantizers(self.layers)
         self._bits = [quantizer.grid.bits for quantizer in self._quantizers]
         self._floors = [_LEAST_SHARE * _clip(quantizer) for quantizer in self._quantizers]
-        self._kept: list[list[torch.Tensor]] = []
-        self._most_held = 0
+        self._starts = [[p.detach().clone() for p in q.parameters()] for q in self._quantizers]
         for quantizer in self._quantizers:
             quantizer.frozen = True
 
@@ -74,7 +76,7 @@ class QuantizerTrainer:
         return step >= self.total_steps - last and not self.lowers_after(step)
 
     def observes(self, step: int) -> bool:
-        """Return whether ``step`` updates the statistics of activations."""
+        """Return whether ``step`` updates the statistics."""
         if not self.layers or self.freezes(step):
             return False
         regular = step < self.config.observe_first or step % self.config.observe_every == 0
@@ -89,7 +91,6 @@ class QuantizerTrainer:
     @contextmanager
     def training(self) -> Iterator[None]:
         """Surround the forward and the backward pass of a step."""
-        self._kept = [[p.detach().clone() for p in q.parameters()] for q in self._quantizers]
         often = [layer for n, layer in self.layers.items() if not n.startswith(_ONCE_PER_STEP)]
         with held_weights(often):
             yield
@@ -138,9 +139,11 @@ class QuantizerTrainer:
         """
         if not self.layers:
             return []
-        notes = self._keep_positive()
+        notes = []
+        if (step + 1) % _CHECK_EVERY == 0 or step + 1 == self.total_steps:
+            notes += self._keep_positive()
         samples = self._joined_samples(clips) if self.observes(step) else {}
-        if not self.freezes(step):
+        if samples:
             self._observe(samples)
         if self.lowers_after(step):
             self.set_widths(step + 1)
@@ -171,7 +174,7 @@ class QuantizerTrainer:
     def _observe(self, samples: Mapping[str, torch.Tensor]) -> None:
         for name, layer in self.layers.items():
             layer.weight_quantizer.observe(layer.weight_rows().detach())
-            if name in samples and samples[name].numel():
+            if samples[name].numel():  # a layer may have had nothing to do
                 layer.input_quantizer.observe(samples[name])
 
     def _start_inputs(self, samples: Mapping[str, torch.Tensor]) -> None:
@@ -194,21 +197,21 @@ class QuantizerTrainer:
         )
 
     def _keep_positive(self) -> list[str]:
-        """Undo the last change of what is learned where a clip has all but vanished."""
+        """Let what is learned begin anew where a clip has all but vanished."""
         counts = []
-        for quantizer, floor, kept in zip(self._quantizers, self._floors, self._kept, strict=True):
+        for quantizer, floor, start in zip(
+            self._quantizers, self._floors, self._starts, strict=True
+        ):
             small = ~(_clip(quantizer) >= floor)
-            for parameter, before in zip(quantizer.parameters(), kept, strict=True):
-                undone = small if parameter.shape == small.shape else small.any()
-                parameter.copy_(torch.where(undone, before, parameter))
-            if kept:
+            for parameter, first in zip(quantizer.parameters(), start, strict=True):
+                anew = small if parameter.shape == small.shape else small.any()
+                parameter.copy_(torch.where(anew, first, parameter))
+            if start:
                 counts.append(small.sum())
-        held = int(torch.stack(counts).sum()) if counts else 0
-        if held <= self._most_held:
+        found = int(torch.stack(counts).sum()) if counts else 0
+        if not found:
             return []
-        self._most_held = held
-        share = f"{_LEAST_SHARE:.0%}"
-        return [f"{held} clips ran towards zero and are held at {share} of what they began with"]
+        return [f"{found} clips ran towards zero and begin anew; quantizers.rate may be too high"]
 
 
 def _quantizers(layers: Mapping[str, QuantLayer]) -> list[Quantizer]:

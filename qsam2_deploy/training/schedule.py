@@ -65,10 +65,9 @@ def update_average(average: nn.Module, model: nn.Module, step: int, decay: float
     old: list[torch.Tensor] = list(average.parameters())
     new: list[torch.Tensor] = list(model.parameters())
     torch._foreach_lerp_(old, new, 1 - decay)
-    averaged = {id(buffer) for buffer in _of_quantizers(average, "buffers")}
+    statistics = {id(buffer) for buffer in _of_quantizers(average, "buffers")}
     for target, source in zip(average.buffers(), model.buffers(), strict=True):
-        if id(target) in averaged and target.is_floating_point():
-            mean = torch.lerp(target, source, 1 - decay)
-            target.copy_(torch.where(mean.isfinite(), mean, source))  # NaN: no statistics yet
+        if id(target) in statistics and target.is_floating_point():
+            target.lerp_(source, 1 - decay)
         else:
             target.copy_(source)
