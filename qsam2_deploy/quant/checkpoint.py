@@ -103,6 +103,17 @@ def load_checkpoint(
     )
 
 
+def read_tensors(path: str | os.PathLike[str]) -> tuple[StateDict, bool]:
+    """Return the tensors of a checkpoint, and whether it is quantized; no model is built.
+
+    Raises:
+        CheckpointError: the file cannot be used; the message says why.
+    """
+    source = Path(path)
+    content = _read(source)
+    return _state_dict(content, source), content.get("quantization") is not None
+
+
 def save_checkpoint(
     path: str | os.PathLike[str],
     state_dict: Mapping[str, torch.Tensor],
