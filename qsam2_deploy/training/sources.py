@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from ..data.cache import SequenceCache
+from ..data.cache import as_cache
 from ..data.generated.clips import GeneratedClips
 from ..data.generated.config import GeneratedClipsConfig
 from ..data.mixture import Mixture
 from ..data.pasted import PastedClips, PastedClipsConfig
+from ..data.photos import Photos
 from ..data.regions import Regions, RegionsConfig
-from ..data.sample import ClipSource, Frames, VideoSequence
+from ..data.sample import ClipSource, VideoSequence
 from ..data.windows import SequenceWindows, SequenceWindowsConfig
 from ..errors import InputError
 from .recipe import Recipe, from_mapping
@@ -26,7 +25,6 @@ _KINDS = {
     PASTED: PastedClipsConfig,
     REGIONS: RegionsConfig,
 }
-_PHOTOS_PER_SEQUENCE = 5
 
 
 @dataclass(frozen=True)
@@ -78,19 +76,12 @@ def clip_sources(
     their frames also serve as textures and backgrounds, and their objects are pasted. Regions are
     those of images of all other sources.
     """
-    photos = [photo for sequence in sequences for photo in _photos(sequence)]
+    photos = Photos(sequences)
     sources: dict[str, ClipSource] = {GENERATED: GeneratedClips(settings.generated, photos)}
     if sequences:
-        cache = SequenceCache(sequences, settings.videos.short_side)
+        cache = as_cache(sequences, settings.videos.short_side, settings.videos.memory_mb << 20)
         sources[VIDEOS] = SequenceWindows(cache, settings.videos)
         sources[PASTED] = PastedClips(cache, settings.pasted)
     images = Mixture([(source, 1.0) for source in sources.values()], settings.regions.seed)
     sources[REGIONS] = Regions(images, settings.regions)
     return sources
-
-
-def _photos(sequence: VideoSequence) -> list[Frames]:
-    last = sequence.frame_count - 1
-    count = min(_PHOTOS_PER_SEQUENCE, sequence.frame_count)
-    indices = np.unique(np.linspace(0, last, count).astype(int))
-    return [np.ascontiguousarray(sequence.frame(int(index))) for index in indices]
