@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ._main import EXIT_OK, Parser, command, require
+from ._main import EXIT_OK, Parser, command, require, whole_number
 
 NAME = "qsam2-report"
 
@@ -63,7 +63,13 @@ def _parser() -> Parser:
     add("-o", "--output", metavar="PATH", type=Path, required=True, help="folder, or FILE.html")
     add("--float", metavar="FILE", type=Path, help="the float checkpoint that it was made from")
     add("--data", metavar="PATH", type=Path, help="image, folder of images or video")
-    add("--images", type=int, default=16, metavar="N", help="most images to use (default 16)")
+    add(
+        "--images",
+        type=whole_number(1),
+        default=16,
+        metavar="N",
+        help="most images to use (default 16)",
+    )
     add("--layers", metavar="A,B", help="patterns of layers to draw (default: the worst six)")
     add("--log", metavar="FILE", type=Path, help="log of the training, .log.jsonl")
     many: dict[str, Any] = {"metavar": "FILE", "type": Path, "nargs": "+", "default": []}

@@ -98,7 +98,9 @@ def object_centres(window: Sequence[CachedFrame], number: int) -> npt.NDArray[np
 class CachedSequence:
     """The annotated frames of one sequence of a cache, in order, read when they are needed."""
 
-    def __init__(self, sequence: VideoSequence, number: int, short_side: int, cache: ByteCache):
+    def __init__(
+        self, sequence: VideoSequence, number: int, short_side: int, cache: ByteCache
+    ) -> None:
         """Read nothing yet; ``number`` tells the sequence from others in ``cache``."""
         self._sequence, self._number, self._cache = sequence, number, cache
         height, width = sequence.size

@@ -61,7 +61,7 @@ def read_scores(path: str | os.PathLike[str]) -> ScoreFile:
         )
     try:
         return _score_file(source, data)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _damaged(source, f"{error!r}") from error
 
 

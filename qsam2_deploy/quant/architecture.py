@@ -96,9 +96,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    with yaml_errors(
-        path, "configuration", raises=CheckpointError, also=(OmegaConfBaseException,)
-    ):
+    with yaml_errors(path, "configuration", raises=CheckpointError, also=(OmegaConfBaseException,)):
         # OmegaConf reads 1e-6 as a number, which plain YAML 1.1 takes for text.
         raw = OmegaConf.load(Path(path))
         content = OmegaConf.to_container(raw, resolve=False)

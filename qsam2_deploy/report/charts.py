@@ -147,7 +147,11 @@ def _share_labels(figure: Any, x: str, y: str) -> None:
 
 def _share_legend(figure: Any) -> None:
     found = [axes.get_legend_handles_labels() for axes in figure.axes]
-    entries = {label: handle for handles, labels in found for handle, label in zip(handles, labels, strict=True)}
+    entries = {
+        label: handle
+        for handles, labels in found
+        for handle, label in zip(handles, labels, strict=True)
+    }
     figure.legend(list(entries.values()), list(entries), loc="outside upper left", ncols=4)
 
 

@@ -57,7 +57,7 @@ class ReportJob:
 
 
 def write_report(job: ReportJob) -> tuple[Path, ...]:
-    """Write the page and its pictures, all of them or none.
+    """Write the page and its pictures; none appears before all are whole.
 
     Returns:
         The files: the page first.
@@ -72,6 +72,8 @@ def write_report(job: ReportJob) -> tuple[Path, ...]:
     page = page_of(collect_findings(job))
     contents = {page_path: render(page).encode(), **_pictures(page, job.output, page_path)}
     _make_folder(page_path.parent)
+    for path in contents:
+        check_output(path)
     with ExitStack() as stack:
         # All files are whole before the first one gets its name.
         for path, content in contents.items():
