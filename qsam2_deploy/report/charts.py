@@ -18,7 +18,9 @@ COLUMNS = 3
 """Small charts side by side."""
 
 _MOST_LABELS = 40
+_LONG, _MOST_UPRIGHT = 8, 14
 _LOG_SPAN = 20.0
+_LEAST_PERCENT = 0.01
 
 
 def draw_layer_errors(figure: Any, rows: Sequence[LayerRow]) -> None:
@@ -78,7 +80,7 @@ def draw_sweeps(figure: Any, sweeps: Mapping[str, LambdaSweep]) -> None:
     for axes, (name, sweep) in _grid(figure, sweeps):
         for values, label in (
             (sweep.output_error, "output, weights calibrated"),
-            (sweep.weight_error, "quantization of the weights"),
+            (sweep.weight_error, "rounding of the weights"),
             (sweep.total_error, "output, calibrated and quantized"),
         ):
             axes.plot(RATIOS, [100 * value for value in values], ".-", ms=3, lw=1.2, label=label)
@@ -86,6 +88,7 @@ def draw_sweeps(figure: Any, sweeps: Mapping[str, LambdaSweep]) -> None:
             axes.axvline(sweep.chosen, ls="--", lw=1, color="C3", label="chosen by the recipe")
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_ylim(bottom=_LEAST_PERCENT)
         axes.set_title(short_name(name))
     _share_labels(figure, "lambda, in mean eigenvalues of the Gram matrix", "relative error, %")
     _share_legend(figure)
@@ -156,21 +159,28 @@ def _share_legend(figure: Any) -> None:
 
 
 def _name_blocks(axes: Any, blocks: Sequence[str]) -> None:
-    stride = math.ceil(len(blocks) / _MOST_LABELS)
-    places = range(0, len(blocks), stride)
-    long = any(len(block) > 8 for block in blocks) or len(blocks) > 16
-    axes.set_xticks(
-        list(places),
-        [blocks[place] for place in places],
-        rotation=45 if long else 0,
-        ha="right" if long else "center",
-    )
     axes.grid(visible=False, axis="x")
+    _name_places(axes, range(len(blocks)), blocks)
+
+
+def _name_places(axes: Any, places: Sequence[float], names: Sequence[str]) -> None:
+    """Write names below the axis: slanted if they are long or many, not all if too many."""
+    stride = math.ceil(len(names) / _MOST_LABELS)
+    slanted = any(len(name) > _LONG for name in names) or len(names) > _MOST_UPRIGHT
+    axes.set_xticks(
+        list(places)[::stride],
+        list(names)[::stride],
+        rotation=45 if slanted else 0,
+        ha="right" if slanted else "center",
+    )
 
 
 def _mark_blocks(axes: Any, blocks: Sequence[str]) -> None:
     """Separate the layers of one block from those of the next, and name some of them."""
     runs = [(block, len(list(items))) for block, items in itertools.groupby(blocks)]
     starts = list(itertools.accumulate((count for _, count in runs), initial=0))
-    axes.set_xticks([start - 0.5 for start in starts[:-1]], minor=False)
-    axes.set_xticklabels([block for block, _ in runs], rotation=45, ha="right")
+    axes.grid(visible=False, axis="x")
+    for start in starts[1:-1]:
+        axes.axvline(start - 0.5, color="0.6", ls=":", lw=0.8, zorder=0)
+    middles = [start + (count - 1) / 2 for start, (_, count) in zip(starts, runs, strict=False)]
+    _name_places(axes, middles, [block for block, _ in runs])

@@ -197,7 +197,8 @@ def _sweeps(
     }
     recipe = entry.get("recipe")
     chosen = recipe if isinstance(recipe, Mapping) else {}
-    return lambda_sweeps(source.model, linears, images, widths, chosen) if linears else {}
+    found = lambda_sweeps(source.model, linears, images, widths, chosen) if linears else {}
+    return {name: found[name] for name in linears}
 
 
 def _input_clips(

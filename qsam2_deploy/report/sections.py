@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from ..quant.architecture import OFFICIAL_NAMES
 from ..training.curves import SIZE as CURVES_SIZE
 from ..training.curves import add_curves
 from . import charts
@@ -60,11 +61,12 @@ def _tiles(findings: Findings) -> dict[str, str]:
 def _facts(findings: Findings) -> dict[str, str]:
     checkpoint, entry, recipe = findings.checkpoint, findings.entry, findings.recipe
     widths = Counter(row.widths for row in findings.rows).most_common()
+    architecture = checkpoint.name if checkpoint.name in OFFICIAL_NAMES else "of its own"
     methods = dict.fromkeys(row.method for row in findings.rows)
     lam = recipe.get("vrc_lambda")
     vrc = f"{recipe.get('vrc', 'unknown')}{'' if lam is None else f', lambda {lam}'}"
     found = {
-        "architecture": f"{checkpoint.name}, image size {checkpoint.model.image_size}",
+        "architecture": f"{architecture}, image size {checkpoint.model.image_size}",
         "scope": str(entry.get("scope", "unknown")),
         "widths": ", ".join(f"{count} layers at {bits}" for bits, count in widths),
         "quantizer": ", ".join(methods),
@@ -157,8 +159,9 @@ def _sweeps(findings: Findings) -> Section:
         "lambda",
         "Errors against lambda",
         "The ridge of the weight calibration, tried anew on the images: more of it narrows the "
-        "weights, which lowers their quantization error, and costs accuracy of the outputs. "
-        "Outputs are those of held-out images; inputs are not quantized here.",
+        "weights, so that rounding them changes less, and costs accuracy of the outputs. All is "
+        "relative to the float weights and their outputs, on held-out images; inputs are not "
+        "quantized here.",
         charts=_small(findings.sweeps, "lambda", "errors against lambda", charts.draw_sweeps),
         missing=missing,
     )
@@ -169,7 +172,8 @@ def _weight_clips(findings: Findings) -> Section:
     return Section(
         "weight-clips",
         "Weights and their clips",
-        "Weights beyond the dashed lines are clipped to the first or the last level.",
+        "Weights beyond the dashed lines are clipped to the first or the last level; those far "
+        "beyond are in the outermost bins.",
         charts=_small(findings.weight_clips, "weight-clips", "weights and clips", draw),
     )
 
@@ -180,7 +184,8 @@ def _input_clips(findings: Findings) -> Section:
     return Section(
         "input-clips",
         "Inputs and their clips",
-        f"Inputs of the quantized model on {findings.images} images."
+        f"Inputs of the quantized model on {findings.images} images; those far beyond the first "
+        "and the last level are in the outermost bins."
         if findings.images
         else "Inputs of the quantized model.",
         charts=_small(findings.input_clips, "input-clips", "inputs and clips", draw),

@@ -76,7 +76,7 @@ def svg_of(draw: Draw, size: tuple[float, float], name: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     for variable, placeholder in _PLACEHOLDERS.items():
         text = text.replace(placeholder, f"var({variable})")
-    text = _FONT.sub(r"\1var(--font)", text)
+    text = _FONT.sub(r"\1var(--chart-font)", text)
     for pattern, replacement in _REFERENCES:
         text = pattern.sub(replacement.format(name), text)
     return text

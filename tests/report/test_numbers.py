@@ -46,7 +46,9 @@ def test_batches_add_up():
     assert parts.result().error == pytest.approx(whole.result().error)
     assert parts.result().clipped == whole.result().clipped
     codes = torch.round(x / 0.4)
-    assert whole.result().clipped == float(((codes < -4) | (codes > 3)).float().mean())
+    assert whole.result().clipped == pytest.approx(
+        float(((codes < -4) | (codes > 3)).double().mean())
+    )
     assert 0.1 < whole.result().clipped < 0.9
 
 
@@ -127,11 +129,12 @@ def test_errors_against_lambda_are_those_of_the_ridge_solution():
     assert sweep.chosen == pytest.approx(0.01)
     gram = x.double().numpy().T @ x.double().numpy()
     outputs = held.double().numpy() @ weight.double().numpy().T
-    for place in (6, 10, 14):
+    for place in (4, 8, 12):
         lam = RATIOS[place] * np.trace(gram) / 16
         solved = np.linalg.solve(gram + lam * np.eye(16), gram @ weight.double().numpy().T)
         error = np.linalg.norm(held.double().numpy() @ solved - outputs) / np.linalg.norm(outputs)
         assert sweep.output_error[place] == pytest.approx(error, rel=1e-3)
     assert list(sweep.output_error) == sorted(sweep.output_error)
-    assert all(t > 0.5 * w > 0 for t, w in zip(sweep.total_error, sweep.weight_error, strict=True))
+    assert sweep.weight_error[0] > 1.2 * sweep.weight_error[-1] > 0  # narrower weights
+    assert all(t >= o for t, o in zip(sweep.total_error, sweep.output_error, strict=True))
     assert lambda_sweep(weight, statistics, widths, {"vrc": "none"}).chosen is None
