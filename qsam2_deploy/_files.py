@@ -32,12 +32,14 @@ def check_output(path: Path) -> None:
     """Refuse before the work, not after it, a file that could not be written.
 
     Raises:
-        InputError: ``path`` is a folder, or in one that does not exist.
+        InputError: ``path`` is a folder, or in one that does not exist or cannot be written to.
     """
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; give a file name")
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: the folder does not exist; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(describe_os_error(PermissionError(errno.EACCES, ""), path))
 
 
 @contextmanager

@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 
+from .._yaml import read_yaml
 from ..errors import InputError
 from ..quant.grid import MAX_BITS, MIN_BITS
 from ..quant.modules import LayerPlan
@@ -79,16 +79,7 @@ def read_plan(path: str | os.PathLike[str]) -> Overrides:
     Raises:
         InputError: the file cannot be read, or is no such mapping.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a text file"
-        raise InputError(f"cannot read the plan {path}: {reason}") from error
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"the plan {path} is not valid YAML: {reason}") from error
+    content = read_yaml(path, "plan")
     if not isinstance(content, dict) or not content:
         raise InputError(
             f"the plan {path} must map layer patterns to widths, such as "

@@ -43,6 +43,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+def whole_number(least: int) -> Callable[[str], int]:
+    """Return the ``type`` of an argument that is a whole number from ``least``."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {least}, but got {text!r}"
+            )
+        return int(text)
+
+    return parse
+
+
 def require(packages: Sequence[str], extra: str, purpose: str) -> None:
     """Check that ``packages`` are installed, without importing them.
 

@@ -1,4 +1,4 @@
-"""Annotated frames of many sequences in memory, at a reduced resolution."""
+"""Annotated frames of many sequences at a reduced resolution, as many in memory as fit."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .._progress import progress
 from ..errors import InputError
 from ._opencv import opencv
-from .sample import Frames, Masks, VideoSequence
+from .byte_cache import ByteCache
+from .sample import Frames, Masks, VideoSequence, release
 
+DEFAULT_LIMIT = 1 << 30
+"""Bytes of frames and masks that a cache holds."""
+
+_OVERHEAD = 200  # bytes of a cutout besides its pixels
 _SPACE = 4  # pixels around an object, so that its edge can be blurred
 
 
@@ -55,18 +59,6 @@ class CachedFrame:
         return self.image.shape[0], self.image.shape[1]
 
 
-@dataclass(frozen=True)
-class CachedSequence:
-    """The annotated frames of a sequence, in order."""
-
-    name: str
-    frames: tuple[CachedFrame, ...]
-
-    def starts(self) -> tuple[int, ...]:
-        """Return the indices of the frames with at least one object."""
-        return tuple(i for i, frame in enumerate(self.frames) if frame.objects)
-
-
 def cut_out(coverage: npt.NDArray[np.uint8]) -> Cutout | None:
     """Return ``coverage`` [H, W] cut to its object and some space around it; None if empty."""
     rows, columns = np.flatnonzero(coverage.any(1)), np.flatnonzero(coverage.any(0))
@@ -77,29 +69,17 @@ def cut_out(coverage: npt.NDArray[np.uint8]) -> Cutout | None:
     return Cutout(np.ascontiguousarray(crop), x0, y0)
 
 
+def _reduced_frame(image: Frames, width: int, height: int) -> Frames:
+    cv2 = opencv()
+    out: Frames = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return out
+
+
 def _reduced(mask: Masks, width: int, height: int) -> npt.NDArray[np.uint8]:
     cv2 = opencv()
     full = np.where(mask, np.uint8(255), np.uint8(0))
     out: npt.NDArray[np.uint8] = cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA)
     return out
-
-
-def load_sequence(sequence: VideoSequence, short_side: int) -> CachedSequence:
-    """Read all annotated frames, reduced so that the shorter side has at most ``short_side``."""
-    cv2 = opencv()
-    height, width = sequence.size
-    scale = min(1.0, short_side / min(height, width))
-    width, height = max(round(width * scale), 1), max(round(height * scale), 1)
-    frames = []
-    for index in sequence.annotated:
-        image = cv2.resize(sequence.frame(index), (width, height), interpolation=cv2.INTER_AREA)
-        cuts = {
-            number: cut_out(_reduced(mask, width, height))
-            for number, mask in sorted(sequence.masks(index).items())
-        }
-        objects = {number: cut for number, cut in cuts.items() if cut is not None and cut.area}
-        frames.append(CachedFrame(image, objects))
-    return CachedSequence(sequence.name, tuple(frames))
 
 
 def object_centres(window: Sequence[CachedFrame], number: int) -> npt.NDArray[np.float64]:
@@ -115,14 +95,86 @@ def object_centres(window: Sequence[CachedFrame], number: int) -> npt.NDArray[np
     return np.array(centres)
 
 
-class SequenceCache:
-    """Sequences that are read once, when first needed, and then stay in memory.
+class CachedSequence:
+    """The annotated frames of one sequence of a cache, in order, read when they are needed."""
 
-    Call ``load`` before processes are forked, and they share the memory.
+    def __init__(
+        self, sequence: VideoSequence, number: int, short_side: int, cache: ByteCache
+    ) -> None:
+        """Read nothing yet; ``number`` tells the sequence from others in ``cache``."""
+        self._sequence, self._number, self._cache = sequence, number, cache
+        height, width = sequence.size
+        scale = min(1.0, short_side / min(height, width))
+        self._width, self._height = max(round(width * scale), 1), max(round(height * scale), 1)
+        self._starts: tuple[int, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the sequence."""
+        return self._sequence.name
+
+    def __len__(self) -> int:
+        return len(self._sequence.annotated)
+
+    def starts(self) -> tuple[int, ...]:
+        """Return the places of the frames with at least one object; the first call reads masks."""
+        if self._starts is None:
+            indices = self._sequence.annotated
+            self._starts = tuple(i for i, index in enumerate(indices) if self._objects(index))
+            release(self._sequence)
+        return self._starts
+
+    def frames(self, places: Sequence[int]) -> list[CachedFrame]:
+        """Return the frames at some of the places 0 .. len - 1, in the order of ``places``."""
+        indices = self._sequence.annotated
+        # Videos are decoded forwards, and a frame that is wanted twice is read once.
+        found = {
+            place: CachedFrame(self._image(indices[place]), self._objects(indices[place]))
+            for place in sorted(set(places))
+        }
+        release(self._sequence)
+        return [found[place] for place in places]
+
+    def _image(self, index: int) -> Frames:
+        return self._cache.get(
+            (self._number, index, "image"),
+            lambda: _reduced_frame(self._sequence.frame(index), self._width, self._height),
+            lambda image: image.nbytes,
+        )
+
+    def _objects(self, index: int) -> dict[int, Cutout]:
+        return self._cache.get(
+            (self._number, index, "objects"),
+            lambda: self._cut_objects(index),
+            lambda objects: sum(cut.coverage.nbytes + _OVERHEAD for cut in objects.values()),
+        )
+
+    def _cut_objects(self, index: int) -> dict[int, Cutout]:
+        cuts = {
+            number: cut_out(_reduced(mask, self._width, self._height))
+            for number, mask in sorted(self._sequence.masks(index).items())
+        }
+        return {number: cut for number, cut in cuts.items() if cut is not None and cut.area}
+
+
+class SequenceCache:
+    """Annotated sequences whose frames are read when needed, and stay while there is room.
+
+    What is kept never changes what is drawn: the same random numbers give the same frames.
     """
 
-    def __init__(self, sequences: Sequence[VideoSequence], short_side: int = 360) -> None:
+    def __init__(
+        self,
+        sequences: Sequence[VideoSequence],
+        short_side: int = 360,
+        limit: int = DEFAULT_LIMIT,
+    ) -> None:
         """Read nothing yet.
+
+        Args:
+            sequences: at least one.
+            short_side: frames are reduced so that the shorter side has at most so many pixels.
+            limit: bytes to hold, in each process.
 
         Raises:
             InputError: there is no sequence, or ``short_side`` is not positive.
@@ -131,30 +183,50 @@ class SequenceCache:
             raise InputError("no annotated sequences were given, but at least one is needed")
         if short_side < 1:
             raise InputError(f"short_side must be at least 1 pixel, but is {short_side}")
-        self._sequences, self._side = tuple(sequences), short_side
-        self._loaded: tuple[CachedSequence, ...] | None = None
+        self.held = ByteCache(limit)
+        self._sequences = tuple(
+            CachedSequence(sequence, number, short_side, self.held)
+            for number, sequence in enumerate(sequences)
+        )
 
-    def load(self) -> tuple[CachedSequence, ...]:
-        """Return all sequences in which an object is seen.
+    def sequence(self, number: int) -> CachedSequence:
+        """Return sequence ``number``."""
+        return self._sequences[number]
+
+    def pick(self, rng: np.random.Generator, *, other_than: int | None = None) -> int:
+        """Return the number of a random sequence in which an object is seen.
+
+        Args:
+            rng: random numbers; those that are drawn depend on the sequences alone.
+            other_than: not this one, unless there is no other.
 
         Raises:
-            InputError: no object is seen in any of them.
+            InputError: no object is seen in any sequence.
         """
-        if self._loaded is None:
-            items = progress(
-                self._sequences, "loading sequences", total=len(self._sequences), unit="sequence"
-            )
-            read = (load_sequence(sequence, self._side) for sequence in items)
-            self._loaded = tuple(sequence for sequence in read if sequence.starts())
-        if not self._loaded:
+        left_out = other_than if self._shows_objects_besides(other_than) else None
+        if left_out is None and not self._shows_objects_besides(None):
             raise InputError(
                 f"no object is annotated in any of the {len(self._sequences)} sequences"
             )
-        return self._loaded
+        while True:
+            number = self._draw(rng, left_out)
+            if self._sequences[number].starts():
+                return number
+
+    def _shows_objects_besides(self, left_out: int | None) -> bool:
+        return any(s.starts() for i, s in enumerate(self._sequences) if i != left_out)
+
+    def _draw(self, rng: np.random.Generator, left_out: int | None) -> int:
+        if left_out is None:
+            return int(rng.integers(len(self._sequences)))
+        drawn = int(rng.integers(len(self._sequences) - 1))
+        return drawn + (drawn >= left_out)
 
 
-def as_cache(sequences: Sequence[VideoSequence] | SequenceCache, short_side: int) -> SequenceCache:
+def as_cache(
+    sequences: Sequence[VideoSequence] | SequenceCache, short_side: int, limit: int = DEFAULT_LIMIT
+) -> SequenceCache:
     """Return ``sequences`` as a cache; one that is already a cache is shared, not copied."""
     if isinstance(sequences, SequenceCache):
         return sequences
-    return SequenceCache(sequences, short_side)
+    return SequenceCache(sequences, short_side, limit)

@@ -83,6 +83,10 @@ class ImageSample:
         _check_index(index)
         return dict(self._objects)
 
+    def release(self) -> None:
+        """Forget the masks; they are read again when they are needed."""
+        self.__dict__.pop("_objects", None)
+
     @cached_property
     def _objects(self) -> dict[int, Masks]:
         found = {i: mask for i, mask in self._reader(self._masks, self.size).items() if mask.any()}

@@ -104,11 +104,11 @@ class PastedClips:
 
     def _attempt(self, rng: np.random.Generator, frames: int, size: int) -> Clip | None:
         """A random clip; None if no object is seen in its first frame."""
-        config, sequences = self.config, self._cache.load()
-        background = int(rng.integers(len(sequences)))
-        others = [s for i, s in enumerate(sequences) if i != background] or list(sequences)
-        window, views = self._background(rng, sequences[background], frames, size)
-        stickers = self._stickers(rng, others, frames, size)
+        config = self.config
+        background = self._cache.pick(rng)
+        sequence = self._cache.sequence(background)
+        window, views = self._background(rng, sequence, frames, size)
+        stickers = self._stickers(rng, background, frames, size)
         occluders = [self._occluder(rng, frames)] if rng.random() < config.occluder else []
         if frames >= hiding.MIN_FRAMES and rng.random() < config.hidden:
             occluders.append(self._hide(rng, stickers, size))
@@ -122,7 +122,7 @@ class PastedClips:
         rng.shuffle(numbers)
         chosen = np.array(numbers[: config.max_objects], np.uint8)
         masks = labels[:, None] == chosen[:, None, None]
-        return Clip(finish(rng, images, colours, spoiling), masks, sequences[background].name)
+        return Clip(finish(rng, images, colours, spoiling), masks, sequence.name)
 
     def _background(
         self, rng: np.random.Generator, sequence: CachedSequence, frames: int, size: int
@@ -139,12 +139,12 @@ class PastedClips:
         return window, _with_camera(rng, views) if still else views
 
     def _stickers(
-        self, rng: np.random.Generator, sequences: list[CachedSequence], frames: int, size: int
+        self, rng: np.random.Generator, background: int, frames: int, size: int
     ) -> list[Sticker]:
-        """Objects in the order in which they are pasted."""
+        """Objects of other sequences than ``background``, in the order in which they are pasted."""
         stickers = []
         for _ in range(int(rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))):
-            sequence = sequences[int(rng.integers(len(sequences)))]
+            sequence = self._cache.sequence(self._cache.pick(rng, other_than=background))
             stickers.append(self._sticker(rng, sequence, frames, size))
             if rng.random() < self.config.twin:
                 stickers.append(self._twin(rng, stickers[-1], sequence, size))

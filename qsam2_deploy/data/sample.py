@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,20 @@ class VideoSequence(Protocol):
 
         An object that is absent has an empty mask or no entry.
         """
+
+
+@runtime_checkable
+class HoldsResources(Protocol):
+    """A sequence that keeps a file open, or annotations in memory, between two frames."""
+
+    def release(self) -> None:
+        """Let go of them; they are opened again when they are needed."""
+
+
+def release(sequence: VideoSequence) -> None:
+    """Let ``sequence`` go of what it holds: of thousands, few can have their files open."""
+    if isinstance(sequence, HoldsResources):
+        sequence.release()
 
 
 class ClipSource(Protocol):

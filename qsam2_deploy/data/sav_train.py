@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +35,15 @@ class SavTrainSequence:
             raise VideoError(f"there is no video {video} beside {annotations.name}")
         self.name = name
         self._video, self._annotations = video, annotations
-        try:
+        with self._readable():
             data = json.loads(annotations.read_bytes())
-            self._masklets: list[list[Any]] = data["masklet"]
+            self._annotated_frames = len(data["masklet"])
             self.frame_count = int(data["video_frame_count"])
             self.size = (int(data["video_height"]), int(data["video_width"]))
             self.object_ids: tuple[int, ...] = tuple(int(i) for i in data["masklet_id"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise VideoError(
-                f"cannot read {annotations} as SA-V annotations, it may be damaged: {error!r}"
-            ) from error
-        if not self.object_ids or not self._masklets:
+        if not self.object_ids or not self._annotated_frames:
             raise VideoError(f"{annotations} holds no object, so there is nothing to track")
+        self._masklets: list[list[Any]] | None = None  # megabytes; read when needed
         self._decoder: Iterator[Frames] | None = None
         self._next = 0
         self._last: Frames | None = None
@@ -53,7 +51,7 @@ class SavTrainSequence:
     @property
     def annotated(self) -> tuple[int, ...]:
         """Indices of the annotated frames, ascending."""
-        indices = range(0, len(self._masklets) * ANNOTATION_STEP, ANNOTATION_STEP)
+        indices = range(0, self._annotated_frames * ANNOTATION_STEP, ANNOTATION_STEP)
         return tuple(i for i in indices if i < self.frame_count)
 
     def frame(self, index: int) -> Frames:
@@ -93,7 +91,7 @@ class SavTrainSequence:
         """
         if index % ANNOTATION_STEP or index not in self.annotated:
             return {}
-        entries = self._masklets[index // ANNOTATION_STEP]
+        entries = self._read_masklets()[index // ANNOTATION_STEP]
         origin = f"frame {index} in {self._annotations}"
         found = {}
         # An object that is not in the frame may lack an entry at the end of the list.
@@ -106,6 +104,27 @@ class SavTrainSequence:
                 )
             found[object_id] = mask
         return found
+
+    def release(self) -> None:
+        """Close the video and forget the masks; both are opened again when they are needed."""
+        self._masklets = self._decoder = self._last = None
+        self._next = 0
+
+    def _read_masklets(self) -> list[list[Any]]:
+        if self._masklets is None:
+            with self._readable():
+                masklets: list[list[Any]] = json.loads(self._annotations.read_bytes())["masklet"]
+            self._masklets = masklets
+        return self._masklets
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise VideoError(
+                f"cannot read {self._annotations} as SA-V annotations, it may be damaged: {error!r}"
+            ) from error
 
 
 def sav_train_sequences(

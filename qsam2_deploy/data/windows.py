@@ -38,6 +38,7 @@ class SequenceWindowsConfig:
         hidden: share of clips of 8 frames or more in which something generated passes in front of
             an object and hides it for some frames.
         short_side: frames are kept in memory with at most this many pixels on the shorter side.
+        memory_mb: MiB of frames to keep in memory, in each process that makes clips.
         augment: changes of geometry and colour.
 
     Raises:
@@ -51,11 +52,12 @@ class SequenceWindowsConfig:
     min_area: float = 0.001
     hidden: float = 0.0
     short_side: int = 360
+    memory_mb: int = 1024
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
         require_least(self, 0, "seed")
-        require_least(self, 1, "max_objects", "max_stride", "short_side")
+        require_least(self, 1, "max_objects", "max_stride", "short_side", "memory_mb")
         require_within(self, 0.0, 1.0, "reverse", "hidden")
         require_within(self, 0.0, 0.05, "min_area")
 
@@ -67,7 +69,7 @@ def random_window(
 
     A sequence that is too short is run through to and fro.
     """
-    count = len(sequence.frames)
+    count = len(sequence)
     start = int(rng.choice(sequence.starts()))
     stride = int(rng.integers(1, max_stride + 1)) if frames <= LONG_CLIP else 1
     stride = max(1, min(stride, (count - 1) // max(frames - 1, 1)))
@@ -79,7 +81,7 @@ def random_window(
     indices = start + step * np.arange(frames)
     if not 0 <= last < count:
         indices = _to_and_fro(indices, count)
-    return [sequence.frames[int(i)] for i in indices]
+    return sequence.frames([int(i) for i in indices])
 
 
 def _to_and_fro(indices: npt.NDArray[np.int_], count: int) -> npt.NDArray[np.int_]:
@@ -103,7 +105,7 @@ class SequenceWindows:
             InputError: there is no sequence.
         """
         self.config = config or SequenceWindowsConfig()
-        self._cache = as_cache(sequences, self.config.short_side)
+        self._cache = as_cache(sequences, self.config.short_side, self.config.memory_mb << 20)
         self._wardrobe = procedural_wardrobe(self.config.seed)
 
     def with_shares(self, *, easy: float, hidden: float | None = None) -> SequenceWindows:  # noqa: ARG002
@@ -126,8 +128,8 @@ class SequenceWindows:
 
     def _attempt(self, rng: np.random.Generator, frames: int, size: int) -> Clip | None:
         """A random clip; None if no object is seen in its first frame."""
-        config, sequences = self.config, self._cache.load()
-        sequence = sequences[int(rng.integers(len(sequences)))]
+        config = self.config
+        sequence = self._cache.sequence(self._cache.pick(rng))
         window = random_window(rng, sequence, frames, config.max_stride, config.reverse)
         views = random_views(
             rng, config.augment, frame_size=window[0].size,

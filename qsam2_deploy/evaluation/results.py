@@ -5,14 +5,53 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 SCHEMA_VERSION = 1
 _DIGITS = 6
 
 
+class _Scored(Protocol):
+    """What has both means."""
+
+    @property
+    def j(self) -> float: ...
+    @property
+    def f(self) -> float: ...
+
+
+class _OfObjects(Protocol):
+    """What has objects."""
+
+    @property
+    def objects(self) -> tuple[ObjectResult, ...]: ...
+
+
+class _JAndF:
+    """The mean of J and F, for whatever has them."""
+
+    @property
+    def j_and_f(self: _Scored) -> float:
+        """Mean of J and F, percent."""
+        return (self.j + self.f) / 2
+
+
+class _MeanOfObjects(_JAndF):
+    """J and F as means over objects, each of the same weight, as in the benchmarks."""
+
+    @property
+    def j(self: _OfObjects) -> float:
+        """Mean over the objects, percent."""
+        return _mean(item.j for item in self.objects)
+
+    @property
+    def f(self: _OfObjects) -> float:
+        """Mean over the objects, percent."""
+        return _mean(item.f for item in self.objects)
+
+
 @dataclass(frozen=True)
-class ObjectResult:
+class ObjectResult(_JAndF):
     """One object of a sequence.
 
     Attributes:
@@ -29,14 +68,9 @@ class ObjectResult:
     frames: int
     worst_frame: int
 
-    @property
-    def j_and_f(self) -> float:
-        """Mean of J and F, percent."""
-        return (self.j + self.f) / 2
-
 
 @dataclass(frozen=True)
-class SequenceResult:
+class SequenceResult(_MeanOfObjects):
     """One sequence or image.
 
     Attributes:
@@ -52,28 +86,13 @@ class SequenceResult:
     seconds: float | None = None
 
     @property
-    def j(self) -> float:
-        """Mean over the objects, percent."""
-        return _mean(item.j for item in self.objects)
-
-    @property
-    def f(self) -> float:
-        """Mean over the objects, percent."""
-        return _mean(item.f for item in self.objects)
-
-    @property
-    def j_and_f(self) -> float:
-        """Mean of J and F, percent."""
-        return (self.j + self.f) / 2
-
-    @property
     def fps(self) -> float | None:
         """Frames per second of the model."""
         return self.frames / self.seconds if self.seconds else None
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(_MeanOfObjects):
     """A whole dataset.
 
     Attributes:
@@ -88,23 +107,8 @@ class Evaluation:
 
     @property
     def objects(self) -> tuple[ObjectResult, ...]:
-        """All objects of all sequences; each has the same weight, as in the benchmarks."""
+        """All objects of all sequences."""
         return tuple(item for sequence in self.sequences for item in sequence.objects)
-
-    @property
-    def j(self) -> float:
-        """Mean over all objects, percent."""
-        return _mean(item.j for item in self.objects)
-
-    @property
-    def f(self) -> float:
-        """Mean over all objects, percent."""
-        return _mean(item.f for item in self.objects)
-
-    @property
-    def j_and_f(self) -> float:
-        """Mean of J and F, percent."""
-        return (self.j + self.f) / 2
 
     @property
     def fps(self) -> float | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from .._yaml import yaml_errors
 from ..errors import CheckpointError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -92,11 +93,10 @@ def read_config(path: str | os.PathLike[str]) -> Config:
         CheckpointError: the file cannot be read, is no YAML, has no ``model`` mapping, or names
             something other than the ``sam2`` package's own model classes.
     """
-    import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    try:
+    with yaml_errors(path, "configuration", raises=CheckpointError, also=(OmegaConfBaseException,)):
         # OmegaConf reads 1e-6 as a number, which plain YAML 1.1 takes for text.
         raw = OmegaConf.load(Path(path))
         content = OmegaConf.to_container(raw, resolve=False)
@@ -105,12 +105,6 @@ def read_config(path: str | os.PathLike[str]) -> Config:
                 f"the configuration {path} uses a resolver (${{name:...}}); expected plain values"
             )
         content = OmegaConf.to_container(raw, resolve=True)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a text file"
-        raise CheckpointError(f"cannot read the configuration {path}: {reason}") from error
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"the configuration {path} is not valid YAML: {reason}") from error
     return checked_config(content, str(path))
 
 

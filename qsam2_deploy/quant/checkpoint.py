@@ -103,14 +103,15 @@ def load_checkpoint(
     )
 
 
-def checkpoint_tensors(path: str | os.PathLike[str]) -> StateDict:
-    """Return the tensors of a checkpoint by name, floats as float32; no model is built.
+def read_tensors(path: str | os.PathLike[str]) -> tuple[StateDict, bool]:
+    """Return the tensors of a checkpoint, and whether it is quantized; no model is built.
 
     Raises:
-        CheckpointError: the file cannot be used.
+        CheckpointError: the file cannot be used; the message says why.
     """
     source = Path(path)
-    return _state_dict(_read(source), source)
+    content = _read(source)
+    return _state_dict(content, source), content.get("quantization") is not None
 
 
 def save_checkpoint(

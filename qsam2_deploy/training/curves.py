@@ -12,6 +12,9 @@ from ..errors import MissingDependencyError
 
 Line = dict[str, Any]
 
+SIZE = (12.0, 4.5)
+"""Width and height of the picture, inches."""
+
 
 def draw_curves(lines: Sequence[Line], path: Path) -> None:
     """Draw the losses and scores of a log, over minutes, as a PNG or SVG file.
@@ -31,15 +34,21 @@ def draw_curves(lines: Sequence[Line], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    figure = plt.figure(figsize=SIZE, layout="constrained")
+    add_curves(figure, lines)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)
+
+
+def add_curves(figure: Any, lines: Sequence[Line]) -> None:
+    """Draw the losses and scores of a log, over minutes, on an empty figure of matplotlib."""
+    left, right = figure.subplots(1, 2)
     _draw(left, [line for line in lines if "losses" in line], "losses", "weighted loss")
     _draw(right, [line for line in lines if "scores" in line], "scores", "score, percent")
     left.set_yscale("log")
     for axes in (left, right):
         _mark_stages(axes, lines)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
 
 
 def _draw(axes: Any, lines: Sequence[Line], key: str, label: str) -> None:

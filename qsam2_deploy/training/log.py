@@ -91,13 +91,29 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    texts = path.read_text().splitlines()
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a text file"
+        raise InputError(f"cannot read the log {path}: {reason}") from error
     if texts and not _is_whole(texts[-1]):
         texts.pop()  # the process was killed while it wrote
+    return [_line(text, number, path) for number, text in enumerate(texts, 1)]
+
+
+def log_beside(checkpoint: Path) -> Path:
+    """Return where the log of the run that wrote ``checkpoint`` is."""
+    return checkpoint.with_name(f"{checkpoint.stem}.log.jsonl")
+
+
+def _line(text: str, number: int, path: Path) -> dict[str, Any]:
     try:
-        return [json.loads(text) for text in texts]
-    except ValueError as error:
-        raise InputError(f"the log {path} is damaged; delete it") from error
+        line = json.loads(text)
+        if {"step", "stage", "seconds"} <= line.keys() and line.keys() & {"losses", "scores"}:
+            return dict(line)
+    except (ValueError, AttributeError):
+        pass
+    raise InputError(f"line {number} of the log {path} is damaged; delete it")
 
 
 def _is_whole(text: str) -> bool:

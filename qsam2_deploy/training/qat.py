@@ -12,7 +12,7 @@ from torch import nn
 from .. import __version__
 from ..calibration.calibrate import round_rest
 from ..errors import CheckpointError
-from ..quant.checkpoint import Checkpoint, checkpoint_tensors, load_checkpoint, save_checkpoint
+from ..quant.checkpoint import Checkpoint, load_checkpoint, read_tensors, save_checkpoint
 from ..quant.entry import float_state, make_entry
 from ..quant.modules import quantized_layers
 
@@ -44,7 +44,7 @@ def load_teacher(path: str | os.PathLike[str], student: Checkpoint) -> Checkpoin
     Raises:
         CheckpointError: the file cannot be used, is quantized, or of another architecture.
     """
-    wanted, found = float_state(student.model), checkpoint_tensors(path)
+    wanted, (found, _) = float_state(student.model), read_tensors(path)
     differs = {name for name in wanted if name not in found} | (found.keys() - wanted.keys())
     differs |= {n for n in wanted if n in found and wanted[n].shape != found[n].shape}
     if differs:

@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from .._yaml import read_yaml
 from ..errors import InputError
 from .config import TrainConfig
 
@@ -52,17 +53,8 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     Raises:
         InputError: the file cannot be read, or a key or a value is not usable.
     """
-    import yaml
-
     source = Path(path)
-    try:
-        content = yaml.safe_load(source.read_text())
-    except OSError as error:
-        raise InputError(
-            f"cannot read the recipe {source}: {error.strerror or error}; check the path"
-        ) from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"the recipe {source} is not valid YAML{_reason(error)}") from error
+    content = read_yaml(source, "recipe")
     if not isinstance(content, dict):
         raise InputError(f"the recipe {source} must be a mapping with the key 'stages'")
     model = content.pop("model", None)
@@ -75,16 +67,6 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
         model=None if model is None else source.parent / str(model),
         data=data,
     )
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong, in few words; YAML's own message goes on for lines."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    if mark is not None and problem is not None:
-        return f": line {mark.line + 1}: {problem}"
-    if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
-        return f": {error}"
-    return ": it is not text"
 
 
 def from_mapping(cls: type[Any], values: object, where: str) -> Any:

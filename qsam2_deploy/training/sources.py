@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from ..data.cache import SequenceCache
+from ..data.cache import as_cache
 from ..data.generated.clips import GeneratedClips
 from ..data.generated.config import GeneratedClipsConfig
 from ..data.mixture import Mixture
 from ..data.pasted import PastedClips, PastedClipsConfig
+from ..data.photos import Photos
 from ..data.regions import Regions, RegionsConfig
-from ..data.sample import ClipSource, Frames, VideoSequence
+from ..data.sample import ClipSource, VideoSequence
 from ..data.unlabelled import UnlabelledClips, UnlabelledConfig
 from ..data.windows import SequenceWindows, SequenceWindowsConfig
 from ..errors import InputError
@@ -29,7 +28,6 @@ _KINDS = {
     REGIONS: RegionsConfig,
     UNLABELLED: UnlabelledConfig,
 }
-_PHOTOS_PER_SEQUENCE = 5
 
 
 @dataclass(frozen=True)
@@ -84,10 +82,10 @@ def clip_sources(
     their frames also serve as textures and backgrounds, and their objects are pasted. Regions are
     those of images of all other sources but the ``unlabelled`` videos.
     """
-    photos = [photo for sequence in sequences for photo in _photos(sequence)]
+    photos = Photos(sequences)
     sources: dict[str, ClipSource] = {GENERATED: GeneratedClips(settings.generated, photos)}
     if sequences:
-        cache = SequenceCache(sequences, settings.videos.short_side)
+        cache = as_cache(sequences, settings.videos.short_side, settings.videos.memory_mb << 20)
         sources[VIDEOS] = SequenceWindows(cache, settings.videos)
         sources[PASTED] = PastedClips(cache, settings.pasted)
     images = Mixture([(source, 1.0) for source in sources.values()], settings.regions.seed)
@@ -95,10 +93,3 @@ def clip_sources(
     if unlabelled:
         sources[UNLABELLED] = UnlabelledClips(unlabelled, settings.unlabelled)
     return sources
-
-
-def _photos(sequence: VideoSequence) -> list[Frames]:
-    last = sequence.frame_count - 1
-    count = min(_PHOTOS_PER_SEQUENCE, sequence.frame_count)
-    indices = np.unique(np.linspace(0, last, count).astype(int))
-    return [np.ascontiguousarray(sequence.frame(int(index))) for index in indices]

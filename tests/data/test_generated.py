@@ -185,10 +185,9 @@ def test_bad_settings_are_refused(values, message):
 
 
 def test_bad_photo_is_refused():
-    with pytest.raises(VideoError, match=r"photo 1 must be uint8 of shape \(H, W, 3\)"):
-        GeneratedClips(
-            GeneratedClipsConfig(), [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)]
-        )
+    source = GeneratedClips(GeneratedClipsConfig(photo_share=1.0), [np.zeros((4, 4), np.uint8)])
+    with pytest.raises(VideoError, match=r"photo 0 must be uint8 of shape \(H, W, 3\)"):
+        source.clip(0, frames=1, size=32)
 
 
 def absent_and_back(clip):

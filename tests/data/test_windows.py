@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("cv2")
 
 from qsam2_deploy.data.augment import AugmentConfig
-from qsam2_deploy.data.cache import SequenceCache, load_sequence
+from qsam2_deploy.data.cache import SequenceCache
 from qsam2_deploy.data.windows import SequenceWindows, SequenceWindowsConfig, random_window
 from qsam2_deploy.errors import InputError, VideoError
 
@@ -58,12 +58,12 @@ def test_no_more_than_max_objects():
 
 
 def test_window_has_one_stride_in_either_direction():
-    sequence = load_sequence(FlatSequence(frame_count=30), 90)
-    order = {id(frame): i for i, frame in enumerate(sequence.frames)}
+    sequence = SequenceCache([FlatSequence(frame_count=30)], 90).sequence(0)
+    order = {id(frame.image): i for i, frame in enumerate(sequence.frames(range(30)))}
     rng, strides = np.random.default_rng(0), set()
     for _ in range(60):
         window = random_window(rng, sequence, 4, 3, 0.5)
-        steps = np.diff([order[id(frame)] for frame in window])
+        steps = np.diff([order[id(frame.image)] for frame in window])
         if len(set(steps.tolist())) == 1:  # others are reflected at an end
             strides.add(int(steps[0]))
     assert strides == {-3, -2, -1, 1, 2, 3}
@@ -76,10 +76,11 @@ def test_sequence_shorter_than_the_clip(count):
 
 
 def test_only_annotated_frames_are_read():
-    sequence = load_sequence(FlatSequence(frame_count=12, step=4), 45)
-    assert len(sequence.frames) == 3  # FlatSequence itself refuses others
-    assert sequence.frames[0].image.shape == (45, 80, 3)
-    assert 0.4 * 15 * 11 < sequence.frames[0].objects[1].area < 1.5 * 15 * 11
+    sequence = SequenceCache([FlatSequence(frame_count=12, step=4)], 45).sequence(0)
+    assert len(sequence) == 3
+    first, *_ = sequence.frames(range(3))  # FlatSequence itself refuses frames between them
+    assert first.image.shape == (45, 80, 3)
+    assert 0.4 * 15 * 11 < first.objects[1].area < 1.5 * 15 * 11
 
 
 def test_nothing_to_read_is_refused():

@@ -88,7 +88,7 @@ def test_a_value_that_may_be_left_out(tmp_path, text, value):
     [
         ("stages: [", "recipe.yaml is not valid YAML: .+"),
         ("a: [1\nb: 2", "recipe.yaml is not valid YAML: line 2: "),
-        ("\x07", "recipe.yaml is not valid YAML: it is not text"),
+        ("\x07", "recipe.yaml is not valid YAML: it is not a text file"),
         ("a: 2026-99-99", "recipe.yaml is not valid YAML: month must be in"),
         ("- 1", "must be a mapping with the key 'stages'"),
         ("", "must be a mapping with the key 'stages'"),

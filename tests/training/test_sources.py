@@ -43,5 +43,5 @@ def test_frames_of_videos_serve_as_textures(sequences, monkeypatch):
     clip_sources(settings(), sequences)
     ((config, photos),) = taken
     assert config.textures == 4
-    assert len(photos) == 5 + 4  # at most five of a video, each once
+    assert len(photos) == len(list(photos)) == 5 + 4  # at most five of a video, each once
     assert all(photo.shape == (48, 64, 3) for photo in photos)

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...errors import VideoError
 from ..affine import magnification
 from ..attempts import first_usable
 from ..sample import Clip, Frames
@@ -32,18 +31,11 @@ class GeneratedClips:
     def __init__(self, config: GeneratedClipsConfig, photos: Sequence[Frames] = ()) -> None:
         """Take ``photos``, each [H, W, 3] uint8 RGB, for backgrounds and skins.
 
-        Raises:
-            VideoError: a photo has another shape or dtype.
+        They are looked at when a clip needs them, so that they can be read lazily.
         """
-        for number, photo in enumerate(photos):
-            if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
-                raise VideoError(
-                    f"photo {number} must be uint8 of shape (H, W, 3), "
-                    f"but got {photo.dtype} of shape {photo.shape}"
-                )
         self.config = config
         bank = TextureBank(config.seed, config.textures)
-        self._wardrobe = Wardrobe(bank, tuple(photos), config.photo_share)
+        self._wardrobe = Wardrobe(bank, photos, config.photo_share)
 
     def with_shares(self, *, easy: float, hidden: float | None = None) -> GeneratedClips:
         """Return the source with other shares, None for its own; textures are shared."""
@@ -56,7 +48,8 @@ class GeneratedClips:
         """Return clip ``index``: ``frames`` frames of ``size`` x ``size`` pixels.
 
         Raises:
-            VideoError: the objects are too small for ``min_area``.
+            VideoError: the objects are too small for ``min_area``, or a photo has another shape or
+                dtype than it must have, or is damaged.
         """
         rng = np.random.default_rng((self.config.seed, index))
         scene, numbers = first_usable(

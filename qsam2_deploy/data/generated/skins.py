@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from ...errors import VideoError
 from .._opencv import opencv
 from ..colour import ColourMap, random_colour_map
 from ..resample import resized
@@ -116,7 +118,7 @@ def _contrast(first: Skin, second: Skin) -> float:
 class Wardrobe:
     """Draws skins from a texture bank and from photos."""
 
-    def __init__(self, bank: TextureBank, photos: tuple[Frames, ...], photo_share: float) -> None:
+    def __init__(self, bank: TextureBank, photos: Sequence[Frames], photo_share: float) -> None:
         """Cut the share ``photo_share`` of the skins from ``photos``, where there are any."""
         self._bank, self._photos = bank, photos
         self._share = photo_share if photos else 0.0
@@ -124,8 +126,7 @@ class Wardrobe:
     def skin(self, rng: np.random.Generator) -> Skin:
         """Return a random skin for a part of an object."""
         if rng.random() < self._share:
-            photo = self._photos[int(rng.integers(len(self._photos)))]
-            piece = random_piece(rng, photo, 0.12, 0.8)
+            piece = random_piece(rng, self._photo(rng), 0.12, 0.8)
         else:
             piece = random_piece(rng, self._bank.pick(rng), 0.25, 1.0)
         return Skin(
@@ -146,11 +147,20 @@ class Wardrobe:
     def backdrop(self, rng: np.random.Generator) -> Skin:
         """Return a random skin for a background."""
         if rng.random() < min(1.4 * self._share, 1.0):
-            photo = self._photos[int(rng.integers(len(self._photos)))]
-            piece = _wide_piece(rng, photo)
+            piece = _wide_piece(rng, self._photo(rng))
         else:
             piece = random_piece(rng, self._bank.pick(rng), 0.5, 1.0)
         return Skin(piece, random_colour_map(rng) if rng.random() < 0.4 else None)
+
+    def _photo(self, rng: np.random.Generator) -> Frames:
+        number = int(rng.integers(len(self._photos)))
+        photo = self._photos[number]
+        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
+            raise VideoError(
+                f"photo {number} must be uint8 of shape (H, W, 3), "
+                f"but got {photo.dtype} of shape {photo.shape}"
+            )
+        return photo
 
 
 def _wide_piece(rng: np.random.Generator, photo: Frames) -> Frames:

@@ -1,0 +1,71 @@
+"""YAML files that a user wrote: one wording for all that can be wrong with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError, MissingDependencyError
+
+
+def read_yaml(path: str | os.PathLike[str], what: str) -> Any:
+    """Return the content of a YAML file: plain values only.
+
+    Args:
+        path: the file.
+        what: what it is, for messages, such as ``recipe``.
+
+    Raises:
+        InputError: the file cannot be read, or is no YAML.
+        MissingDependencyError: PyYAML is not installed.
+    """
+    with yaml_errors(path, what):
+        import yaml
+
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+
+
+@contextmanager
+def yaml_errors(
+    path: str | os.PathLike[str],
+    what: str,
+    *,
+    raises: type[InputError] = InputError,
+    also: tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
+    """Turn what goes wrong while the block reads a YAML file into one sentence.
+
+    Args:
+        path: the file.
+        what: what it is, for messages.
+        raises: the class of the error.
+        also: further errors of the reader that mean a wrong content.
+
+    Raises:
+        InputError: of the class ``raises``.
+        MissingDependencyError: PyYAML is not installed.
+    """
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("pyyaml", "train", f"reading the {what}") from error
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise raises(f"cannot read the {what} {path}: {reason}; check the path") from error
+    except (yaml.YAMLError, ValueError, *also) as error:
+        raise raises(f"the {what} {path} is not valid YAML: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in few words; YAML's own message goes on for lines."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is not None and problem is not None:
+        return f"line {mark.line + 1}: {problem}"
+    if isinstance(error, UnicodeError) or hasattr(error, "encoding"):  # YAML's own for characters
+        return "it is not a text file"
+    return str(error).strip().partition("\n")[0]

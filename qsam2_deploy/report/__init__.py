@@ -1,0 +1,16 @@
+"""A page about a quantized checkpoint; torch and matplotlib load when a name is first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_names
+
+_LAZY = {"ReportJob": "job", "write_report": "job"}
+
+__all__ = ["ReportJob", "write_report"]
+
+if TYPE_CHECKING:
+    from .job import ReportJob, write_report
+
+__getattr__, __dir__ = lazy_names(__name__, _LAZY, __all__)
