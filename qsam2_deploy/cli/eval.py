@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ._main import EXIT_OK, Parser, command, require
 from ._names import sequence_names
+from ._numbers import whole_number
 
 if TYPE_CHECKING:
     from ..evaluation.model import Model
@@ -117,7 +118,7 @@ def _parser() -> Parser:
     how = parser.add_argument_group("how")
     how.add_argument("--prompt", choices=("mask", "click", "box"), help="see below")
     how.add_argument("--backend", default="auto", help="engine of a model.onnx (auto)")
-    how.add_argument("--threads", type=_count, metavar="N", help="threads of the engine")
+    how.add_argument("--threads", type=whole_number(1), metavar="N", help="threads of the engine")
     how.add_argument(
         "--config",
         type=Path,
@@ -134,12 +135,6 @@ def _dataset(args: Namespace) -> tuple[DatasetKind, Path]:
     if args.sa_v is not None:
         return "sa-v", args.sa_v
     return "images", args.images
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"expected a whole number from 1, but got {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._main import EXIT_INTERRUPTED, EXIT_OK, Parser, command
+from ._numbers import whole_number
 
 if TYPE_CHECKING:
     from ..runtime.segment_video import SegmentSummary
@@ -75,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_frames=args.max_frames,
         backend=args.backend,
         threads=args.threads,
+        cache=args.cache,
         show_progress=False if args.quiet else None,
     )
     _print_summary(summary, args)
@@ -114,21 +116,18 @@ def _parser() -> Parser:
         "--contact-sheet", type=Path, metavar="FILE", help="picture of evenly spaced frames, .png"
     )
     how = parser.add_argument_group("how")
-    how.add_argument("--start", type=_count(0), default=0, metavar="N", help="first frame (0)")
-    how.add_argument("--max-frames", type=_count(1), metavar="N", help="stop after N frames")
+    how.add_argument("--start", type=whole_number(0), default=0, metavar="N", help="first frame (0)")
+    how.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
     how.add_argument("--backend", default="auto", help="inference engine (auto)")
-    how.add_argument("--threads", type=_count(1), metavar="N", help="threads of the engine")
+    how.add_argument("--threads", type=whole_number(1), metavar="N", help="threads of the engine")
+    how.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="folder that keeps the model as the engine takes it, to open it faster the next time",
+    )
     how.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     return parser
-
-
-def _count(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise ArgumentTypeError(f"expected a whole number from {least}, but got {text!r}")
-        return int(text)
-
-    return parse
 
 
 def _print_summary(summary: SegmentSummary, args: Namespace) -> None:
