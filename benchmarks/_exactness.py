@@ -154,9 +154,10 @@ def _session(layer: QuantLayer, x: torch.Tensor, y: Array, lower: Lowering) -> A
 
 def _graph(layer: QuantLayer, input_rank: int, output_rank: int) -> onnx.ModelProto:
     """Return the canonical model of ``layer``, exported as the whole model is."""
-    dims = [tuple(f"{axis}{i}" for i in range(n)) for axis, n in zip("xy", (input_rank, output_rank), strict=True)]  # fmt: skip
-    x, on_grid = (TensorSpec(name, "float32", dims[0]) for name in ("x", "on_grid"))
-    g = GraphBuilder(ComponentSpec("layer", (x,), (on_grid, TensorSpec("y", "float32", dims[1]))))
+    shape = tuple(f"x{i}" for i in range(input_rank))
+    output = TensorSpec("y", "float32", tuple(f"y{i}" for i in range(output_rank)))
+    x, on_grid = (TensorSpec(name, "float32", shape) for name in ("x", "on_grid"))
+    g = GraphBuilder(ComponentSpec("layer", (x,), (on_grid, output)))
     form = layer.export_form()
     g.output("on_grid", fake_quantized(g, g.input("x"), form, name="layer.checked"))
     g.output("y", _emit(g, layer))

@@ -70,7 +70,10 @@ def measure(name: str, bits: str, state: dict[str, torch.Tensor], folder: Path) 
     whole = BF16_BYTES * sum(tensor.numel() for tensor in state.values())
     size = path.stat().st_size
     row = {"model": name, "bits": bits, "bytes": size, "bf16_bytes": whole}
-    return row | {"parts": file_sizes(read_model(path)).parts, "open_cpu_seconds": open_seconds(path)}
+    return row | {
+        "parts": file_sizes(read_model(path)).parts,
+        "open_cpu_seconds": open_seconds(path),
+    }
 
 
 @command("benchmarks.lowbit_sizes")

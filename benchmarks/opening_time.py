@@ -79,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     rows = [measure(model, args.repeat) for model in args.models]
     for row in rows:
-        print(f"{row['model']}: {row['bytes'] / 1e6:.1f} MB, cache {row['cache_bytes'] / 1e6:.1f} MB")
+        print(
+            f"{row['model']}: {row['bytes'] / 1e6:.1f} MB, cache {row['cache_bytes'] / 1e6:.1f} MB"
+        )
         for case, seconds in row["seconds"].items():
             print(f"  {case:16}{seconds['wall']:7.3f} s, processor {seconds['processor']:.3f} s")
     write_report("opening_time", rows, args.json)

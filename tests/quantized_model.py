@@ -11,22 +11,32 @@ from qsam2_deploy.quant.checkpoint import Checkpoint
 from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantize_layers
 
 
-def quantize_model(loaded: Checkpoint, bits: int, **other: int) -> Checkpoint:
-    """Quantize every layer of a loaded model in place, with plausible clips.
+def quantize_model(
+    loaded: Checkpoint,
+    bits: int,
+    *,
+    activation_bits: int | None = None,
+    scope: str = "all",
+    **other: int,
+) -> Checkpoint:
+    """Quantize the layers of a scope of a loaded model in place, with plausible clips.
 
     Args:
         loaded: a float checkpoint.
         bits: width of weights and activations.
+        activation_bits: width of activations, where it is another one.
+        scope: ``encoder`` or ``all``.
         other: other widths of weights, by the first word of the layers' names.
     """
     model: Any = loaded.model
-    names = list(layers_in_scope(model, "all"))
-    plan = {name: LayerPlan(other.get(name.split(".")[0], bits), bits) for name in names}
+    names = list(layers_in_scope(model, scope))
+    inputs = bits if activation_bits is None else activation_bits
+    plan = {name: LayerPlan(other.get(name.split(".")[0], bits), inputs) for name in names}
     for layer in quantize_layers(model, plan).values():
         rows = layer.weight_rows()
         layer.weight_quantizer.warm_start(2 * rows.std(1), rows.std(1), rows.mean(1))
         one = torch.tensor(1.0)
         layer.input_quantizer.warm_start(one, one, torch.tensor(0.0))
     model.eval().requires_grad_(False)
-    entry = {"scope": "all", "weight_bits": bits, "activation_bits": bits}
+    entry = {"scope": scope, "weight_bits": bits, "activation_bits": inputs}
     return dataclasses.replace(loaded, quantization=entry)

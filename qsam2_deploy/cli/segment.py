@@ -116,7 +116,9 @@ def _parser() -> Parser:
         "--contact-sheet", type=Path, metavar="FILE", help="picture of evenly spaced frames, .png"
     )
     how = parser.add_argument_group("how")
-    how.add_argument("--start", type=whole_number(0), default=0, metavar="N", help="first frame (0)")
+    how.add_argument(
+        "--start", type=whole_number(0), default=0, metavar="N", help="first frame (0)"
+    )
     how.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
     how.add_argument("--backend", default="auto", help="inference engine (auto)")
     how.add_argument("--threads", type=whole_number(1), metavar="N", help="threads of the engine")

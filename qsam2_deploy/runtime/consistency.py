@@ -101,11 +101,12 @@ def _fault(
     if len(tensor.raw_data) != expected:
         return f"must have {expected} bytes, but has {len(tensor.raw_data)}"
     levels = 2 ** int(match[2])
-    for found in _input_levels(index, uses):
-        if found != levels:
-            return f"is multiplied with inputs of {match[2]} bits, which must have {levels} " + (
-                f"levels, but have {found}"
-            )
+    wrong = [found for found in _input_levels(index, uses) if found != levels]
+    if wrong:
+        return (
+            f"is multiplied with inputs of {match[2]} bits, which must have {levels} levels, "
+            f"but have {wrong[0]}"
+        )
     return None
 
 

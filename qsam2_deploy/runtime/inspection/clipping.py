@@ -179,7 +179,9 @@ def add_probes(component: onnx.ModelProto) -> list[str]:
         ]
         component.graph.node.extend(_count_nodes(i, grid.tensor, limits))
         for name in _outputs(i):
-            component.graph.output.append(helper.make_tensor_value_info(name, TensorProto.INT64, []))
+            component.graph.output.append(
+                helper.make_tensor_value_info(name, TensorProto.INT64, [])
+            )
         steps.append(str(quantize.input[1]))
     return steps
 

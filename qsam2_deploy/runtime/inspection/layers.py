@@ -122,9 +122,7 @@ def _layer(
     )
 
 
-def _products(
-    index: GraphIndex, nodes: list[onnx.NodeProto]
-) -> tuple[list[onnx.NodeProto], bool]:
+def _products(index: GraphIndex, nodes: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], bool]:
     """Return what multiplies with a dequantized weight, and whether an offset is added to it."""
     found, midrise = [], False
     for node in nodes:

@@ -118,9 +118,7 @@ def _steps(inspection: Inspection) -> str:
     return "\n".join(lines)
 
 
-def _worst(
-    title: str, values: Sequence[float], ordered: Sequence[tuple[str, float]]
-) -> list[str]:
+def _worst(title: str, values: Sequence[float], ordered: Sequence[tuple[str, float]]) -> list[str]:
     lines = [f"{title}: median {median(values):.2%}, most in"]
     return lines + [f"  {share:7.2%}  {name}" for name, share in ordered[:_SUMMARY_LAYERS]]
 
