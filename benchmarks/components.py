@@ -31,12 +31,10 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks._report import add_report_options, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.runtime.inspection.products import STEADY_STATE
 from qsam2_deploy.runtime.lowering.integer_matmul import DOMAIN, FUSED
 from qsam2_deploy.runtime.ort import session_from_onnx
 from qsam2_deploy.spec import COMPONENTS, ComponentSpec
-
-SIZES = {"B": 1, "F": 7, "N": 16, "P": 2}
-"""Dynamic dimensions of a tracked frame in steady state."""
 
 PRODUCTS = ((4096, 384, 1536), (512, 256, 28736), (512, 28736, 64))
 """Rows, depth and columns: a linear layer of the tiny encoder, and attention to 7 memories."""
@@ -49,7 +47,7 @@ def random_inputs(component: ComponentSpec) -> Inputs:
     rng = np.random.default_rng(0)
     inputs: Inputs = {}
     for tensor in component.inputs:
-        shape = [SIZES[d] if isinstance(d, str) else d for d in tensor.shape]
+        shape = [STEADY_STATE[d] if isinstance(d, str) else d for d in tensor.shape]
         if tensor.dtype == "float32":
             inputs[tensor.name] = rng.standard_normal(shape).astype(np.float32)
         else:

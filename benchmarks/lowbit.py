@@ -1,8 +1,9 @@
-r"""Low-bit models from W8A8 down to W2A2: size, integer share, exactness, and masks against float.
+r"""The acceptance table of low-bit models, from W8A8 down to W2A2, in both scopes.
 
-Every width is calibrated on the frames of a video, exported, and run in ONNX Runtime twice: as
-integers, and as the plain float reference of the same file. Masks are compared with those of the
-float model, frame by frame; nothing is trained here, and without training the lowest widths fail.
+Every width is calibrated on the frames of a video, exported, and checked: size, share of integer
+products in the engines' own graphs, layers that compute what was trained, masks against those of
+the float model, ONNX's checker, OpenVINO, TensorRT-RTX. Nothing is trained here, and without
+training the masks of the lowest widths fail.
 
 Example::
 
@@ -13,11 +14,11 @@ Example::
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import itertools
-import math
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,21 +27,31 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from benchmarks._integer_share import integer_share
+from benchmarks._exactness import layer_exactness
 from benchmarks._report import add_report_options, write_report
 from benchmarks.components import random_inputs
 from qsam2_deploy._files import file_digest
 from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
+from qsam2_deploy.calibration.data import calibration_images
 from qsam2_deploy.cli._main import command
+from qsam2_deploy.errors import EngineError
 from qsam2_deploy.export import onnx_from_checkpoint
+from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.runtime import Prompt, VideoSegmenter
 from qsam2_deploy.runtime.bundle import read_bundle
-from qsam2_deploy.runtime.lowering import lower_to_float
+from qsam2_deploy.runtime.inspection.engines import openvino_integer_products
+from qsam2_deploy.runtime.inspection.report import Inspection, inspect_model
+from qsam2_deploy.runtime.lowering import (
+    lower_for_tensorrt_int4,
+    lower_for_tensorrt_int8,
+    lower_to_float,
+)
 from qsam2_deploy.runtime.media.sources import open_frames
 from qsam2_deploy.runtime.ort import session_from_onnx
 
 WIDTHS = ("w8a8", "w4a8", "w4a4", "w3a3", "w2a4", "w2a2")
 SCOPES = ("encoder", "all")
+YES, NO, NOT_INSTALLED = "yes", "no", "not installed"
 BF16_BYTES = 2
 
 Masks = list[npt.NDArray[np.bool_]]
@@ -86,6 +97,72 @@ def disagreement(path: Path) -> dict[str, float]:
     return found
 
 
+def layers_against_torch(checkpoint: Path, data: Path, images: int) -> dict[str, Any]:
+    """Return how many layers compute what was trained, each on its own, and the worst one.
+
+    See :mod:`benchmarks._exactness`. Shares are of layers with 1000 values or more.
+    """
+    model = load_checkpoint(checkpoint).model
+    frames = calibration_images(data, model.image_size, images)
+    found = layer_exactness(model, frames)
+    result: dict[str, Any] = {
+        "layers": len(found),
+        "exact_layers": sum(layer.is_exact for layer in found.values()),
+        "not_exact": sorted(name for name, layer in found.items() if not layer.is_exact),
+    }
+    for kind in ("inputs", "reference", "integers"):
+        shares = [(getattr(layer, kind), name) for name, layer in found.items()]
+        large = [(d.share, name) for d, name in shares if d.values >= 1000]
+        share, name = max(large)
+        result[kind] = {"worst_share": share, "layer": name}
+        result[kind]["most_steps"] = max(d.steps for d, _ in shares)
+    return result
+
+
+def opens_in_openvino(path: Path) -> str:
+    """Return whether OpenVINO compiles all components."""
+    if importlib.util.find_spec("openvino") is None:
+        return NOT_INSTALLED
+    try:
+        for component in read_bundle(path).components.values():
+            openvino_integer_products(component)
+    except EngineError:
+        return NO
+    return YES
+
+
+def builds_with_tensorrt_rtx(path: Path) -> dict[str, str]:
+    """Return whether TensorRT-RTX builds engines of all components, by precision."""
+    from tests.runtime.lowering.test_tensorrt_rtx import BINDINGS, build
+
+    lowerings: dict[str, Any] = {"int8": lower_for_tensorrt_int8, "int4": lower_for_tensorrt_int4}
+    if importlib.util.find_spec(BINDINGS) is None:
+        return dict.fromkeys(lowerings, NOT_INSTALLED)
+    trt = importlib.import_module(BINDINGS)
+    found = {}
+    for precision, lower in lowerings.items():
+        components = read_bundle(path).components.values()
+        for component in components:
+            lower(component)
+        try:
+            built = all(build(trt, component) is not None for component in components)
+        except AssertionError:  # the parser refuses it
+            built = False
+        found[precision] = YES if built else NO
+    return found
+
+
+def integer_shares(inspection: Inspection) -> dict[str, Any]:
+    """Return the share of integer multiply-adds by engine: of quantized layers, and of all."""
+    return {
+        engine: {
+            "quantized": inspection.total_work.quantized_share(engine),
+            "all": inspection.total_work.share(engine),
+        }
+        for engine in inspection.installed
+    }
+
+
 def measure(
     args: argparse.Namespace, folder: Path, bits: str, scope: str, reference: Masks
 ) -> dict[str, Any]:
@@ -97,31 +174,40 @@ def measure(
         args.checkpoint, data, quantized, config=settings, model_config=args.config
     )
     onnx_from_checkpoint(quantized, path, show_progress=False)
-    started = time.perf_counter()
-    bundle = read_bundle(path)
-    opened = time.perf_counter() - started
+    # It refuses what does not pass onnx.checker with full_check.
+    inspection = inspect_model(path, show_progress=False)
     return {
         "bits": bits,
         "scope": scope,
         "bytes": path.stat().st_size,
         "against_bf16": BF16_BYTES * args.parameters / path.stat().st_size,
-        "integer_share": {
-            name: None if math.isnan(share) else share  # nothing of the component is quantized
-            for name, share in integer_share(bundle.components).items()
-        },
+        "integer_share": integer_shares(inspection),
         "difference_to_reference": disagreement(path),
-        "read_seconds": round(opened, 3),
+        "layers_against_torch": layers_against_torch(quantized, data, args.images),
         "mask_iou": mean_iou(track(path, args.video, args.click, args.frames), reference),
+        "onnx_checker": YES,
+        "openvino": opens_in_openvino(path),
+        "tensorrt_rtx": builds_with_tensorrt_rtx(path),
     }
+
+
+HEADER = (
+    "bits  scope        size  x bf16  integer  of all  exact layers  worst  ints-ref    IoU  "
+    "checker  OpenVINO       RTX int8/int4"
+)
 
 
 def show(row: dict[str, Any]) -> None:
     """Print one line of the table."""
+    share = row["integer_share"]["onnxruntime"]
+    layers = row["layers_against_torch"]
+    worst = max(layers[kind]["worst_share"] for kind in ("inputs", "reference", "integers"))
     print(
-        f"{row['bits']:6}{row['scope']:9}{row['bytes'] / 1e6:8.2f} MB"
-        f"{row['against_bf16']:7.2f}x bf16{row['integer_share']['all']:9.2%} integer"
-        f"{max(row['difference_to_reference'].values()):10.1e} to reference"
-        f"{row['mask_iou']:8.3f} IoU",
+        f"{row['bits']:6}{row['scope']:8}{row['bytes'] / 1e6:6.2f} MB{row['against_bf16']:8.2f}"
+        f"{share['quantized']:9.2%}{share['all']:8.1%}"
+        f"{layers['exact_layers']:8}/{layers['layers']:<5}{worst:7.0e}"
+        f"{max(row['difference_to_reference'].values()):10.0e}{row['mask_iou']:7.3f}"
+        f"  {row['onnx_checker']:9}{row['openvino']:15}{'/'.join(row['tensorrt_rtx'].values())}",
         flush=True,
     )
 
@@ -150,8 +236,6 @@ def _click(text: str) -> tuple[float, float]:
 @command("benchmarks.lowbit")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
-    from qsam2_deploy.quant.checkpoint import load_checkpoint
-
     args = _parser().parse_args(argv)
     loaded = load_checkpoint(args.checkpoint, config=args.config)
     args.parameters = sum(t.numel() for t in loaded.model.state_dict().values())
@@ -160,6 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = Path(name)
         onnx_from_checkpoint(loaded, folder / "float.onnx", show_progress=False)
         reference = track(folder / "float.onnx", args.video, args.click, args.frames)
+        print(HEADER)
         for scope, bits in itertools.product(args.scopes, args.bits):
             rows.append(measure(args, folder, bits, scope, reference))
             show(rows[-1])

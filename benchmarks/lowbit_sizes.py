@@ -14,12 +14,10 @@ import argparse
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import onnx
 import torch
 
 from benchmarks._report import add_report_options, write_report
@@ -30,7 +28,8 @@ from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.architecture import build_model, effective_config, official_config
 from qsam2_deploy.quant.checkpoint import Checkpoint
 from qsam2_deploy.quant.modules import layers_in_scope, quantize_layers
-from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.runtime.bundle import read_bundle, read_model
+from qsam2_deploy.runtime.inspection.sizes import file_sizes
 from qsam2_deploy.runtime.ort import session_from_onnx
 from tests.weights import random_state_dict
 
@@ -55,18 +54,6 @@ def quantized(name: str, bits: str, state: dict[str, torch.Tensor]) -> Checkpoin
     return Checkpoint(Path(name), name, model, config, "0" * 64, {"scope": "all", **widths})
 
 
-def where_bytes_go(path: Path) -> dict[str, int]:
-    """Return the bytes of each type of initializer, of nodes, of names and of the rest."""
-    model = onnx.load(path)
-    parts: Counter[str] = Counter()
-    for tensor in model.graph.initializer:
-        parts[onnx.TensorProto.DataType.Name(tensor.data_type)] += len(tensor.raw_data)
-        parts["names and shapes of initializers"] += tensor.ByteSize() - len(tensor.raw_data)
-    parts["nodes"] = sum(node.ByteSize() for node in model.graph.node)
-    parts["metadata and the rest"] = path.stat().st_size - sum(parts.values())
-    return dict(parts)
-
-
 def open_seconds(path: Path) -> float:
     """Return processor seconds until ONNX Runtime has all four sessions."""
     started = time.process_time()
@@ -83,7 +70,10 @@ def measure(name: str, bits: str, state: dict[str, torch.Tensor], folder: Path) 
     whole = BF16_BYTES * sum(tensor.numel() for tensor in state.values())
     size = path.stat().st_size
     row = {"model": name, "bits": bits, "bytes": size, "bf16_bytes": whole}
-    return row | {"parts": where_bytes_go(path), "open_cpu_seconds": open_seconds(path)}
+    return row | {
+        "parts": file_sizes(read_model(path)).parts,
+        "open_cpu_seconds": open_seconds(path),
+    }
 
 
 @command("benchmarks.lowbit_sizes")

@@ -19,13 +19,23 @@ _KEY_TAG = 1 << 3 | 2
 _VALUE_TAG = 2 << 3 | 2
 
 
-def _tail(digest: str) -> bytes:
-    key, value = DIGEST_KEY.encode(), digest.encode()
-    entry = bytes([_KEY_TAG, len(key)]) + key + bytes([_VALUE_TAG, len(value)]) + value
+def metadata_entry(key: str, value: str) -> bytes:
+    """Return a serialised ``ModelProto`` that holds nothing but one ``metadata_props`` entry.
+
+    Appended to a model file, it adds the entry. Key and value together must stay below 124 bytes,
+    so that every length is a single byte.
+    """
+    entry = bytes([_KEY_TAG, len(key)]) + key.encode() + bytes([_VALUE_TAG, len(value)])
+    entry += value.encode()
     return bytes([_METADATA_PROPS_TAG, len(entry)]) + entry
 
 
-_TAIL_LENGTH = len(_tail("0" * 64))
+def _tail(digest: str) -> bytes:
+    return metadata_entry(DIGEST_KEY, digest)
+
+
+TAIL_LENGTH = len(_tail("0" * 64))
+"""Bytes of the ending of every sealed file."""
 
 
 def seal(body: bytes) -> bytes:
@@ -39,7 +49,7 @@ def verify(data: bytes, name: str) -> str:
     Raises:
         ModelFileError: the file is truncated, damaged, or was changed after the export.
     """
-    body, tail = memoryview(data)[:-_TAIL_LENGTH], data[-_TAIL_LENGTH:]
+    body, tail = memoryview(data)[:-TAIL_LENGTH], data[-TAIL_LENGTH:]
     digest = hashlib.sha256(body).hexdigest()
     if tail == _tail(digest):
         return digest

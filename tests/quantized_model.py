@@ -11,16 +11,26 @@ from qsam2_deploy.quant.checkpoint import Checkpoint
 from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantize_layers
 
 
-def quantize_model(loaded: Checkpoint, bits: int, **other: int) -> Checkpoint:
-    """Quantize every layer of a loaded model in place, with plausible clips.
+def quantize_model(
+    loaded: Checkpoint,
+    bits: int,
+    *,
+    activation_bits: int | None = None,
+    scope: str = "all",
+    **other: int,
+) -> Checkpoint:
+    """Quantize the layers of a scope of a loaded model in place, with plausible clips.
 
     Args:
         loaded: a float checkpoint.
         bits: width of weights and activations.
+        activation_bits: width of activations, where it is another one.
+        scope: ``encoder`` or ``all``.
         other: other widths of weights, by the first word of the layers' names.
     """
-    quantize_in_place(loaded.model, bits, **other)
-    entry = {"scope": "all", "weight_bits": bits, "activation_bits": bits}
+    inputs = bits if activation_bits is None else activation_bits
+    quantize_in_place(loaded.model, bits, activation_bits=inputs, scope=scope, **other)
+    entry = {"scope": scope, "weight_bits": bits, "activation_bits": inputs}
     return dataclasses.replace(loaded, quantization=entry)
 
 
@@ -28,15 +38,18 @@ def quantize_in_place(
     model: Any,
     bits: int,
     *,
+    activation_bits: int | None = None,
+    scope: str = "all",
     method: str = "lsc",
     half: bool = False,
     only: tuple[str, ...] = ("",),
     **other: int,
 ) -> Any:
     """Quantize the layers of ``model`` whose names begin with one of ``only``, and return it."""
-    names = [name for name in layers_in_scope(model, "all") if name.startswith(only)]
+    names = [name for name in layers_in_scope(model, scope) if name.startswith(only)]
+    inputs = bits if activation_bits is None else activation_bits
     plan = {
-        name: LayerPlan(other.get(name.split(".")[0], bits), bits, method, half) for name in names
+        name: LayerPlan(other.get(name.split(".")[0], bits), inputs, method, half) for name in names
     }
     for layer in quantize_layers(model, plan).values():
         rows = layer.weight_rows()

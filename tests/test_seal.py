@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsam2_deploy._seal import seal, verify
+from qsam2_deploy._seal import metadata_entry, seal, verify
 from qsam2_deploy.errors import ModelFileError
 from qsam2_deploy.spec import DIGEST_KEY
 
@@ -55,3 +55,11 @@ def test_the_ending_is_an_ordinary_metadata_entry() -> None:
     entries = {entry.key: entry.value for entry in model.metadata_props}
     assert entries == {DIGEST_KEY: hashlib.sha256(body).hexdigest()}
     assert model.producer_name == "someone"
+
+
+def test_entries_can_be_appended() -> None:
+    onnx = pytest.importorskip("onnx")
+    body = onnx.ModelProto(producer_name="someone").SerializeToString()
+    model = onnx.ModelProto.FromString(body + metadata_entry("a.key", "value") + seal(body))
+    assert [entry.key for entry in model.metadata_props] == ["a.key", DIGEST_KEY]
+    assert model.metadata_props[0].value == "value"

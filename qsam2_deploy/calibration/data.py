@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from .._progress import progress
+from .._spread import spread_indices
 from ..errors import InputError, MissingDependencyError, VideoError
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -83,12 +84,6 @@ def normalise(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
     scaled = (pixels / 255.0).astype(np.float32)
     channels_first = ((scaled - _MEAN) / _STD).transpose(2, 0, 1)
     return torch.from_numpy(np.ascontiguousarray(channels_first))[None]
-
-
-def spread_indices(count: int, limit: int) -> list[int]:
-    """Return at most ``limit`` increasing indices below ``count``, evenly spaced and centred."""
-    taken = min(count, limit)
-    return [(2 * i + 1) * count // (2 * taken) for i in range(taken)]
 
 
 def _spread(paths: Sequence[Path], limit: int) -> list[Path]:

@@ -75,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_frames=args.max_frames,
         backend=args.backend,
         threads=args.threads,
+        cache=args.cache,
         show_progress=False if args.quiet else None,
     )
     _print_summary(summary, args)
@@ -120,6 +121,12 @@ def _parser() -> Parser:
     how.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
     how.add_argument("--backend", default="auto", help="inference engine (auto)")
     how.add_argument("--threads", type=whole_number(1), metavar="N", help="threads of the engine")
+    how.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="folder that keeps the model as the engine takes it, to open it faster the next time",
+    )
     how.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     return parser
 

@@ -52,7 +52,11 @@ class Backend(Protocol):
 
 
 def open_backend(
-    model: str | os.PathLike[str] | Backend, backend: str = "auto", threads: int | None = None
+    model: str | os.PathLike[str] | Backend,
+    backend: str = "auto",
+    threads: int | None = None,
+    *,
+    cache: str | os.PathLike[str] | None = None,
 ) -> Backend:
     """Choose the engine for ``model``; enter the result to load it.
 
@@ -60,6 +64,8 @@ def open_backend(
         model: a ``model.onnx`` made by ``qsam2-export``; a backend is returned as it is.
         backend: ``ort`` (ONNX Runtime on the CPU) or ``auto``.
         threads: threads of the engine; default: one for each physical core.
+        cache: folder to keep the lowered graphs in, so that the model opens faster the next time;
+            default: nothing is kept. What cannot be read from it or written to it is made anew.
 
     Raises:
         InputError: no such backend.
@@ -74,4 +80,4 @@ def open_backend(
         return model
     from .ort import OrtBackend
 
-    return OrtBackend(model, threads=threads)
+    return OrtBackend(model, threads=threads, cache=cache)

@@ -11,7 +11,7 @@ from .. import _seal
 from .._files import atomic_open
 from ..errors import InputError, MissingDependencyError, ModelFileError
 from ..spec import COMPONENTS, SPEC_KEY, ModelSpec
-from .consistency import check_quantization
+from .consistency import check_interface, check_quantization
 
 if TYPE_CHECKING:
     import onnx
@@ -34,7 +34,38 @@ class Bundle:
     components: dict[str, onnx.ModelProto]
 
 
+@dataclass(frozen=True)
+class WholeModel:
+    """A model file as one graph.
+
+    Attributes:
+        path: where it was read from.
+        spec: its metadata.
+        digest: SHA-256 of its contents.
+        size: of the file in bytes.
+        model: the ONNX model; the names of its parts begin with the component's name.
+    """
+
+    path: Path
+    spec: ModelSpec
+    digest: str
+    size: int
+    model: onnx.ModelProto
+
+
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Read and check a ``model.onnx``, and cut it into its components.
+
+    Raises:
+        ModelFileError: as :func:`read_model`.
+        MissingDependencyError: the package ``onnx`` is not installed.
+    """
+    whole = read_model(path)
+    components = split_components(whole.model, whole.spec)
+    return Bundle(whole.path, whole.spec, whole.digest, components)
+
+
+def read_model(path: str | os.PathLike[str]) -> WholeModel:
     """Read and check a ``model.onnx``.
 
     Raises:
@@ -67,8 +98,9 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     # A newer schema is told before the digest is checked: it may be sealed in another way.
     spec = ModelSpec.from_json(metadata[SPEC_KEY])
     digest = _seal.verify(data, str(source))
+    check_interface(model, spec, str(source))
     check_quantization(model, spec, str(source))
-    return Bundle(source, spec, digest, split_components(model, spec))
+    return WholeModel(source, spec, digest, len(data), model)
 
 
 def _read_bytes(path: Path) -> bytes:

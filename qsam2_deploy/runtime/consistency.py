@@ -4,50 +4,93 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from .._packing import packed_size, stored_bits
 from ..errors import ModelFileError
-from ..spec import ModelSpec
+from ..spec import COMPONENTS, ModelSpec, TensorSpec, graph_name
+from .lowering.graph import DEQUANTIZE, GraphIndex, value_of
 
 if TYPE_CHECKING:
     import onnx
 
 _WIDTHS = re.compile(r"w([2-8])a([2-8])")
 _TYPES = {3: 8, 22: 4, 26: 2}  # the numbers of INT8, INT4 and INT2, some of which old onnx lacks
+_ELEMENT_TYPES = {1: "float32", 6: "int32", 7: "int64", 9: "bool"}
+
+
+def check_interface(model: onnx.ModelProto, spec: ModelSpec, origin: str) -> None:
+    """Compare types and shapes of the inputs and outputs of a whole model with its metadata.
+
+    Inputs and outputs that are missing are told when the model is cut into its components.
+
+    Raises:
+        ModelFileError: one is of another type or shape than the metadata says; names it.
+    """
+    for name in COMPONENTS:
+        component = spec.component(name)
+        _compare(name, component.inputs, model.graph.input, origin)
+        _compare(name, component.outputs, model.graph.output, origin)
+
+
+def _compare(
+    component: str,
+    expected: Iterable[TensorSpec],
+    found: Iterable[onnx.ValueInfoProto],
+    origin: str,
+) -> None:
+    infos = {info.name: info.type.tensor_type for info in found}
+    for tensor in expected:
+        name = graph_name(component, tensor.name)
+        if name not in infos:
+            continue
+        dtype = _ELEMENT_TYPES.get(infos[name].elem_type, "another type")
+        shape = tuple(d.dim_param or d.dim_value for d in infos[name].shape.dim)
+        if (dtype, shape) != (tensor.dtype, tensor.shape):
+            raise _contradiction(
+                origin,
+                f"{name} is {dtype} {list(shape)} in the graph, "
+                f"{tensor.dtype} {list(tensor.shape)} in the metadata",
+            )
 
 
 def check_quantization(model: onnx.ModelProto, spec: ModelSpec, origin: str) -> None:
-    """Compare the quantized weights of a whole model with its metadata.
+    """Compare the quantized layers of a whole model with its metadata.
 
     Raises:
         ModelFileError: a weight is quantized in one of them only, or is stored in another type or
-            number of bytes than its width asks for; names the weight.
+            number of bytes than its width asks for, or its inputs have another number of levels;
+            names the weight.
     """
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    stored = {
-        node.input[0]
-        for node in model.graph.node
-        if node.op_type == "DequantizeLinear" and node.input[0] in constants
-    }
+    index = GraphIndex(model)
+    uses: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        if node.op_type == DEQUANTIZE and node.input[0] in index.constants:
+            uses.setdefault(node.input[0], []).append(node)
     told = spec.quantization
     count = told.weights if told is not None else 0
-    if len(stored) != count:
+    if len(uses) != count:
         raise _contradiction(
-            origin, f"{len(stored)} weights are quantized in the graph, {count} in the metadata"
+            origin, f"{len(uses)} weights are quantized in the graph, {count} in the metadata"
         )
     if told is None:
         return
     for name in told.widths:
-        if name not in stored:
+        if name not in uses:
             raise _contradiction(origin, f"the weight {name} is quantized in the metadata only")
-    for name in sorted(stored):
-        reason = _fault(constants[name], told.widths.get(name, told.usual_widths))
+    for name in sorted(uses):
+        widths = told.widths.get(name, told.usual_widths)
+        reason = _fault(index, index.constants[name], uses[name], widths)
         if reason:
             raise _contradiction(origin, f"the weight {name} {reason}")
 
 
-def _fault(tensor: onnx.TensorProto, widths: str) -> str | None:
+def _fault(
+    index: GraphIndex, tensor: onnx.TensorProto, uses: Iterable[onnx.NodeProto], widths: str
+) -> str | None:
     match = _WIDTHS.fullmatch(widths) if isinstance(widths, str) else None
     if match is None:
         return f"has the widths {widths!r}, but they must be such as 'w4a8'"
@@ -57,7 +100,36 @@ def _fault(tensor: onnx.TensorProto, widths: str) -> str | None:
     expected = packed_size(math.prod(tensor.dims), width)
     if len(tensor.raw_data) != expected:
         return f"must have {expected} bytes, but has {len(tensor.raw_data)}"
+    levels = 2 ** int(match[2])
+    wrong = [found for found in _input_levels(index, uses) if found != levels]
+    if wrong:
+        return (
+            f"is multiplied with inputs of {match[2]} bits, which must have {levels} levels, "
+            f"but have {wrong[0]}"
+        )
     return None
+
+
+def _input_levels(index: GraphIndex, uses: Iterable[onnx.NodeProto]) -> list[int]:
+    """Return the number of levels of every quantized input that meets a weight."""
+    products = [user for node in uses for user in index.users.get(node.output[0], [])]
+    quantizers = [index.quantized_input(product.input[0]) for product in products]
+    return [_levels(index, quantize) for quantize in quantizers if quantize is not None]
+
+
+def _levels(index: GraphIndex, quantize: onnx.NodeProto) -> int:
+    """Return the levels of a QuantizeLinear: as many as a Clip in front of it leaves, or 256."""
+    clip = index.made_by(quantize.input[0], "Clip")
+    if clip is None:
+        return 256
+    names = [*clip.input[1:3], quantize.input[1]]
+    values = [value_of(index.constants[name]) for name in names if name in index.constants]
+    if len(values) != 3 or any(value.size != 1 for value in values):
+        return 0
+    low, high, step = (float(value.reshape(())) for value in values)
+    with np.errstate(all="ignore"):
+        levels = np.round(np.float64(high - low) / np.float64(step)) + 1
+    return int(levels) if np.isfinite(levels) else 0
 
 
 def _contradiction(origin: str, reason: str) -> ModelFileError:

@@ -65,6 +65,8 @@ class SAM2ImagePredictor:
         mask_threshold: float = 0.0,
         max_hole_area: float = 0.0,
         max_sprinkle_area: float = 0.0,
+        *,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         """Choose the model and the engine; the engine is loaded when it is first needed.
 
@@ -75,6 +77,7 @@ class SAM2ImagePredictor:
             mask_threshold: logit above which a pixel belongs to the mask.
             max_hole_area: fill background regions up to this many low-resolution pixels.
             max_sprinkle_area: remove foreground regions up to this many low-resolution pixels.
+            cache: folder for the lowered graphs, so that the model opens faster the next time.
 
         Raises:
             ModelFileError: the model cannot be used.
@@ -84,7 +87,7 @@ class SAM2ImagePredictor:
         self.mask_threshold = mask_threshold
         self._max_hole_area = max_hole_area
         self._max_sprinkle_area = max_sprinkle_area
-        self._backend = open_backend(model, backend, threads)
+        self._backend = open_backend(model, backend, threads, cache=cache)
         self._is_open = False
         self._images: list[_Embedding] = []
         self._is_batch = False

@@ -14,18 +14,26 @@ from ..errors import EngineError, MissingDependencyError
 from ..spec import ModelSpec
 from .backend import Arrays
 from .bundle import read_bundle
-from .lowering import lower_for_ort
+from .lowered_cache import LoweredCache
+from .lowering import QUERY_BLOCK, lower_for_ort
 
 
 class OrtBackend:
     """Runs a bundle with one ONNX Runtime session per component."""
 
-    def __init__(self, model: str | os.PathLike[str], threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        threads: int | None = None,
+        *,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> None:
         """Read and check ``model``; sessions are made on entering the context.
 
         Args:
             model: path of a ``model.onnx``.
             threads: threads within an operator; default: ONNX Runtime's own choice.
+            cache: folder for the lowered graphs; see :mod:`.lowered_cache`. Default: none.
 
         Raises:
             ModelFileError: the file cannot be used.
@@ -40,6 +48,7 @@ class OrtBackend:
         self._path = bundle.path
         self._components = bundle.components
         self._threads = threads
+        self._cache = None if cache is None else ort_cache(cache, bundle.digest)
         self._sessions: dict[str, Any] = {}
 
     @property
@@ -58,7 +67,7 @@ class OrtBackend:
         try:
             while self._components:
                 name = next(iter(self._components))
-                self._sessions[name] = session_from_onnx(self._components.pop(name), self._threads)
+                self._sessions[name] = self._session(self._components.pop(name))
         except BaseException:
             # What is left is not the whole model: entering again has to read the file again.
             self._sessions.clear()
@@ -75,6 +84,17 @@ class OrtBackend:
         """Release the sessions."""
         self._sessions.clear()
 
+    def _session(self, component: Any) -> Any:
+        if self._cache is None:
+            return session_from_onnx(component, self._threads)
+        name = component.graph.name
+        lowered = self._cache.load(name)
+        if lowered is None:
+            lower_for_ort(component)
+            lowered = component.SerializeToString()
+            self._cache.store(name, lowered)
+        return session_from_lowered(lowered, name, self._threads)
+
     def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Run one component; see :class:`~qsam2_deploy.runtime.backend.Backend`."""
         if component not in self._sessions:
@@ -88,8 +108,26 @@ class OrtBackend:
             raise EngineError(f"ONNX Runtime failed in {component}: {error}") from error
 
 
+def ort_cache(folder: str | os.PathLike[str], digest: str) -> LoweredCache:
+    """Return the cache of what :func:`lower_for_ort` makes of the model of this ``digest``."""
+    import onnx
+    import onnxruntime
+
+    return LoweredCache(
+        folder,
+        digest=digest,
+        engine="onnxruntime",
+        engine_version=onnxruntime.__version__,
+        options=f"query_block={QUERY_BLOCK}, onnx={onnx.__version__}",
+    )
+
+
 def session_from_onnx(
-    component: Any, threads: int | None = None, *, profile: str | None = None
+    component: Any,
+    threads: int | None = None,
+    *,
+    profile: str | None = None,
+    optimized: str | None = None,
 ) -> Any:
     """Lower one component for ONNX Runtime and return its ``InferenceSession``.
 
@@ -97,9 +135,40 @@ def session_from_onnx(
         component: an ``onnx.ModelProto`` with one component; it is changed.
         threads: threads within an operator.
         profile: write ONNX Runtime's profile to files of this prefix.
+        optimized: write the graph that ONNX Runtime runs, after its own optimizations, here.
 
     Raises:
         EngineError: ONNX Runtime refuses the model, for instance because its opset is too new.
+    """
+    lower_for_ort(component)
+    return session_from_lowered(
+        component.SerializeToString(),
+        component.graph.name,
+        threads,
+        profile=profile,
+        optimized=optimized,
+    )
+
+
+def session_from_lowered(
+    model: bytes,
+    name: str,
+    threads: int | None = None,
+    *,
+    profile: str | None = None,
+    optimized: str | None = None,
+) -> Any:
+    """Return the ``InferenceSession`` of a serialised component that was lowered before.
+
+    Args:
+        model: the component.
+        name: what messages call it.
+        threads: see :func:`session_from_onnx`, as the rest.
+        profile: likewise.
+        optimized: likewise.
+
+    Raises:
+        EngineError: ONNX Runtime refuses the model.
     """
     import onnxruntime
 
@@ -110,18 +179,17 @@ def session_from_onnx(
     options.inter_op_num_threads = 1
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, profile
+    if optimized is not None:
+        options.optimized_model_filepath = optimized
     # The lowering has already made the integer products; moving QuantizeLinear away from them
     # only adds pairs of Q and DQ, and at opset 21 and later gives graphs that fail to load.
     options.add_session_config_entry(
         "optimization.disable_specified_optimizers", "QDQPropagationTransformer"
     )
-    lower_for_ort(component)
     try:
-        return onnxruntime.InferenceSession(
-            component.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises types of its own, without a base
         raise EngineError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot load {component.graph.name}: {error}; "
+            f"ONNX Runtime {onnxruntime.__version__} cannot load {name}: {error}; "
             "upgrade it with: pip install -U onnxruntime"
         ) from error

@@ -33,7 +33,7 @@ class SegmenterFactory(Protocol):
     """Makes the segmenter; ``VideoSegmenter`` itself is one."""
 
     def __call__(
-        self, model: str | Path, *, backend: str, threads: int | None
+        self, model: str | Path, *, backend: str, threads: int | None, cache: str | Path | None
     ) -> AbstractContextManager[Segmenter]:
         """Load ``model``."""
 
@@ -103,6 +103,7 @@ def segment_video(
     max_frames: int | None = None,
     backend: str = "auto",
     threads: int | None = None,
+    cache: str | Path | None = None,
     show_progress: bool | None = None,
     segmenter: SegmenterFactory | None = None,
 ) -> SegmentSummary:
@@ -125,6 +126,7 @@ def segment_video(
         max_frames: process at most so many frames.
         backend: inference engine, ``auto`` chooses.
         threads: threads of the engine, None lets it choose.
+        cache: folder for the lowered graphs, so that the model opens faster the next time.
         show_progress: show a progress bar; by default if standard error is a terminal.
         segmenter: makes the segmenter, by default ``VideoSegmenter``.
 
@@ -145,7 +147,9 @@ def segment_video(
         schedule = _schedule(wanted, frames, total, masks=masks_dir is not None)
         with (
             _open_outputs(paths, source, model, frames, total) as outputs,
-            (segmenter or _video_segmenter)(model, backend=backend, threads=threads) as tracker,
+            (segmenter or _video_segmenter)(
+                model, backend=backend, threads=threads, cache=cache
+            ) as tracker,
             stop_on_interrupt() as stop,
         ):
             run = _Run(frames, schedule, tracker, outputs, stop)
@@ -283,11 +287,11 @@ def _path(path: str | Path | None) -> Path | None:
 
 
 def _video_segmenter(
-    model: str | Path, *, backend: str, threads: int | None
+    model: str | Path, *, backend: str, threads: int | None, cache: str | Path | None
 ) -> AbstractContextManager[Segmenter]:
     from .segmenter import VideoSegmenter
 
     return cast(
         "AbstractContextManager[Segmenter]",
-        VideoSegmenter(model, backend=backend, threads=threads),
+        VideoSegmenter(model, backend=backend, threads=threads, cache=cache),
     )

@@ -61,6 +61,7 @@ class VideoSegmenter:
         fill_hole_area: int = 0,
         non_overlap_masks: bool = False,
         max_conditioning_frames: int = 32,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         """Choose the model and the engine; nothing is loaded before the context is entered.
 
@@ -72,6 +73,8 @@ class VideoSegmenter:
             non_overlap_masks: a pixel belongs to the object of the highest logit alone.
             max_conditioning_frames: frames with prompts that an object keeps: its first and its
                 latest ones.
+            cache: folder for the lowered graphs, so that the model opens faster the next time;
+                default: none.
 
         Raises:
             ModelFileError: the model cannot be used.
@@ -81,7 +84,7 @@ class VideoSegmenter:
             raise PromptError(
                 f"max_conditioning_frames must be at least 1, but got {max_conditioning_frames}"
             )
-        self._backend = open_backend(model, backend, threads)
+        self._backend = open_backend(model, backend, threads, cache=cache)
         self._fill_hole_area = fill_hole_area
         self._non_overlap_masks = non_overlap_masks
         self._max_conditioning = max_conditioning_frames

@@ -53,6 +53,7 @@ class SAM2VideoPredictor:
         clear_non_cond_mem_around_input: bool = False,
         add_all_frames_to_correct_as_cond: bool = False,
         show_progress: bool | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         """Load ``model`` into the engine.
 
@@ -67,12 +68,13 @@ class SAM2VideoPredictor:
             add_all_frames_to_correct_as_cond: frames that are corrected after they were tracked
                 become conditioning frames.
             show_progress: show a progress bar while propagating; default: on a terminal.
+            cache: folder for the lowered graphs, so that the model opens faster the next time.
 
         Raises:
             ModelFileError: the model cannot be used.
             MissingDependencyError: the engine is not installed.
         """
-        self._backend = open_backend(model, backend, threads)
+        self._backend = open_backend(model, backend, threads, cache=cache)
         self._backend.__enter__()
         self._tracker = Tracker(self._backend, fill_hole_area)
         self.fill_hole_area = fill_hole_area

@@ -18,7 +18,7 @@ from qsam2_deploy.export.graph import model_from_graphs, needed_opset
 from qsam2_deploy.export.linear_weights import LinearWeights
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
 from qsam2_deploy.quant.grid import MIN_SCALE
-from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
+from qsam2_deploy.quant.modules import SCOPES, LayerPlan, quantize_layers
 from qsam2_deploy.runtime.bundle import read_bundle
 from tests.quantized_layers import KINDS, builder_for, graph_of, make_layer
 from tests.quantized_model import quantize_model
@@ -145,6 +145,23 @@ def test_a_whole_model(loaded: Checkpoint, tmp_path: Path, bits: int, opset: int
         if node.op_type in ("MatMul", "Conv", "ConvTranspose"):
             left = [n for n in node.input[:2] if n in floats]
             assert all(name.endswith("gaussian_matrix") for name in left)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_every_width_and_scope_passes_the_checker(
+    loaded: Checkpoint, tmp_path: Path, bits: int, scope: str
+) -> None:
+    path, activations = tmp_path / "model.onnx", 8 if bits % 2 else bits
+    quantized = quantize_model(loaded, bits, activation_bits=activations, scope=scope)
+    onnx_from_checkpoint(quantized, path, show_progress=False)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    bundle = read_bundle(path)
+    assert bundle.spec.quantization is not None
+    assert bundle.spec.quantization.scope == scope
+    assert bundle.spec.quantization.usual_widths == f"w{bits}a{activations}"
+    for component in bundle.components.values():
+        onnx.checker.check_model(component, full_check=True)
 
 
 def test_mixed_widths_are_in_the_metadata(loaded: Checkpoint, tmp_path: Path) -> None:

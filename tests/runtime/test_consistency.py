@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,8 +16,11 @@ from qsam2_deploy import _seal
 from qsam2_deploy._packing import pack
 from qsam2_deploy.errors import ModelFileError
 from qsam2_deploy.runtime.bundle import read_bundle
-from qsam2_deploy.runtime.consistency import check_quantization
+from qsam2_deploy.runtime.consistency import check_interface, check_quantization
+from qsam2_deploy.runtime.inspection.report import inspect_model
+from qsam2_deploy.runtime.ort import OrtBackend
 from qsam2_deploy.spec import SPEC_KEY, ModelSpec, QuantizationInfo
+from tests.quantized_layers import graph_of, make_layer
 
 NAME = "image_encoder/layer.weight"
 
@@ -99,5 +104,72 @@ def test_a_crafted_file_with_a_good_seal_is_refused(tmp_path: Path) -> None:
     body = model.SerializeToString()
     path = tmp_path / "crafted.onnx"
     path.write_bytes(body + _seal.seal(body))
-    with pytest.raises(ModelFileError, match="must have 4 bytes, but has 3"):
-        read_bundle(path)
+    for read in (read_bundle, inspect_model):
+        with pytest.raises(ModelFileError, match="must have 4 bytes, but has 3"):
+            read(path)
+
+
+# ------------------------------------------------------------------ inputs of quantized layers
+@pytest.mark.parametrize("kind", ["linear", "depthwise", "transposed"])
+@pytest.mark.parametrize("bits", [8, 5, 4, 3, 2])
+def test_inputs_have_the_levels_of_their_width(bits: int, kind: str) -> None:
+    model = graph_of(kind, make_layer(kind, bits)[0])
+    told = QuantizationInfo("all", bits, bits, 1, weights=1)
+    check_quantization(model, spec_of(told), "m.onnx")
+    wrong = 8 if bits != 8 else 4
+    other = QuantizationInfo("all", bits, wrong, 1, weights=1)
+    message = f"inputs of {wrong} bits, which must have {2**wrong} levels, but have {2**bits};"
+    with pytest.raises(ModelFileError, match=message):
+        check_quantization(model, spec_of(other), "m.onnx")
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf, -1.0])
+def test_a_step_of_the_input_that_is_no_step_is_refused(value: float) -> None:
+    model = graph_of("linear", make_layer("linear", 4)[0])
+    [step] = [t for t in model.graph.initializer if t.name.endswith("input_scale")]
+    step.CopyFrom(numpy_helper.from_array(np.float32(value), step.name))
+    with pytest.raises(ModelFileError, match="must have 16 levels, but have"):
+        check_quantization(model, spec_of(QuantizationInfo("all", 4, 4, 1, weights=1)), "m.onnx")
+
+
+# ------------------------------------------------------------------ inputs and outputs of the model
+def write_with(model_path: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Write the model with other metadata and a good seal."""
+    model = onnx.load(model_path)
+    values = {entry.key: entry.value for entry in model.metadata_props}
+    told = json.loads(values[SPEC_KEY])
+    change(told)
+    del model.metadata_props[:]
+    helper.set_model_props(model, {SPEC_KEY: json.dumps(told)})
+    body = model.SerializeToString()
+    target.write_bytes(body + _seal.seal(body))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 128}, r"image is float32 \[1, 3, 64, 64\] in the graph, .*128, 128"),
+        ({"d_model": 64}, r"features is float32 \[1, 32, 4, 4\] in the graph, .*\[1, 64, 4, 4\]"),
+        ({"memory_dim": 16}, r"memory is float32 \['B', 'F', 8, 4, 4\] in the graph"),
+    ],
+)
+def test_metadata_of_another_model_is_refused(
+    model_path: Path, tmp_path: Path, change: dict[str, int], message: str
+) -> None:
+    unchanged = write_with(model_path, tmp_path / "same.onnx", lambda told: None)
+    assert read_bundle(unchanged).spec.image_size == 64
+    crafted = write_with(model_path, tmp_path / "crafted.onnx", lambda told: told.update(change))
+    for read in (read_bundle, inspect_model, OrtBackend):
+        with pytest.raises(ModelFileError, match=message):
+            read(crafted)
+
+
+def test_another_element_type_is_refused() -> None:
+    spec = spec_of(None)
+    image = helper.make_tensor_value_info("image_encoder/image", TensorProto.DOUBLE, [1, 3, 64, 64])
+    model = helper.make_model(helper.make_graph([], "g", [image], []))
+    with pytest.raises(ModelFileError, match="image_encoder/image is another type"):
+        check_interface(model, spec, "m.onnx")
+    image.type.tensor_type.elem_type = TensorProto.FLOAT
+    check_interface(helper.make_model(helper.make_graph([], "g", [image], [])), spec, "m.onnx")

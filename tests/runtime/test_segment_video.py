@@ -31,8 +31,9 @@ FRAMES = 20
 class FakeSegmenter:
     """Tracks a square around the click; object 2 is visible on even frames only."""
 
-    def __init__(self, model, *, backend, threads):
+    def __init__(self, model, *, backend, threads, cache):
         self.arguments = (model, backend, threads)
+        self.cache = cache
         self.seen = []
         self.prompted = {}
         self.entered = self.exited = False

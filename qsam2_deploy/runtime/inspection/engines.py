@@ -1,0 +1,104 @@
+"""Which products an engine computes in integers, as the engine's own graph says.
+
+Every engine gets the component as it gets it in use, lowered for it, and is asked for the graph
+that it runs after its optimizations.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import EngineError
+from ..lowering import lower_for_openvino
+from ..ort import session_from_onnx
+from .products import copy_of, fix_dimensions
+
+if TYPE_CHECKING:
+    import onnx
+
+INTEGER_OPERATORS = frozenset(
+    {
+        "ConvInteger",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "QGemm",
+        "QLinearConv",
+        "QLinearMatMul",
+    }
+)
+"""Operators of ONNX Runtime that multiply integers."""
+
+_OPENVINO_PRODUCTS = frozenset(
+    {"Convolution", "Deconvolution", "FullyConnected", "GroupConvolution", "MatMul"}
+)
+
+_SUFFIXES = re.compile(r"(/(DequantizationMultiply|WithoutBiases))+$")
+"""What OpenVINO appends to the name of a product that it takes apart."""
+
+
+def engine_version(engine: str) -> str | None:
+    """Return the version of an installed engine of :data:`ENGINES`; None if it is not there."""
+    return version(engine) if importlib.util.find_spec(engine) is not None else None
+
+
+def ort_integer_products(component: onnx.ModelProto) -> set[str]:
+    """Return the names of the nodes that ONNX Runtime computes in integers.
+
+    The graph is the one that it writes after its own optimizations.
+
+    Raises:
+        EngineError: ONNX Runtime refuses the component.
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "optimized.onnx")
+        session_from_onnx(copy_of(component), 1, optimized=str(path))
+        optimized = onnx.load(path)
+    return {node.name for node in optimized.graph.node if node.op_type in INTEGER_OPERATORS}
+
+
+def openvino_integer_products(component: onnx.ModelProto) -> set[str]:
+    """Return the names of the nodes that OpenVINO computes in integers on the CPU.
+
+    Its runtime model names the kernel of each operator and the operators that went into it.
+
+    Raises:
+        EngineError: OpenVINO refuses the component.
+    """
+    import openvino
+
+    lowered = copy_of(component)
+    lower_for_openvino(lowered)
+    fix_dimensions(lowered)  # kernels are chosen when shapes are known
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    try:
+        compiled = core.compile_model(core.read_model(lowered.SerializeToString()), "CPU", settings)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise EngineError(f"OpenVINO cannot load {component.graph.name}: {reason}") from error
+    names: set[str] = set()
+    for operator in compiled.get_runtime_model().get_ops():
+        info = {key: str(value.astype(str)) for key, value in operator.get_rt_info().items()}
+        if info.get("layerType") in _OPENVINO_PRODUCTS and _is_integer_kernel(info):
+            originals = info.get("originalLayersNames", "").split(",")
+            names.update(_SUFFIXES.sub("", name) for name in originals)
+    return names
+
+
+def _is_integer_kernel(info: Mapping[str, str]) -> bool:
+    return info.get("primitiveType", "").lower().endswith(("_i8", "_u8"))
+
+
+ENGINES: dict[str, Callable[[onnx.ModelProto], set[str]]] = {
+    "onnxruntime": ort_integer_products,
+    "openvino": openvino_integer_products,
+}
+"""For each engine, by the name of its package, what tells its integer products."""

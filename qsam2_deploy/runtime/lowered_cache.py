@@ -1,0 +1,105 @@
+"""Lowered graphs on disk, so that a packed model opens without being unpacked again.
+
+A cache is a folder of its user's choice. It holds one file for each component, model and engine:
+the lowered ONNX model, an entry with the key that it was made for, and the seal of ``_seal.py``.
+The key covers all that the lowering depends on. A file that is stale, foreign or damaged is made
+anew, and a folder that cannot be written to means that nothing is cached; neither is an error.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from .. import __version__, _seal
+from .._files import atomic_open
+from ..errors import InputError, ModelFileError
+
+KEY_ENTRY = "qsam2.lowered"
+"""Key of the metadata entry before the seal; its value is what the file was made for."""
+
+FORMAT_VERSION = 1
+
+
+class LoweredCache:
+    """The lowered components of one model for one engine.
+
+    Several processes may use the same folder at once: files appear whole, by a rename.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        digest: str,
+        engine: str,
+        engine_version: str,
+        options: str = "",
+    ) -> None:
+        """Choose the folder; it is made when something is stored.
+
+        Args:
+            folder: where the files are. Whoever can write to it decides what is computed.
+            digest: SHA-256 of the model's contents, as its seal says.
+            engine: name of the engine.
+            engine_version: its version.
+            options: whatever else changes what the lowering makes.
+        """
+        self._folder = Path(folder)
+        self._about = {
+            "format": str(FORMAT_VERSION),
+            "model": digest,
+            "engine": engine,
+            "engine_version": engine_version,
+            "options": options,
+            "package": __version__,
+            "lowering": _lowering_digest(),
+        }
+
+    def path(self, component: str) -> Path:
+        """Return where the lowered ``component`` is, if it is there."""
+        return self._folder / f"{self._key(component)[:32]}.{component}.onnx"
+
+    def load(self, component: str) -> bytes | None:
+        """Return the lowered ``component``, a serialised model; None if it must be made."""
+        path = self.path(component)
+        try:
+            data = path.read_bytes()
+            _seal.verify(data, str(path))
+        except (OSError, ModelFileError):
+            return None
+        ending = self._ending(component)
+        stored = data[-_seal.TAIL_LENGTH - len(ending) : -_seal.TAIL_LENGTH]
+        return data if stored == ending else None
+
+    def store(self, component: str, model: bytes) -> bool:
+        """Keep the serialised lowered ``component``; return whether that was possible."""
+        body = model + self._ending(component)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with atomic_open(self.path(component)) as stream:
+                stream.write(body)
+                stream.write(_seal.seal(body))
+        except (OSError, InputError):
+            return False
+        return True
+
+    def _ending(self, component: str) -> bytes:
+        return _seal.metadata_entry(KEY_ENTRY, self._key(component))
+
+    def _key(self, component: str) -> str:
+        about = json.dumps({**self._about, "component": component}, sort_keys=True)
+        return hashlib.sha256(about.encode()).hexdigest()
+
+
+@functools.cache
+def _lowering_digest() -> str:
+    """Return the digest of the passes' own code, which may change without the version."""
+    digest, home = hashlib.sha256(), Path(__file__).parent
+    for path in (*sorted((home / "lowering").glob("*.py")), home.parent / "_packing.py"):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

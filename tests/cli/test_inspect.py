@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from qsam2_deploy.cli.inspect import main
+from tests.cli.helptext import check_help
+from tests.weights import small_config, write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from qsam2_deploy.export import onnx_from_checkpoint
+    from qsam2_deploy.quant.checkpoint import load_checkpoint
+    from tests.quantized_model import quantize_model
+
+    config = small_config(64, d_model=32, memory_dim=8, embed_dim=8)
+    path = write_checkpoint(tmp_path_factory.mktemp("inspect") / "small.pt", config)
+    loaded = load_checkpoint(path, config=path.with_suffix(".yaml"))
+    onnx_from_checkpoint(quantize_model(loaded, 2), path.with_suffix(".onnx"), show_progress=False)
+    return path.with_suffix(".onnx")
+
+
+def test_table_and_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(model), "--layers", "--json", str(tmp_path / "m.json")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith("small.onnx: small, image size 64\nW2A2 by lsc in the scope all: ")
+    data = json.loads((tmp_path / "m.json").read_text())
+    assert data["file"] == "small.onnx"
+    assert f"sha256 {data['sha256']}" in out
+    lines = {line.split()[0] for line in out.splitlines() if line.strip()}
+    assert {layer["name"].partition("/")[2] for layer in data["layers"]} <= lines
+    assert main([str(model)]) == 0
+    short = capsys.readouterr().out
+    assert out.startswith(short.rstrip("\n"))
+    assert len(short.splitlines()) < 40
+
+
+def test_quiet(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(model), "--quiet", "--json", str(tmp_path / "m.json")]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "m.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("none.onnx", "there is no model none.onnx"),
+        (".", "is a folder; expected a model file"),
+        ("text.onnx", "is not an ONNX model"),
+        ("cut.onnx", "cut.onnx"),
+        ("flipped.onnx", "is damaged"),
+        ("m.onnx --data none.mp4", "none.mp4"),
+        ("m.onnx --images 0", "whole number from 1"),
+        ("m.onnx --json none/m.json", "the folder does not exist"),
+        ("m.onnx --json .", "it is a folder"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(model, "m.onnx")
+    data = bytearray(model.read_bytes())
+    Path("text.onnx").write_text("no model\n")
+    Path("cut.onnx").write_bytes(data[: len(data) // 2])
+    data[len(data) // 2] ^= 1
+    Path("flipped.onnx").write_bytes(data)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert main(arguments.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("qsam2-inspect: error: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_help_has_examples_and_loads_nothing_heavy() -> None:
+    check_help("inspect", "--layers", "--data", heavy=("torch", "onnx", "onnxruntime", "numpy"))
