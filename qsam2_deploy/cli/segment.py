@@ -116,7 +116,7 @@ def _parser() -> Parser:
     how = parser.add_argument_group("how")
     how.add_argument("--start", type=_count(0), default=0, metavar="N", help="first frame (0)")
     how.add_argument("--max-frames", type=_count(1), metavar="N", help="stop after N frames")
-    how.add_argument("--backend", default="auto", help="inference engine (auto)")
+    how.add_argument("--backend", default="auto", help="engine: auto (default), ort, openvino")
     how.add_argument("--threads", type=_count(1), metavar="N", help="threads of the engine")
     how.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     return parser

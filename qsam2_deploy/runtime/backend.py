@@ -14,8 +14,11 @@ from ..spec import ModelSpec
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-BACKENDS = ("auto", "ort")
+BACKENDS = ("auto", "openvino", "ort")
 """Names that :func:`open_backend` takes."""
+
+ENGINES = {"auto": "onnxruntime", "openvino": "openvino", "ort": "onnxruntime"}
+"""The package of each."""
 
 
 class Backend(Protocol):
@@ -58,7 +61,8 @@ def open_backend(
 
     Args:
         model: a ``model.onnx`` made by ``qsam2-export``; a backend is returned as it is.
-        backend: ``ort`` (ONNX Runtime on the CPU) or ``auto``.
+        backend: ``ort`` (ONNX Runtime on the CPU), ``openvino`` (OpenVINO on the CPU), or
+            ``auto``, which is ``ort``.
         threads: threads of the engine; default: one for each physical core.
 
     Raises:
@@ -72,6 +76,10 @@ def open_backend(
         raise InputError(f"threads must be at least 1, but got {threads}")
     if not isinstance(model, (str, os.PathLike)):
         return model
+    if backend == "openvino":
+        from .openvino import OpenVinoBackend
+
+        return OpenVinoBackend(model, threads=threads)
     from .ort import OrtBackend
 
     return OrtBackend(model, threads=threads)

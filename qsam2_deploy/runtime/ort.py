@@ -13,8 +13,8 @@ import numpy.typing as npt
 from ..errors import EngineError, MissingDependencyError
 from ..spec import ModelSpec
 from .backend import Arrays
-from .bundle import read_bundle
 from .lowering import lower_for_ort
+from .sessions import ComponentSessions
 
 
 class OrtBackend:
@@ -35,35 +35,22 @@ class OrtBackend:
             import onnxruntime  # noqa: F401
         except ImportError as error:
             raise MissingDependencyError("onnxruntime", "ort", "running a model") from error
-        bundle = read_bundle(model)
-        self._spec = bundle.spec
-        self._path = bundle.path
-        self._components = bundle.components
-        self._threads = threads
-        self._sessions: dict[str, Any] = {}
+        self._sessions = ComponentSessions(
+            model, lambda component: session_from_onnx(component, threads)
+        )
 
     @property
     def spec(self) -> ModelSpec:
         """Metadata of the model."""
-        return self._spec
+        return self._sessions.spec
 
     def __enter__(self) -> OrtBackend:
-        """Make the sessions; the protobuf models are let go one by one.
+        """Make the sessions.
 
         Raises:
             EngineError: ONNX Runtime refuses the model.
         """
-        if not self._components and not self._sessions:
-            self._components = read_bundle(self._path).components
-        try:
-            while self._components:
-                name = next(iter(self._components))
-                self._sessions[name] = session_from_onnx(self._components.pop(name), self._threads)
-        except BaseException:
-            # What is left is not the whole model: entering again has to read the file again.
-            self._sessions.clear()
-            self._components.clear()
-            raise
+        self._sessions.__enter__()
         return self
 
     def __exit__(
@@ -73,12 +60,10 @@ class OrtBackend:
         trace: TracebackType | None,
     ) -> None:
         """Release the sessions."""
-        self._sessions.clear()
+        self._sessions.__exit__(kind, error, trace)
 
     def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Run one component; see :class:`~qsam2_deploy.runtime.backend.Backend`."""
-        if component not in self._sessions:
-            raise EngineError(f"the backend is closed: enter it before running {component}")
         session = self._sessions[component]
         names = [output.name for output in session.get_outputs()]
         feeds = {key: np.ascontiguousarray(value) for key, value in inputs.items()}
