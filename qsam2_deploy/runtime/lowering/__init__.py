@@ -59,7 +59,10 @@ def lower_for_openvino(component: onnx.ModelProto) -> None:
     products included. With the precision hint ``f32`` its sums are exact; ``bf16``, its default on
     some processors, is not.
     """
+    from .repeat_batch import repeat_batch
+
     _widen_to_int8(component)
+    repeat_batch(component)
 
 
 def lower_for_tensorrt_int8(component: onnx.ModelProto) -> None:
