@@ -107,6 +107,7 @@ class QuantizationInfo:
             ``weight_bits`` and ``activation_bits``, by the name of the initializer. A weight of 3
             bits is stored in INT4, one of 5 to 8 bits in INT8.
         dead_channels: output channels whose weights are all zero; their step is the smallest.
+        attentions: number of attention products with INT8 factors.
     """
 
     scope: str
@@ -117,6 +118,7 @@ class QuantizationInfo:
     weights: int = 0
     widths: Mapping[str, str] = field(default_factory=dict)
     dead_channels: int = 0
+    attentions: int = 0
 
     @property
     def usual_widths(self) -> str:

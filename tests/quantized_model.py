@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from qsam2_deploy.quant.attention import attentions, quantize_attentions
 from qsam2_deploy.quant.checkpoint import Checkpoint
 from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantize_layers
 
@@ -17,6 +18,7 @@ def quantize_model(
     *,
     activation_bits: int | None = None,
     scope: str = "all",
+    attention: bool = False,
     **other: int,
 ) -> Checkpoint:
     """Quantize the layers of a scope of a loaded model in place, with plausible clips.
@@ -26,10 +28,14 @@ def quantize_model(
         bits: width of weights and activations.
         activation_bits: width of activations, where it is another one.
         scope: ``encoder`` or ``all``.
+        attention: quantize the attention products too.
         other: other widths of weights, by the first word of the layers' names.
     """
     inputs = bits if activation_bits is None else activation_bits
-    quantize_in_place(loaded.model, bits, activation_bits=inputs, scope=scope, **other)
+    model = quantize_in_place(loaded.model, bits, activation_bits=inputs, scope=scope, **other)
+    if attention:
+        _quantize_attention(model)
+        model.eval().requires_grad_(False)
     entry = {"scope": scope, "weight_bits": bits, "activation_bits": inputs}
     return dataclasses.replace(loaded, quantization=entry)
 
@@ -57,3 +63,10 @@ def quantize_in_place(
         one = torch.tensor(1.0)
         layer.input_quantizer.warm_start(one, one, torch.tensor(0.0))
     return model.eval().requires_grad_(False)
+
+
+def _quantize_attention(model: Any) -> None:
+    plan = dict.fromkeys(attentions(model), "lsc")
+    for attention in quantize_attentions(model, plan).values():
+        for quantizer in attention.product.quantizers.values():
+            quantizer.warm_start(*map(torch.tensor, (4.0, 1.0, 0.0)))

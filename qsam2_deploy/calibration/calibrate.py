@@ -3,7 +3,8 @@
 1. One pass of the images collects the Gram matrix of every layer's inputs; VRC replaces the
    weights.
 2. A second pass, through the new weights, collects the statistics of the activations.
-3. Layers are swapped for quantized ones that start from MSE-optimal clips.
+3. Layers are swapped for quantized ones that start from MSE-optimal clips, and attention products
+   likewise, if they are wanted in integers.
 
 VRC is for the linear layers of the image encoder, as in its paper; other layers keep their weights.
 """
@@ -24,6 +25,7 @@ from .. import __version__
 from .._files import check_output
 from .._progress import progress
 from ..errors import CheckpointError
+from ..quant.attention import FLOAT_ATTENTION
 from ..quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..quant.entry import float_state, make_entry
 from ..quant.grid import Grid
@@ -35,7 +37,8 @@ from ..quant.modules import (
     quantize_layers,
 )
 from ..quant.quantizer import tensor_statistics
-from .clip import histogram_clip, weight_clip
+from .attention import observed_parts, quantize_products
+from .clip import start_from_statistics, weight_clip
 from .config import NO_VRC, CalibrationConfig
 from .data import CalibrationImages, calibration_images
 from .plan import EDGES, plan_layers
@@ -92,16 +95,18 @@ def calibrate_checkpoint(
     linears = {n: m for n, m in layers.items() if type(m) is nn.Linear and n.startswith(_ENCODER)}
     if settings.vrc != NO_VRC and linears:
         reports = calibrate_weights(model.image_encoder, linears, images, plan, settings)
-    whole = settings.scope != ENCODER_SCOPE
+    parts = observed_parts(model, plan) if settings.attention != FLOAT_ATTENTION else {}
+    whole = settings.scope != ENCODER_SCOPE or bool(parts)
     statistics = collect_statistics(
         TrackingSession(model) if whole else model.image_encoder,
-        layers,
+        {**layers, **parts},
         images,
         count=len(images),
         grams=False,
         description="inputs",
     )
     quantized = quantize_calibrated(model, plan, statistics)
+    clips = quantize_products(model, statistics, settings.method) if parts else {}
     report = CalibrationReport(
         output=target,
         source_sha256=checkpoint.sha256,
@@ -113,6 +118,7 @@ def calibrate_checkpoint(
         ),
         feature_error=_relative_error(_features(model, probes), reference),
         feature_images=len(probes),
+        attention=clips,
     )
     _save(checkpoint, report)
     return report
@@ -134,7 +140,7 @@ def quantize_calibrated(
     quantized = quantize_layers(model, plan)
     for name, layer in progress(list(quantized.items()), "clips", unit="layer"):
         start_weights(layer)
-        start_inputs(layer, statistics[name])
+        start_from_statistics(layer.input_quantizer, statistics[name])
     model.requires_grad_(False)
     return quantized
 
@@ -190,18 +196,6 @@ def start_weights(layer: QuantLayer) -> None:
     absmax = weight.abs().amax(dim=1)
     clip = absmax if quantizer.starts_from_absmax else weight_clip(weight, quantizer.grid)
     quantizer.warm_start(clip, std, mean)
-
-
-@torch.no_grad()
-def start_inputs(layer: QuantLayer, statistics: LayerStatistics) -> None:
-    """Start the quantizer of the layer's inputs from their statistics, at the width that it has."""
-    quantizer = layer.input_quantizer
-    best = histogram_clip(statistics.histogram, quantizer.grid)
-    clip = statistics.absmax if quantizer.starts_from_absmax else best
-    device = layer.weight.device
-    quantizer.warm_start(
-        *(torch.tensor(v, device=device) for v in (clip, statistics.std, statistics.mean))
-    )
 
 
 def _probe_indices(count: int) -> list[int]:

@@ -12,7 +12,9 @@ from collections.abc import Callable
 import torch
 
 from ..quant.grid import MIN_SCALE, Grid, dequantize, quantize
+from ..quant.quantizer import Quantizer
 from .histogram import Histogram
+from .statistics import LayerStatistics
 
 _CANDIDATES = 32
 _REFINEMENTS = 8
@@ -54,6 +56,17 @@ def histogram_clip(histogram: Histogram, grid: Grid) -> float:
         return (counts @ difference.square())[None]
 
     return float(_search(error, _LOWEST * rms[None], values.abs().amax()[None])[0])
+
+
+@torch.no_grad()
+def start_from_statistics(quantizer: Quantizer, statistics: LayerStatistics) -> None:
+    """Start a quantizer of activations, in place, from what was observed of them."""
+    best = histogram_clip(statistics.histogram, quantizer.grid)
+    clip = statistics.absmax if quantizer.starts_from_absmax else best
+    device = quantizer.scale.device
+    quantizer.warm_start(
+        *(torch.tensor(v, device=device) for v in (clip, statistics.std, statistics.mean))
+    )
 
 
 def weight_quantization_error(weight: torch.Tensor, grid: Grid) -> float:

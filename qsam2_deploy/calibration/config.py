@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import InputError
+from ..quant.attention import ATTENTION_KINDS, FLOAT_ATTENTION
 from ..quant.modules import ENCODER_SCOPE, SCOPES
 from ..quant.quantizer import quantizer_names
 from . import vrc
@@ -26,6 +27,8 @@ class CalibrationConfig:
             encoder these are the first and the last that run, in the whole model
             :data:`~qsam2_deploy.calibration.plan.EDGES`.
         plan: widths of single layers by pattern, such as ``("memory_encoder.*", "w8a8")``.
+        attention: ``int8`` quantizes the attention products of the image encoder and the memory
+            attention as well, whatever the scope; ``float`` leaves them.
         half: round the steps, and all numbers of the model that are not quantized, to half
             precision, which halves their share of the file; None: in the scope ``all``.
         method: name of the quantizer.
@@ -40,6 +43,7 @@ class CalibrationConfig:
     scope: str = "encoder"
     first_last_bits: int | None = 8
     plan: Overrides = ()
+    attention: str = FLOAT_ATTENTION
     half: bool | None = None
     method: str = "lsc"
     vrc: str = "noise"
@@ -59,6 +63,7 @@ class CalibrationConfig:
         check_overrides(self.plan)
         _check_choice("quantizer", self.method, quantizer_names())
         _check_choice("scope", self.scope, SCOPES)
+        _check_choice("attention", self.attention, ATTENTION_KINDS)
         _check_choice("VRC mode", self.vrc, (*vrc.MODES, NO_VRC))
         value = self.lambda_value
         if not 0.0 <= value < float("inf"):

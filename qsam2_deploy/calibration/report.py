@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .config import CalibrationConfig
@@ -51,6 +51,7 @@ class CalibrationReport:
         feature_error: relative error (Frobenius) of the quantized encoder's features on
             ``feature_images`` of the images.
         feature_images: number of images behind ``feature_error``.
+        attention: clip thresholds of the quantized attention products, by layer and part.
     """
 
     output: Path
@@ -60,6 +61,7 @@ class CalibrationReport:
     layers: tuple[LayerReport, ...]
     feature_error: float
     feature_images: int
+    attention: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def std_ratio(self) -> float:

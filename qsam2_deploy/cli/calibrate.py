@@ -75,6 +75,12 @@ def _parser() -> Parser:
         help="what to quantize: encoder (its linear layers, default) or all (every linear layer "
         "and convolution of the model)",
     )
+    add(
+        "--attention",
+        default="float",
+        help="products of queries, keys, weights and values in the image encoder and the memory "
+        "attention: float (default) or int8",
+    )
     add("--plan", type=Path, metavar="FILE", help="widths of single layers, as YAML")
     add(
         "--half",
@@ -105,6 +111,7 @@ def _config(args: Namespace) -> CalibrationConfig:
         bits=args.bits,
         scope=args.scope,
         plan=read_plan(args.plan) if args.plan else (),
+        attention=args.attention,
         half=args.half,
         method=args.method,
         vrc=args.vrc,
@@ -128,6 +135,8 @@ def _summary(report: CalibrationReport) -> str:
         ("VRC output error", _percent(report.output_error)),
         ("feature error", _percent(report.feature_error)),
     ]
+    if report.attention:
+        rows.insert(1, ("attention products", f"{len(report.attention)} in INT8"))
     dead = sum(layer.dead_channels for layer in report.layers)
     if dead:
         rows.append(("dead channels", str(dead)))

@@ -116,7 +116,9 @@ def _parser() -> Parser:
     )
     how = parser.add_argument_group("how")
     how.add_argument("--prompt", choices=("mask", "click", "box"), help="see below")
-    how.add_argument("--backend", default="auto", help="engine of a model.onnx (auto)")
+    how.add_argument(
+        "--backend", default="auto", help="engine of a model.onnx: auto (default), ort, openvino"
+    )
     how.add_argument("--threads", type=whole_number(1), metavar="N", help="threads of the engine")
     how.add_argument(
         "--config",

@@ -42,6 +42,12 @@ def _parser() -> Parser:
         help="ONNX opset, 17 to 25 (default: the lowest that knows the types of the weights)",
     )
     parser.add_argument(
+        "--attention",
+        metavar="KIND",
+        help="attention products: float leaves their steps out, int8 wants them to be there "
+        "(default: as calibrated)",
+    )
+    parser.add_argument(
         "--split",
         metavar="DIR",
         help="also write the four components as ordinary ONNX models into DIR",
@@ -62,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config=args.config,
         image_size=args.image_size,
         opset=args.opset,
+        attention=args.attention,
     )
     quantized = spec.quantization
     kind = (
@@ -71,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     size = Path(args.output).stat().st_size / 1e6
     print(f"{spec.name}: {kind}, image size {spec.image_size}")
+    if quantized and quantized.attentions:
+        print(f"{quantized.attentions} attention products in INT8")
     if quantized and quantized.dead_channels:
         print(f"{quantized.dead_channels} dead output channels (all weights are zero)")
     print(f"wrote {args.output} ({size:.1f} MB)")

@@ -119,7 +119,7 @@ def _parser() -> Parser:
         "--start", type=whole_number(0), default=0, metavar="N", help="first frame (0)"
     )
     how.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
-    how.add_argument("--backend", default="auto", help="inference engine (auto)")
+    how.add_argument("--backend", default="auto", help="engine: auto (default), ort, openvino")
     how.add_argument("--threads", type=whole_number(1), metavar="N", help="threads of the engine")
     how.add_argument(
         "--cache",

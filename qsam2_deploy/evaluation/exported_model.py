@@ -14,6 +14,7 @@ from .._files import file_digest
 from .._versions import installed_versions
 from ..data.sample import VideoSequence
 from ..errors import PromptError
+from ..runtime.backend import ENGINES
 from ..runtime.image_predictor import SAM2ImagePredictor
 from ..runtime.results import Prompt
 from ..runtime.segmenter import VideoSegmenter
@@ -76,7 +77,7 @@ class ExportedModel:
             "model_sha256": file_digest(self._path),
             "backend": self._backend,
             "threads": str(self._threads or "default"),
-            **installed_versions("onnxruntime"),
+            **installed_versions(ENGINES.get(self._backend, "onnxruntime")),
         }
 
     def track(self, sequence: VideoSequence, prompts: Sequence[FirstPrompt]) -> Iterator[Masks]:

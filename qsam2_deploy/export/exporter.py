@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import onnx
@@ -13,7 +14,14 @@ from .. import __version__
 from .._files import atomic_open
 from .._progress import progress
 from .._seal import seal
-from ..errors import Qsam2Error
+from ..errors import InputError, Qsam2Error
+from ..quant.attention import (
+    ATTENTION_KINDS,
+    FLOAT_ATTENTION,
+    INTEGER_ATTENTION,
+    float_attention,
+    quantized_attentions,
+)
 from ..quant.checkpoint import Checkpoint, load_checkpoint
 from ..quant.modules import quantized_layers
 from ..spec import SPEC_KEY, ModelSpec, QuantizationInfo, TrackingRules
@@ -40,6 +48,7 @@ def onnx_from_checkpoint(
     config: str | os.PathLike[str] | None = None,
     image_size: int | None = None,
     opset: int | None = None,
+    attention: str | None = None,
     show_progress: bool | None = None,
 ) -> ModelSpec:
     """Export a SAM2 checkpoint, float or quantized, as one sealed ONNX file.
@@ -52,6 +61,8 @@ def onnx_from_checkpoint(
         image_size: side of the model input in pixels, a multiple of 32; default: as configured.
         opset: 17 to 25; default: the lowest that knows the types of the weights, which is 17, 21
             with weights of 3 or 4 bits, and 25 with 2 bits.
+        attention: ``float`` leaves out the steps of attention products, ``int8`` wants them to be
+            there; default: as the checkpoint has them.
         show_progress: show a progress bar; default: where standard error is a terminal.
 
     Returns:
@@ -60,17 +71,19 @@ def onnx_from_checkpoint(
     Raises:
         CheckpointError: the checkpoint cannot be read or does not fit its architecture.
         UnsupportedModelError: the architecture has an option that is not supported.
-        InputError: ``path`` cannot be written, or ``opset`` lacks the type of a weight.
+        InputError: ``path`` cannot be written, ``opset`` lacks the type of a weight, or the
+            checkpoint has not the ``attention`` that is wanted.
         Qsam2Error: a quantized layer has steps that are not finite and positive; names it.
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(checkpoint, config=config, image_size=image_size)
     check_supported(checkpoint.model)
     spec = spec_from_checkpoint(checkpoint)
-    graphs = [
-        build(checkpoint.model, spec)
-        for build in progress(_BUILDERS, "exporting", unit="component", enabled=show_progress)
-    ]
+    with _attention_as_wanted(checkpoint, attention):
+        graphs = [
+            build(checkpoint.model, spec)
+            for build in progress(_BUILDERS, "exporting", unit="component", enabled=show_progress)
+        ]
     spec = dataclasses.replace(spec, quantization=_quantization(checkpoint, graphs))
     model = model_from_graphs(graphs, {SPEC_KEY: spec.to_json()}, __version__, opset)
     body = model.SerializeToString()
@@ -79,6 +92,24 @@ def onnx_from_checkpoint(
         stream.write(body)
         stream.write(seal(body))
     return spec
+
+
+def _attention_as_wanted(
+    checkpoint: Checkpoint, wanted: str | None
+) -> AbstractContextManager[None]:
+    """Return a context in which the model computes its attention products as ``wanted``."""
+    if wanted is not None and wanted not in ATTENTION_KINDS:
+        raise InputError(
+            f"the attention must be one of {', '.join(ATTENTION_KINDS)}, but got {wanted!r}"
+        )
+    if wanted == FLOAT_ATTENTION:
+        return float_attention(checkpoint.model)
+    if wanted == INTEGER_ATTENTION and not quantized_attentions(checkpoint.model):
+        raise InputError(
+            f"the checkpoint {checkpoint.path} has no steps for {INTEGER_ATTENTION} attention; "
+            f"calibrate it with: qsam2-calibrate --attention {INTEGER_ATTENTION}"
+        )
+    return nullcontext()
 
 
 def check_model(body: bytes) -> None:
@@ -143,4 +174,5 @@ def _quantization(
         weights=len(widths),
         widths={name: found for name, found in widths.items() if found != usual},
         dead_channels=sum(len(layer.dead_channels()) for layer in layers),
+        attentions=sum(graph.quantized_attentions for graph in graphs),
     )

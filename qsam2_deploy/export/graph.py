@@ -23,11 +23,15 @@ OPSET = 17
 """LayerNormalization needs 17; every engine that we target reads it with INT8 QDQ.
 
 All nodes that are written here mean the same in every opset from 17 to 25, so that a model can
-have the lowest that knows the types of its weights.
+have the lowest that knows the types of its weights. One is spelled in two ways: ReduceMax has its
+axes as an attribute before opset 18, and as an input from there on.
 """
 
 IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
 """The IR version of each opset, so that old engines load the file."""
+
+AXES_ARE_INPUTS = 18
+"""The first opset whose ReduceMax has its axes as an input."""
 
 PACKED_OPSETS = {2: 25, 4: 21, 8: OPSET}
 """The first opset with signed integers of a width."""
@@ -56,6 +60,7 @@ class GraphBuilder:
     Attributes:
         packed_widths: width of each packed initializer (see :meth:`packed`), by name.
         quantized: widths such as ``w4a8`` of each quantized weight, by its name in the component.
+        quantized_attentions: number of quantized attention products.
     """
 
     def __init__(self, component: ComponentSpec) -> None:
@@ -65,6 +70,7 @@ class GraphBuilder:
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.packed_widths: dict[str, int] = {}
         self.quantized: dict[str, str] = {}
+        self.quantized_attentions = 0
         self._names: dict[str, int] = {}
         self._tensors = 0
         self._initials = "".join(word[0] for word in component.name.split("_"))
@@ -207,6 +213,10 @@ class GraphBuilder:
         """Broadcast ``x`` with a tensor of ``shape`` (1 keeps a dimension)."""
         return self.op("Expand", x, self.ints(*shape), name=name)
 
+    def largest(self, x: Tensor, *, name: str) -> Tensor:
+        """Return the largest value along the last axis, which stays, with size 1."""
+        return self.op("ReduceMax", x, name=name, axes=[-1], keepdims=1)
+
     # ----------------------------------------------------------------- result
     def graph_io(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
         """Return the typed inputs and outputs of the component."""
@@ -253,6 +263,21 @@ def needed_opset(graphs: Sequence[GraphBuilder], wanted: int | None = None) -> i
     return wanted
 
 
+def _spelled_nodes(graph: GraphBuilder, opset: int) -> list[onnx.NodeProto]:
+    """Return the nodes of ``graph`` as ``opset`` spells them."""
+    if opset < AXES_ARE_INPUTS:
+        return graph.nodes
+    return [_axes_as_input(graph, n) if n.op_type == "ReduceMax" else n for n in graph.nodes]
+
+
+def _axes_as_input(graph: GraphBuilder, node: onnx.NodeProto) -> onnx.NodeProto:
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    axes = graph.ints(*attributes.pop("axes"))
+    return helper.make_node(
+        node.op_type, [node.input[0], axes], list(node.output), node.name, **attributes
+    )
+
+
 def model_from_graphs(
     graphs: Sequence[GraphBuilder],
     metadata: Mapping[str, str],
@@ -274,7 +299,7 @@ def model_from_graphs(
     nodes, inputs, outputs, initializers = [], [], [], []
     for graph in graphs:
         graph_inputs, graph_outputs = graph.graph_io()
-        nodes += graph.nodes
+        nodes += _spelled_nodes(graph, opset)
         inputs += graph_inputs
         outputs += graph_outputs
         initializers += list(graph.initializers.values())

@@ -16,6 +16,7 @@ from .layers import attention, conv, layer_norm, linear, linear_parts, mlp
 from .linear_algebra import are_float, folded_convs
 from .linear_weights import LinearWeights, Pointwise
 from .position import bicubic_position
+from .quantized_attention import product_steps
 
 
 def build_image_encoder(model: Any, spec: ModelSpec) -> GraphBuilder:
@@ -125,7 +126,7 @@ def _attention(
     q = _split_heads(g, q, (batch, queries, heads, width), name=f"{name}/q")
     k = _split_heads(g, k, (batch, tokens, heads, width), name=f"{name}/k", transposed=True)
     v = _split_heads(g, v, (batch, tokens, heads, width), name=f"{name}/v")
-    context = attention(g, q, k, v, name=name)
+    context = attention(g, q, k, v, product_steps(attn, width**-0.5), name=name)
     if heads > 1:
         context = g.transpose(context, 0, 2, 1, 3, name=f"{name}/context")
     context = g.reshape(context, batch, queries, dim, name=f"{name}/context")

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..quant.attention import AttentionSteps
 from ..quant.modules import QuantLayer
 from .arrays import array
 from .graph import GraphBuilder, Tensor
 from .linear_weights import LinearWeights, Pointwise
 from .quantized import dequantize_input, dequantized_weight, fake_quantized, quantize_input
+from .quantized_attention import quantized_attention
 
 
 def linear(g: GraphBuilder, x: Tensor, layer: Pointwise | LinearWeights, *, name: str) -> Tensor:
@@ -147,18 +149,27 @@ def mlp(g: GraphBuilder, x: Tensor, module: nn.Module, *, name: str, activation:
     return g.op("Sigmoid", x, name=name) if module.sigmoid_output else x
 
 
-def attention(g: GraphBuilder, q: Tensor, k: Tensor, v: Tensor, *, name: str) -> Tensor:
+def attention(
+    g: GraphBuilder,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    steps: AttentionSteps | None = None,
+    *,
+    name: str,
+) -> Tensor:
     """``softmax(q kᵀ) v``; the factor ``1/sqrt(d)`` is already in ``q``.
-
-    The three nodes have fixed names below ``name``, so that a later pass finds them.
 
     Args:
         g: the graph.
         q: ``[..., n, d]``.
         k: already transposed, ``[..., d, m]``.
         v: ``[..., m, e]``.
+        steps: of ``q``, ``k`` and ``v``, if the product is quantized.
         name: path of the attention layer.
     """
+    if steps is not None:
+        return quantized_attention(g, q, k, v, steps, name=name)
     scores = g.op("MatMul", q, k, name=f"{name}/scores")
     probabilities = g.op("Softmax", scores, name=f"{name}/probabilities", axis=-1)
     return g.op("MatMul", probabilities, v, name=f"{name}/context")

@@ -8,7 +8,8 @@ Follows upstream ``memory_attention.py`` and the assembly of tokens and position
 - V after the attention: the rows of a softmax sum to 1, so
   ``softmax(q kᵀ) (m W_vᵀ + b_v) = (softmax(q kᵀ) m) W_vᵀ + b_v``, which attends in the memory's 64
   dimensions instead of 256. Quantized, m is on its grid before the attention, and ``W_v`` is
-  multiplied with floats. In float, ``W_v`` and the output projection are one matrix.
+  multiplied with floats. In float, ``W_v`` and the output projection are one matrix. A quantized
+  attention product keeps this: its weights sum to 1 too.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .linear_algebra import absorbed_values, are_float
 from .linear_weights import LinearWeights
 from .position import rope_2d, sine_2d
 from .quantized import fake_quantized
+from .quantized_attention import product_steps
 
 
 def build_memory_attention(model: Any, spec: ModelSpec) -> GraphBuilder:
@@ -155,7 +157,9 @@ def _self_attention(g: GraphBuilder, x: Tensor, attn: Any, rope: _Rope, *, name:
     k = linear(g, x, _halves(attn.k_proj), name=f"{name}.k_proj")
     k = _rotate(g, k, rope, attn.internal_dim // 2, name=f"{name}/k_rope")
     v = linear(g, x, attn.v_proj, name=f"{name}.v_proj")
-    y = attention(g, q, g.transpose(k, 0, 2, 1, name=f"{name}/k"), v, name=name)
+    k = g.transpose(k, 0, 2, 1, name=f"{name}/k")
+    steps = product_steps(attn, attn.internal_dim**-0.5)
+    y = attention(g, q, k, v, steps, name=name)
     return linear(g, y, attn.out_proj, name=f"{name}.out_proj")
 
 
@@ -171,11 +175,12 @@ def _cross_attention(
     pointers = linear(g, memory.pointer_keys, k_proj, name=f"{name}.k_proj")
     k = g.concat(k, pointers, axis=1, name=f"{name}/k")
     k = g.transpose(k, 0, 2, 1, name=f"{name}/k")
+    steps = product_steps(attn, width**-0.5)
     if are_float(attn.v_proj, attn.out_proj):
-        y = attention(g, q, k, memory.values, name=name)
+        y = attention(g, q, k, memory.values, steps, name=name)
         return linear(g, y, absorbed_values(attn.out_proj, attn.v_proj), name=f"{name}.out_v_proj")
     v_proj, values = LinearWeights(attn.v_proj), memory.values
     if v_proj.quantized is not None:
         values = fake_quantized(g, values, v_proj.quantized, name=f"{name}.v_proj")
-    y = product(g, attention(g, q, k, values, name=name), v_proj, name=f"{name}.v_proj")
+    y = product(g, attention(g, q, k, values, steps, name=name), v_proj, name=f"{name}.v_proj")
     return linear(g, y, attn.out_proj, name=f"{name}.out_proj")

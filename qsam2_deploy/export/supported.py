@@ -31,8 +31,8 @@ def check_supported(model: Any) -> None:
         ("pos_enc_at_attn", layer.pos_enc_at_attn, False),
         ("pos_enc_at_cross_attn_queries", layer.pos_enc_at_cross_attn_queries, False),
         ("pos_enc_at_cross_attn_keys", layer.pos_enc_at_cross_attn_keys, True),
-        ("self_attention", type(layer.self_attn).__name__, "RoPEAttention"),
-        ("cross_attention", type(layer.cross_attn_image).__name__, "RoPEAttention"),
+        ("self_attention", _upstream_class(layer.self_attn), "RoPEAttention"),
+        ("cross_attention", _upstream_class(layer.cross_attn_image), "RoPEAttention"),
         ("self_attention.num_heads", layer.self_attn.num_heads, 1),
         ("cross_attention.num_heads", layer.cross_attn_image.num_heads, 1),
         ("use_high_res_features_in_sam", model.use_high_res_features_in_sam, True),
@@ -54,3 +54,9 @@ def check_supported(model: Any) -> None:
                 f"the model has {name} = {value!r}, but the export supports only {wanted!r}, "
                 "which is what all official SAM 2 and 2.1 models use"
             )
+
+
+def _upstream_class(module: object) -> str:
+    """Return the name of a module's class in the ``sam2`` package, which ours may extend."""
+    classes = (kind for kind in type(module).__mro__ if kind.__module__.startswith("sam2."))
+    return next(classes, type(module)).__name__

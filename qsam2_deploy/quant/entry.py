@@ -2,33 +2,39 @@
 
 ::
 
-    {"format_version": 2, "recipe": {...}, "scope": "encoder", "weight_bits": 8,
+    {"format_version": 3, "recipe": {...}, "scope": "encoder", "weight_bits": 8,
      "activation_bits": 8, "source_sha256": "...", "vrc": {layer: {...}},
-     "layers": {layer: {"weight": part, "input": part, "weight_sha256": "..."}}}
+     "layers": {layer: {"weight": part, "input": part, "weight_sha256": "..."}},
+     "attention": {layer: {"q": part, "k": part, "v": part, "weight_sha256": "..."}}}
     part = {"method": "lsc", "bits": 8, "half_step": False, "scale": float32 [out] or [],
             "state": {name: tensor}}
 
 ``state`` holds what training goes on from (for LSC: sigma, mu, log_alpha); ``scale`` repeats the
 step that follows from it, for readers that know nothing of the method. ``weight_sha256`` is the
 digest of the float weight that the steps were found for: with other weights they mean nothing.
-Version 1 had no ``half_step`` and no ``weight_sha256``.
+``attention`` holds the attention layers whose products are quantized, perhaps none; their digest is
+that of the projections' weights one after the other, and ``v`` is absent where the values are on
+the grid of the projection that follows them. Version 1 had no ``half_step`` and no
+``weight_sha256``, and up to version 2 there was no ``attention``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import CheckpointError, InputError
+from .attention import QuantAttention, quantize_attentions, quantized_attentions
+from .attention_product import BITS
 from .modules import LayerPlan, QuantLayer, quantize_layers, quantized_layers
 from .quantizer import Quantizer
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of the entry; a reader refuses a newer one."""
 
 _PARTS = ("weight", "input")
@@ -67,9 +73,16 @@ def make_entry(
             name: {
                 "weight": _part(layer.weight_quantizer),
                 "input": _part(layer.input_quantizer),
-                "weight_sha256": _digest(layer.weight),
+                "weight_sha256": _digest([layer.weight]),
             }
             for name, layer in quantized_layers(model).items()
+        },
+        "attention": {
+            name: {
+                **{part: _part(q) for part, q in attention.product.quantizers.items()},
+                "weight_sha256": _digest(attention.projection_weights()),
+            }
+            for name, attention in quantized_attentions(model).items()
         },
     }
 
@@ -78,13 +91,13 @@ def float_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the model's tensors under their official names, without those of quantizers."""
     prefixes = tuple(
         f"{name}.{part}_quantizer." for name in quantized_layers(model) for part in _PARTS
-    )
+    ) + tuple(f"{name}.product." for name in quantized_attentions(model))
     state = model.state_dict()
     return {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
 
 
 def apply_entry(model: nn.Module, entry: object, origin: str | os.PathLike[str]) -> None:
-    """Swap quantized layers into ``model`` and restore their quantizers, in place.
+    """Swap quantized layers and products into ``model`` and restore their quantizers, in place.
 
     Raises:
         CheckpointError: the entry is damaged, of a newer version, or of another model.
@@ -94,6 +107,7 @@ def apply_entry(model: nn.Module, entry: object, origin: str | os.PathLike[str])
         plan = {name: _plan(layer) for name, layer in layers.items()}
         for name, module in quantize_layers(model, plan).items():
             _restore(module, layers[name], version)
+        _restore_attentions(model, entry)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
@@ -139,19 +153,45 @@ def _plan(layer: Mapping[str, Any]) -> LayerPlan:
     return LayerPlan(weight["bits"], inputs["bits"], weight["method"], half_steps=half)
 
 
-def _digest(weight: torch.Tensor) -> str:
-    values = weight.detach().float().cpu().contiguous().numpy()
-    return hashlib.sha256(values.tobytes()).hexdigest()
+def _digest(weights: Iterable[torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for weight in weights:
+        digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _restore(module: QuantLayer, layer: Mapping[str, Any], version: int) -> None:
-    if version > 1 and layer["weight_sha256"] != _digest(module.weight):
-        raise ValueError(
-            f"the weights of {module.layer_name} are not those that its steps were found for"
-        )
+    if version > 1:
+        _check_digest(layer["weight_sha256"], [module.weight], module.layer_name)
     for part in _PARTS:
         quantizer: Quantizer = getattr(module, f"{part}_quantizer")
-        quantizer.load_state_dict(layer[part]["state"])
-        stored = layer[part]["scale"]
-        if not torch.allclose(quantizer.scale, stored, rtol=1e-6, atol=0.0):
-            raise ValueError(f"the steps of {module.layer_name} contradict their statistics")
+        _restore_quantizer(quantizer, layer[part], module.layer_name)
+
+
+def _restore_attentions(model: nn.Module, entry: Any) -> None:
+    stored = entry.get("attention", {})
+    plan = {name: attention["q"]["method"] for name, attention in stored.items()}
+    for name, module in quantize_attentions(model, plan).items():
+        _restore_attention(module, stored[name])
+
+
+def _restore_attention(module: QuantAttention, stored: Mapping[str, Any]) -> None:
+    name, quantizers = module.attention_name, module.product.quantizers
+    _check_digest(stored["weight_sha256"], module.projection_weights(), name)
+    if stored.keys() != {*quantizers, "weight_sha256"}:
+        raise ValueError(f"the attention {name} has the parts {', '.join(stored)}")
+    for part, quantizer in quantizers.items():
+        if (stored[part]["method"], stored[part]["bits"]) != (quantizer.method, BITS):
+            raise ValueError(f"the parts of the attention {name} must be of one method and 8 bits")
+        _restore_quantizer(quantizer, stored[part], name)
+
+
+def _check_digest(stored: str, weights: Iterable[torch.Tensor], name: str) -> None:
+    if stored != _digest(weights):
+        raise ValueError(f"the weights of {name} are not those that its steps were found for")
+
+
+def _restore_quantizer(quantizer: Quantizer, part: Mapping[str, Any], name: str) -> None:
+    quantizer.load_state_dict(part["state"])
+    if not torch.allclose(quantizer.scale, part["scale"], rtol=1e-6, atol=0.0):
+        raise ValueError(f"the steps of {name} contradict their statistics")

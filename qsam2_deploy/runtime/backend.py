@@ -14,8 +14,11 @@ from ..spec import ModelSpec
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-BACKENDS = ("auto", "ort")
+BACKENDS = ("auto", "openvino", "ort")
 """Names that :func:`open_backend` takes."""
+
+ENGINES = {"auto": "onnxruntime", "openvino": "openvino", "ort": "onnxruntime"}
+"""The package of each."""
 
 
 class Backend(Protocol):
@@ -62,7 +65,8 @@ def open_backend(
 
     Args:
         model: a ``model.onnx`` made by ``qsam2-export``; a backend is returned as it is.
-        backend: ``ort`` (ONNX Runtime on the CPU) or ``auto``.
+        backend: ``ort`` (ONNX Runtime on the CPU), ``openvino`` (OpenVINO on the CPU), or
+            ``auto``, which is ``ort``.
         threads: threads of the engine; default: one for each physical core.
         cache: folder to keep the lowered graphs in, so that the model opens faster the next time;
             default: nothing is kept. What cannot be read from it or written to it is made anew.
@@ -78,6 +82,10 @@ def open_backend(
         raise InputError(f"threads must be at least 1, but got {threads}")
     if not isinstance(model, (str, os.PathLike)):
         return model
+    if backend == "openvino":
+        from .openvino import OpenVinoBackend
+
+        return OpenVinoBackend(model, threads=threads, cache=cache)
     from .ort import OrtBackend
 
     return OrtBackend(model, threads=threads, cache=cache)

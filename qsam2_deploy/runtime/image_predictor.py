@@ -72,7 +72,7 @@ class SAM2ImagePredictor:
 
         Args:
             model: a ``model.onnx``, or a backend of one's own, not yet entered.
-            backend: ``auto`` or ``ort``.
+            backend: ``auto``, ``ort`` or ``openvino``.
             threads: CPU threads of the engine; the default is its own choice.
             mask_threshold: logit above which a pixel belongs to the mask.
             max_hole_area: fill background regions up to this many low-resolution pixels.

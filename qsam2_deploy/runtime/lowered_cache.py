@@ -12,7 +12,9 @@ import functools
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .. import __version__, _seal
 from .._files import atomic_open
@@ -93,6 +95,27 @@ class LoweredCache:
     def _key(self, component: str) -> str:
         about = json.dumps({**self._about, "component": component}, sort_keys=True)
         return hashlib.sha256(about.encode()).hexdigest()
+
+
+def lowered_model(
+    component: Any, lower: Callable[[Any], None], cache: LoweredCache | None
+) -> bytes:
+    """Return a component as an engine takes it: from the cache, or made and kept there.
+
+    Args:
+        component: an ``onnx.ModelProto`` with one component; it may be changed.
+        lower: changes it into what the engine takes.
+        cache: of this model and this ``lower``; None makes it anew.
+    """
+    name = component.graph.name
+    kept = None if cache is None else cache.load(name)
+    if kept is not None:
+        return kept
+    lower(component)
+    made: bytes = component.SerializeToString()
+    if cache is not None:
+        cache.store(name, made)
+    return made
 
 
 @functools.cache

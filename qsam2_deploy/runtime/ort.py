@@ -13,9 +13,9 @@ import numpy.typing as npt
 from ..errors import EngineError, MissingDependencyError
 from ..spec import ModelSpec
 from .backend import Arrays
-from .bundle import read_bundle
-from .lowered_cache import LoweredCache
-from .lowering import QUERY_BLOCK, lower_for_ort
+from .lowered_cache import LoweredCache, lowered_model
+from .lowering import INTEGER_QUERY_BLOCK, QUERY_BLOCK, lower_for_ort
+from .sessions import ComponentSessions
 
 
 class OrtBackend:
@@ -43,36 +43,22 @@ class OrtBackend:
             import onnxruntime  # noqa: F401
         except ImportError as error:
             raise MissingDependencyError("onnxruntime", "ort", "running a model") from error
-        bundle = read_bundle(model)
-        self._spec = bundle.spec
-        self._path = bundle.path
-        self._components = bundle.components
         self._threads = threads
-        self._cache = None if cache is None else ort_cache(cache, bundle.digest)
-        self._sessions: dict[str, Any] = {}
+        self._sessions = ComponentSessions(model, self._session)
+        self._cache = None if cache is None else ort_cache(cache, self._sessions.digest)
 
     @property
     def spec(self) -> ModelSpec:
         """Metadata of the model."""
-        return self._spec
+        return self._sessions.spec
 
     def __enter__(self) -> OrtBackend:
-        """Make the sessions; the protobuf models are let go one by one.
+        """Make the sessions.
 
         Raises:
             EngineError: ONNX Runtime refuses the model.
         """
-        if not self._components and not self._sessions:
-            self._components = read_bundle(self._path).components
-        try:
-            while self._components:
-                name = next(iter(self._components))
-                self._sessions[name] = self._session(self._components.pop(name))
-        except BaseException:
-            # What is left is not the whole model: entering again has to read the file again.
-            self._sessions.clear()
-            self._components.clear()
-            raise
+        self._sessions.__enter__()
         return self
 
     def __exit__(
@@ -82,23 +68,14 @@ class OrtBackend:
         trace: TracebackType | None,
     ) -> None:
         """Release the sessions."""
-        self._sessions.clear()
+        self._sessions.__exit__(kind, error, trace)
 
     def _session(self, component: Any) -> Any:
-        if self._cache is None:
-            return session_from_onnx(component, self._threads)
-        name = component.graph.name
-        lowered = self._cache.load(name)
-        if lowered is None:
-            lower_for_ort(component)
-            lowered = component.SerializeToString()
-            self._cache.store(name, lowered)
-        return session_from_lowered(lowered, name, self._threads)
+        lowered = lowered_model(component, lower_for_ort, self._cache)
+        return session_from_lowered(lowered, component.graph.name, self._threads)
 
     def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Run one component; see :class:`~qsam2_deploy.runtime.backend.Backend`."""
-        if component not in self._sessions:
-            raise EngineError(f"the backend is closed: enter it before running {component}")
         session = self._sessions[component]
         names = [output.name for output in session.get_outputs()]
         feeds = {key: np.ascontiguousarray(value) for key, value in inputs.items()}
@@ -118,7 +95,7 @@ def ort_cache(folder: str | os.PathLike[str], digest: str) -> LoweredCache:
         digest=digest,
         engine="onnxruntime",
         engine_version=onnxruntime.__version__,
-        options=f"query_block={QUERY_BLOCK}, onnx={onnx.__version__}",
+        options=f"query_blocks={QUERY_BLOCK},{INTEGER_QUERY_BLOCK}, onnx={onnx.__version__}",
     )
 
 

@@ -67,7 +67,7 @@ class VideoSegmenter:
 
         Args:
             model: a ``model.onnx``, or a backend of one's own.
-            backend: ``auto`` or ``ort``.
+            backend: ``auto``, ``ort`` or ``openvino``.
             threads: threads of the engine; default: its own choice.
             fill_hole_area: fill holes of at most so many low-resolution pixels.
             non_overlap_masks: a pixel belongs to the object of the highest logit alone.

@@ -59,7 +59,7 @@ class SAM2VideoPredictor:
 
         Args:
             model: a ``model.onnx``, or a backend of one's own.
-            backend: ``auto`` or ``ort``.
+            backend: ``auto``, ``ort`` or ``openvino``.
             threads: threads of the engine; default: its own choice.
             fill_hole_area: holes of at most so many low-resolution pixels are filled (upstream
                 does so, with 8, only where its CUDA extension is compiled).

@@ -9,7 +9,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ..calibration.calibrate import start_inputs, start_weights
+from ..calibration.calibrate import start_weights
+from ..calibration.clip import start_from_statistics
 from ..calibration.statistics import LayerStatistics
 from ..errors import TrainingError
 from ..quant.modules import QuantLayer, held_weights, quantized_layers
@@ -183,7 +184,7 @@ class QuantizerTrainer:
             if samples[name].numel():
                 statistics = LayerStatistics()
                 statistics.add(samples[name][None], heldout=False)
-                start_inputs(layer, statistics)
+                start_from_statistics(layer.input_quantizer, statistics)
 
     def _joined_samples(self, clips: Sequence[str]) -> dict[str, torch.Tensor]:
         own = self._samples.take()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,28 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def quantized_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Export a random model of 128x128 pixels whose every layer has 4 bits."""
+    return _export_quantized(tmp_path_factory.mktemp("quantized"), 4)
+
+
+@pytest.fixture(scope="session")
+def integer_attention_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Export a random model of 128x128 pixels with 8 bits, in its attention products too."""
+    return _export_quantized(tmp_path_factory.mktemp("attention"), 8, attention=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Export SAM 2.1 tiny at 1024 pixels with 4 bits, its attention products with 8."""
+    pytest.importorskip("torch", reason="torch is needed to export the test model")
+    from qsam2_deploy.quant.architecture import official_config
+
+    config = official_config("sam2.1_hiera_tiny")
+    return _export_quantized(tmp_path_factory.mktemp("tiny"), 4, attention=True, config=config)
+
+
+def _export_quantized(
+    folder: Path, bits: int, *, attention: bool = False, config: dict[str, Any] | None = None
+) -> Path:
     torch = pytest.importorskip("torch", reason="torch is needed to export the test model")
     from qsam2_deploy.export import onnx_from_checkpoint
     from qsam2_deploy.quant.checkpoint import load_checkpoint
@@ -51,7 +74,8 @@ def quantized_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.weights import write_checkpoint
 
     torch.set_num_threads(1)
-    path = write_checkpoint(tmp_path_factory.mktemp("quantized") / "small.pt")
+    path = write_checkpoint(folder / "model.pt", config)
     loaded = load_checkpoint(path, config=path.with_suffix(".yaml"))
-    onnx_from_checkpoint(quantize_model(loaded, 4), path.with_suffix(".onnx"), show_progress=False)
+    quantized = quantize_model(loaded, bits, attention=attention)
+    onnx_from_checkpoint(quantized, path.with_suffix(".onnx"), show_progress=False)
     return path.with_suffix(".onnx")

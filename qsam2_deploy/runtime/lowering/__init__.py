@@ -19,11 +19,15 @@ The engine packs the keys anew for each block, so small blocks cost time, and la
 64, 128, 256, 512 and 4096, memory attention at 1024 pixels was fastest with 512.
 """
 
+INTEGER_QUERY_BLOCK = 64
+"""The same for products in integers, which measured fastest at 1024 pixels with 7 memory frames."""
+
 
 def lower_for_ort(component: onnx.ModelProto) -> None:
     """Prepare one component for ONNX Runtime's CPU engine, in place."""
     from .chunk_attention import chunk_attention
     from .fold_weights import fold_weights
+    from .integer_attention import integer_attention
     from .integer_conv import integer_conv
     from .integer_matmul import integer_matmul
     from .widen_constants import widen_constants
@@ -31,6 +35,7 @@ def lower_for_ort(component: onnx.ModelProto) -> None:
     widen_constants(component)
     # Before the integer products: shapes cannot be inferred through them, which are no ONNX.
     chunk_attention(component, QUERY_BLOCK)
+    integer_attention(component, INTEGER_QUERY_BLOCK)
     integer_matmul(component)
     integer_conv(component)
     fold_weights(component)
@@ -50,17 +55,25 @@ def lower_to_float(component: onnx.ModelProto) -> None:
 def lower_for_openvino(component: onnx.ModelProto) -> None:
     """Prepare one component for OpenVINO's CPU engine, in place.
 
-    It fuses the canonical QDQ form itself, depthwise and transposed convolutions included. With the
-    precision hint ``f32`` its sums are exact; ``bf16``, its default on some processors, is not.
+    It fuses the canonical QDQ form itself, depthwise and transposed convolutions and attention
+    products included. With the precision hint ``f32`` its sums are exact; ``bf16``, its default on
+    some processors, is not.
     """
+    from .repeat_batch import repeat_batch
+
     _widen_to_int8(component)
+    repeat_batch(component)
 
 
 def lower_for_tensorrt_int8(component: onnx.ModelProto) -> None:
     """Prepare one component for TensorRT with INT8 weights and activations, in place.
 
-    TensorRT fuses the canonical QDQ form itself, with symmetric steps and float biases.
+    TensorRT fuses the canonical QDQ form itself, with symmetric steps and float biases. Attention
+    products stay in its own floating point.
     """
+    from .float_attention import float_attention
+
+    float_attention(component)
     _widen_to_int8(component)
 
 
@@ -80,10 +93,12 @@ def lower_for_tensorrt_int4(component: onnx.ModelProto) -> int:
         How many weights are in INT4; with 0 there is nothing to be gained.
     """
     from .block_weights import block_weights
+    from .float_attention import float_attention
     from .fold_weights import fold_weights
     from .widen_constants import widen_constants
 
     widen_constants(component)
+    float_attention(component)
     blocked = block_weights(component)
     fold_weights(component)
     return blocked

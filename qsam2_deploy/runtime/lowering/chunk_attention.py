@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .graph import GraphIndex
+from .graph import GraphIndex, inferred_shapes
 
 if TYPE_CHECKING:
     import onnx
@@ -52,8 +52,14 @@ def chunk_attention(model: onnx.ModelProto, block: int) -> int:
     return len(found)
 
 
+def block_sizes(queries: int, block: int) -> list[int]:
+    """Return the sizes of the blocks: all of size ``block`` but perhaps the last."""
+    count = -(-queries // block)
+    return [block] * (count - 1) + [queries - block * (count - 1)]
+
+
 def _find(model: onnx.ModelProto) -> list[_Attention]:
-    shapes = _shapes(model)
+    shapes = inferred_shapes(model)
     index = GraphIndex(model)
     found = []
     for softmax in model.graph.node:
@@ -71,25 +77,14 @@ def _find(model: onnx.ModelProto) -> list[_Attention]:
     return found
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Return inferred shapes; a dynamic dimension is 0."""
-    import onnx
-
-    inferred = onnx.shape_inference.infer_shapes(model)
-    return {
-        info.name: tuple(d.dim_value for d in info.type.tensor_type.shape.dim)
-        for info in inferred.graph.value_info
-    }
-
-
 def _blocks(model: onnx.ModelProto, attention: _Attention, block: int) -> list[onnx.NodeProto]:
     import numpy as np
     from onnx import helper, numpy_helper
 
     query, key = attention.scores.input
     value, name = attention.context.input[1], attention.context.name
-    count = -(-attention.queries // block)
-    sizes = [block] * (count - 1) + [attention.queries - block * (count - 1)]
+    sizes = block_sizes(attention.queries, block)
+    count = len(sizes)
     sizes_name = f"{name}/sizes"
     model.graph.initializer.append(numpy_helper.from_array(np.asarray(sizes, np.int64), sizes_name))
     parts = [f"{name}/query.{i}" for i in range(count)]

@@ -3,17 +3,18 @@
 With the folded weights this is the reference that everything else is measured against: the model as
 it was trained, for any engine that knows nothing of integers.
 
-Requires: DequantizeLinear of QuantizeLinear with a symmetric INT8 scale per tensor. Ensures: the
-same numbers to the bit from ``Div``, ``Round`` (halves to even), ``Clip`` and ``Mul``.
+Requires: DequantizeLinear of QuantizeLinear with a scale per tensor and the zero-point 0, INT8 or
+UINT8. Ensures: the same numbers to the bit from ``Div``, ``Round`` (halves to even), ``Clip`` and
+``Mul``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .graph import DEQUANTIZE, QUANTIZE, GraphIndex, add_constant, replace_nodes
+from .graph import DEQUANTIZE, QUANTIZE, GraphIndex, add_constant, replace_nodes, value_of
 
 if TYPE_CHECKING:
     import onnx
@@ -30,9 +31,9 @@ def fold_activations(model: onnx.ModelProto) -> int:
     quantizers = [node for node in model.graph.node if node.op_type == QUANTIZE]
     if not quantizers:
         return 0
-    limits = [add_constant(model, f"int8_{e}", np.float32(v)) for e, v in _LIMITS]
     for quantize in quantizers:
-        new[quantize.name] = _codes(quantize, limits)
+        kind = value_of(index.constants[quantize.input[2]]).dtype
+        new[quantize.name] = _codes(quantize, _limits(model, kind))
         for user in index.users.get(quantize.output[0], []):
             if user.op_type == DEQUANTIZE:
                 new[user.name] = [_values(user)]
@@ -40,7 +41,10 @@ def fold_activations(model: onnx.ModelProto) -> int:
     return len(quantizers)
 
 
-_LIMITS = (("min", -128.0), ("max", 127.0))
+def _limits(model: onnx.ModelProto, kind: np.dtype[Any]) -> list[str]:
+    """Return the names of the lowest and the highest code of an integer type, as floats."""
+    ends = {"min": np.iinfo(kind).min, "max": np.iinfo(kind).max}
+    return [add_constant(model, f"{kind}_{e}", np.float32(v)) for e, v in ends.items()]
 
 
 def _codes(node: onnx.NodeProto, limits: list[str]) -> list[onnx.NodeProto]:

@@ -92,6 +92,17 @@ def value_of(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
     return array
 
 
+def inferred_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of inner tensors by name; a dynamic dimension is 0."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model)
+    return {
+        info.name: tuple(d.dim_value for d in info.type.tensor_type.shape.dim)
+        for info in inferred.graph.value_info
+    }
+
+
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     """Return the value of an attribute of ``node``."""
     from onnx import helper

@@ -43,15 +43,21 @@ def integer_matmul(model: onnx.ModelProto) -> int:
     Returns:
         How many were replaced.
     """
-    from onnx import helper
-
     layers = _find(model)
     if not layers:
         return 0
     add_unsigned_zero_point(model)
     replace_nodes(model, {layer.add.name: [_fused(layer)] for layer in layers})
-    model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    use_fused_operators(model)
     return len(layers)
+
+
+def use_fused_operators(model: onnx.ModelProto) -> None:
+    """Declare ONNX Runtime's own operators, unless that was done already."""
+    from onnx import helper
+
+    if all(entry.domain != DOMAIN for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
 
 
 def add_unsigned_zero_point(model: onnx.ModelProto) -> None:

@@ -5,7 +5,8 @@ would be computed with in floats, or not at all. As INT8 the same codes run in t
 products as those of 8 bits.
 
 Requires: nodes that mean the same in opsets 17 to 25, as the export writes them. Ensures: the same
-numbers; no INT4, INT2 or FLOAT16 initializer, and no Cast behind one; opset 17.
+numbers; no INT4, INT2 or FLOAT16 initializer, and no Cast behind one; opset 17, in which ReduceMax
+has its axes as an attribute.
 """
 
 from __future__ import annotations
@@ -47,7 +48,19 @@ def widen_constants(model: onnx.ModelProto) -> int:
         if entry.domain == "" and entry.version > OPSET:
             entry.version = OPSET
             model.ir_version = IR_VERSION
+            _axes_as_attributes(model)
     return count
+
+
+def _axes_as_attributes(model: onnx.ModelProto) -> None:
+    from onnx import helper
+
+    constants = GraphIndex(model).constants
+    for node in model.graph.node:
+        if node.op_type == "ReduceMax" and len(node.input) > 1:
+            axes = value_of(constants[node.input[1]]).tolist()
+            node.attribute.append(helper.make_attribute("axes", axes))
+            del node.input[1:]
 
 
 def _unpack(tensor: onnx.TensorProto) -> None:

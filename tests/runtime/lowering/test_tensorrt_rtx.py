@@ -11,7 +11,7 @@ import pytest
 
 from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.lowering import lower_for_tensorrt_int4, lower_for_tensorrt_int8
-from qsam2_deploy.spec import COMPONENTS
+from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ATTENTION
 
 # The wheels are tensorrt_rtx_cu13_libs and tensorrt_rtx_cu13_bindings.
 BINDINGS = "tensorrt_rtx_bindings"
@@ -36,17 +36,38 @@ def build(trt: Any, model: onnx.ModelProto) -> Any:
     return builder.build_serialized_network(network, config)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("component", COMPONENTS)
-@pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_it_builds_an_engine(quantized_path: Path, component: str, precision: str) -> None:
+LOWER = {"int8": lower_for_tensorrt_int8, "int4": lower_for_tensorrt_int4}
+
+
+def check_that_it_builds(path: Path, component: str, precision: str) -> None:
     trt = pytest.importorskip(BINDINGS, reason="needs TensorRT-RTX")
-    model = read_bundle(quantized_path).components[component]
-    lower = lower_for_tensorrt_int8 if precision == "int8" else lower_for_tensorrt_int4
-    lower(model)
+    model = read_bundle(path).components[component]
+    LOWER[precision](model)
     engine = build(trt, model)
     assert engine is not None
     assert engine.nbytes > 0
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("precision", LOWER)
+def test_it_builds_an_engine(quantized_path: Path, component: str, precision: str) -> None:
+    check_that_it_builds(quantized_path, component, precision)
+
+
+@pytest.mark.parametrize("component", [IMAGE_ENCODER, MEMORY_ATTENTION])
+def test_it_builds_an_engine_without_the_steps_of_attention(
+    integer_attention_path: Path, component: str
+) -> None:
+    check_that_it_builds(integer_attention_path, component, "int8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("precision", LOWER)
+def test_it_builds_an_engine_of_an_official_size(
+    tiny_path: Path, component: str, precision: str
+) -> None:
+    check_that_it_builds(tiny_path, component, precision)
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

@@ -1,0 +1,175 @@
+"""Run quantized attention products as integer matrix products of ONNX Runtime.
+
+- Its x86 kernels multiply unsigned by signed bytes, so queries become unsigned codes around 128,
+  which is the same grid; keys and values stay signed.
+- Keys are quantized before they are transposed, which moves a quarter of the bytes.
+- The values get a column of ones: the product itself then gives the sum of the weights, exactly,
+  without another pass over them.
+- Many queries attend a block at a time, so that their scores stay in the processor's cache.
+
+Requires: attention as :mod:`.attention_pattern` describes it, with queries of a known number and
+values of a known width. Ensures: two ``com.microsoft`` ``MatMulIntegerToFloat`` for each block of
+queries; the integer sums are exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .attention_pattern import QuantizedAttention, find_quantized_attentions
+from .chunk_attention import MIN_QUERIES, block_sizes
+from .graph import GraphIndex, add_constant, attribute, inferred_shapes, replace_nodes
+from .integer_matmul import DOMAIN, FUSED, ZERO_POINT, add_unsigned_zero_point, use_fused_operators
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class _Codes:
+    """Names of the tensors that the products of one attention read.
+
+    Attributes:
+        queries: unsigned codes.
+        keys: signed codes, transposed.
+        values: signed codes with a column of ones.
+    """
+
+    queries: str
+    keys: str
+    values: str
+
+
+def integer_attention(model: onnx.ModelProto, block: int) -> int:
+    """Replace the quantized attention products of ``model`` in place.
+
+    Args:
+        model: is changed.
+        block: queries that attend at a time, where there are many.
+
+    Returns:
+        How many were replaced.
+    """
+    index = GraphIndex(model)
+    found = find_quantized_attentions(model, index)
+    if not found:
+        return 0
+    add_unsigned_zero_point(model)
+    use_fused_operators(model)
+    shapes = inferred_shapes(model)
+    new = {}
+    for attention in found:
+        codes, nodes = _codes(model, index, attention, len(shapes[attention.value.input[0]]))
+        queries, width = shapes[attention.query.input[0]], shapes[attention.value.input[0]][-1]
+        sizes = block_sizes(queries[-2], block if queries[-2] >= MIN_QUERIES else queries[-2])
+        nodes += _products(model, attention, codes, sizes, len(queries) - 2)
+        nodes += _normalised(model, attention, width)
+        new[attention.result.name] = nodes
+    replace_nodes(model, new)
+    return len(found)
+
+
+def _codes(
+    model: onnx.ModelProto, index: GraphIndex, attention: QuantizedAttention, rank: int
+) -> tuple[_Codes, list[onnx.NodeProto]]:
+    from onnx import helper
+
+    name = attention.result.name
+    codes = _Codes(*(f"{name}/{part}" for part in ("queries", "keys", "values")))
+    query, scale = attention.query.input[:2]
+    nodes = [
+        helper.make_node(
+            "QuantizeLinear", [query, scale, ZERO_POINT], [codes.queries], codes.queries
+        )
+    ]
+    transpose = index.made_by(attention.key.input[0], "Transpose")
+    if transpose is None:
+        nodes.append(
+            helper.make_node("Identity", [attention.key.output[0]], [codes.keys], codes.keys)
+        )
+    else:
+        rows = f"{codes.keys}.rows"
+        grid = attention.key.input[1:]
+        perm = attribute(transpose, "perm")
+        nodes += [
+            helper.make_node("QuantizeLinear", [transpose.input[0], *grid], [rows], rows),
+            helper.make_node("Transpose", [rows], [codes.keys], codes.keys, perm=perm),
+        ]
+    before_and_after = np.zeros(2 * rank, np.int64)
+    before_and_after[-1] = 1
+    pads = add_constant(model, f"one_more_of_{rank}", before_and_after)
+    padding = [attention.value.output[0], pads, add_constant(model, "int8_one", np.int8(1))]
+    nodes.append(helper.make_node("Pad", padding, [codes.values], codes.values))
+    return codes, nodes
+
+
+def _products(
+    model: onnx.ModelProto,
+    attention: QuantizedAttention,
+    codes: _Codes,
+    sizes: list[int],
+    axis: int,
+) -> list[onnx.NodeProto]:
+    """Return the nodes from codes to ``<name>/sums [..., n, e + 1]``, a block at a time."""
+    from onnx import helper
+
+    name = attention.result.name
+    if len(sizes) == 1:
+        return _block(model, attention, codes, codes.queries, f"{name}/sums")
+    lengths = add_constant(model, f"{name}/sizes", np.asarray(sizes, np.int64))
+    queries = [f"{codes.queries}.{i}" for i in range(len(sizes))]
+    sums = [f"{name}/sums.{i}" for i in range(len(sizes))]
+    nodes = [
+        helper.make_node("Split", [codes.queries, lengths], queries, f"{name}/Split", axis=axis)
+    ]
+    for part, result in zip(queries, sums, strict=True):
+        nodes += _block(model, attention, codes, part, result)
+    nodes.append(helper.make_node("Concat", sums, [f"{name}/sums"], f"{name}/Concat", axis=axis))
+    return nodes
+
+
+def _block(
+    model: onnx.ModelProto,
+    attention: QuantizedAttention,
+    codes: _Codes,
+    queries: str,
+    result: str,
+) -> list[onnx.NodeProto]:
+    """Return the nodes from the codes of some queries to their weighted sums."""
+    from onnx import helper
+
+    scales = [attention.query.input[1], attention.key.input[1]]
+    scores, largest, shifted, exp, weights = (
+        f"{result}/{kind}" for kind in ("scores", "largest", "shifted", "exp", "weights")
+    )
+    one, none = add_constant(model, "float_one", np.float32(1)), ""
+    return [
+        helper.make_node(
+            FUSED, [queries, codes.keys, *scales, ZERO_POINT, none], [scores], scores, domain=DOMAIN
+        ),
+        helper.make_node("ReduceMax", [scores], [largest], largest, axes=[-1], keepdims=1),
+        helper.make_node("Sub", [scores, largest], [shifted], shifted),
+        helper.make_node("Exp", [shifted], [exp], exp),
+        helper.make_node("QuantizeLinear", [exp, *attention.weights.input[1:]], [weights], weights),
+        helper.make_node(FUSED, [weights, codes.values, one, one], [result], result, domain=DOMAIN),
+    ]
+
+
+def _normalised(
+    model: onnx.ModelProto, attention: QuantizedAttention, width: int
+) -> list[onnx.NodeProto]:
+    """Return the nodes that divide the sums of the values by those of the ones."""
+    from onnx import helper
+
+    name = attention.result.name
+    sums, total, average = (f"{name}/{kind}" for kind in ("values.sum", "ones.sum", "average"))
+    parts = add_constant(model, f"{name}/parts", np.array([width, 1], np.int64))
+    scale, output = attention.value.input[1], list(attention.result.output)
+    return [
+        helper.make_node("Split", [f"{name}/sums", parts], [sums, total], f"{name}/parts", axis=-1),
+        helper.make_node("Div", [sums, total], [average], average),
+        helper.make_node("Mul", [average, scale], output, name),
+    ]

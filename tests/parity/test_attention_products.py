@@ -1,0 +1,98 @@
+"""Quantized attention products: torch, floats on the grids, and integers give the same numbers.
+
+The results are compared as the next layer sees them, rounded to 8 bits: they may differ by one step
+in one of a thousand values.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+
+from qsam2_deploy.runtime.lowering import (
+    lower_for_openvino,
+    lower_for_ort,
+    lower_for_tensorrt_int4,
+    lower_for_tensorrt_int8,
+    lower_to_float,
+)
+from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
+from tests.attention_products import Shape, feeds_of, graph_of_product, make_product
+from tests.quantized_layers import steps_apart
+
+SHAPES = [Shape(64, 700), Shape(49, 64, heads=3), Shape(1100, 300)]
+
+
+def run(model: onnx.ModelProto, inputs: list[torch.Tensor]) -> np.ndarray:
+    onnx.checker.check_model(model, full_check=not any(o.domain for o in model.opset_import))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    result: np.ndarray = session.run(None, feeds_of(inputs))[0]
+    return result
+
+
+def assert_equal(found: np.ndarray, expected: np.ndarray) -> None:
+    assert np.ptp(expected) > 1
+    apart = steps_apart(found, expected, float(np.ptp(expected)) / 255)
+    assert apart.max() <= 1
+    assert np.mean(apart > 0) <= 1e-3
+    assert np.mean(np.abs(found - expected) > 1e-5 * np.ptp(expected)) <= 0.01
+
+
+@pytest.mark.parametrize("opset", [17, 18, 25])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_all_forms_are_what_was_trained(shape: Shape, opset: int) -> None:
+    product, inputs = make_product(shape)
+    expected = product(*inputs).numpy()
+    canonical = graph_of_product(product, shape, opset)
+    assert canonical.opset_import[0].version == opset
+    assert_equal(run(canonical, inputs), expected)
+    for lower in (lower_to_float, lower_for_openvino, lower_for_ort):
+        model = graph_of_product(product, shape, opset)
+        lower(model)
+        assert model.opset_import[0].version == 17
+        assert_equal(run(model, inputs), expected)
+        kinds = Counter(node.op_type for node in model.graph.node)
+        assert (kinds["QuantizeLinear"] > 0) == (lower is not lower_to_float)
+        assert (kinds[FUSED] > 0) == (lower is lower_for_ort)
+
+
+@pytest.mark.parametrize("lower", [lower_for_tensorrt_int8, lower_for_tensorrt_int4])
+def test_tensorrt_attends_in_floats(lower: object) -> None:
+    shape = SHAPES[1]
+    product, inputs = make_product(shape)
+    model = graph_of_product(product, shape)
+    lower(model)  # type: ignore[operator]
+    assert {"QuantizeLinear", "Exp"}.isdisjoint(n.op_type for n in model.graph.node)
+    expected = F.scaled_dot_product_attention(*inputs).numpy()
+    np.testing.assert_allclose(run(model, inputs), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_openvino_attends_in_integers(shape: Shape) -> None:
+    openvino = pytest.importorskip("openvino", reason="needs OpenVINO")
+    product, inputs = make_product(shape)
+    model = graph_of_product(product, shape)
+    lower_for_openvino(model)
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
+    found = next(iter(compiled.create_infer_request().infer(feeds_of(inputs)).values()))
+    assert_equal(found, product(*inputs).numpy())
+    operators = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
+    kernels = [
+        str(info["primitiveType"].astype(str)).lower()
+        for info in operators
+        if str(info["layerType"].astype(str)) in ("MatMul", "FullyConnected")
+    ]
+    assert len(kernels) == 2
+    assert all(kernel.endswith(("i8", "u8")) for kernel in kernels), kernels
