@@ -3,16 +3,17 @@
 1. One pass of the images collects the Gram matrix of every layer's inputs; VRC replaces the
    weights.
 2. A second pass, through the new weights, collects the statistics of the activations.
-3. Layers are swapped for quantized ones that start from MSE-optimal clips.
+3. Layers are swapped for quantized ones that start from MSE-optimal clips, or from those of a
+   post-training method (``ptq/``), which may then improve weights and steps.
 
-VRC is for the linear layers of the image encoder, as in its paper; other layers keep their weights.
+VRC is for the linear layers of the image encoder, as in its paper, or on demand for all of them.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,17 +29,18 @@ from ..quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..quant.entry import float_state, make_entry
 from ..quant.grid import Grid
 from ..quant.modules import (
+    ENCODER_PREFIX,
     ENCODER_SCOPE,
     LayerPlan,
     QuantLayer,
     layers_in_scope,
     quantize_layers,
 )
-from ..quant.quantizer import tensor_statistics
-from .clip import histogram_clip, weight_clip
+from ..quant.quantizer import Quantizer, tensor_statistics
 from .config import NO_VRC, CalibrationConfig
 from .data import CalibrationImages, calibration_images
 from .plan import EDGES, plan_layers
+from .ptq import PtqJob, PtqMethod, make_ptq
 from .report import CalibrationReport, LayerReport
 from .session import TrackingSession
 from .statistics import LayerStatistics, collect_statistics, is_heldout
@@ -47,6 +49,7 @@ from .weights import calibrate_weights
 
 _FEATURE_IMAGES = 4
 _ENCODER = "image_encoder"
+_DEFAULT_PTQ, _ABSMAX_PTQ = "mse", "minmax"
 
 
 def calibrate_checkpoint(
@@ -88,20 +91,21 @@ def calibrate_checkpoint(
     reference = _features(model, probes)
     if settings.uses_half:
         round_rest(model, plan)
+    start = _runner(model, settings.scope)
+    method = None if settings.ptq is None else make_ptq(settings.ptq, settings.ptq_options)
+    if method is not None:
+        method.prepare(model, images, start)
     reports: dict[str, VrcReport] = {}
-    linears = {n: m for n, m in layers.items() if type(m) is nn.Linear and n.startswith(_ENCODER)}
-    if settings.vrc != NO_VRC and linears:
-        reports = calibrate_weights(model.image_encoder, linears, images, plan, settings)
-    whole = settings.scope != ENCODER_SCOPE
+    linears = _vrc_layers(layers, settings)
+    if linears:
+        reports = calibrate_weights(start, linears, images, plan, settings)
     statistics = collect_statistics(
-        TrackingSession(model) if whole else model.image_encoder,
-        layers,
-        images,
-        count=len(images),
-        grams=False,
-        description="inputs",
+        start(), layers, images, count=len(images), grams=False, description="inputs"
     )
-    quantized = quantize_calibrated(model, plan, statistics)
+    quantized = quantize_calibrated(model, plan, statistics, method)
+    if method is not None:
+        tokens, budget = settings.vrc_tokens, settings.memory_budget
+        method.refine(PtqJob(model, quantized, statistics, images, start, budget, tokens))
     report = CalibrationReport(
         output=target,
         source_sha256=checkpoint.sha256,
@@ -113,13 +117,17 @@ def calibrate_checkpoint(
         ),
         feature_error=_relative_error(_features(model, probes), reference),
         feature_images=len(probes),
+        ptq_notes=method.notes if method else {},
     )
     _save(checkpoint, report)
     return report
 
 
 def quantize_calibrated(
-    model: nn.Module, plan: Mapping[str, LayerPlan], statistics: Mapping[str, LayerStatistics]
+    model: nn.Module,
+    plan: Mapping[str, LayerPlan],
+    statistics: Mapping[str, LayerStatistics],
+    method: PtqMethod | None = None,
 ) -> dict[str, QuantLayer]:
     """Swap quantized layers into ``model``, started from calibration statistics, in place.
 
@@ -127,16 +135,37 @@ def quantize_calibrated(
         model: float model.
         plan: widths and method by layer name.
         statistics: of the inputs of these layers, in this model.
+        method: chooses the clips; None: each quantizer has its own start, the largest magnitude
+            or the clip of least error.
 
     Returns:
         The new layers by name.
     """
     quantized = quantize_layers(model, plan)
     for name, layer in progress(list(quantized.items()), "clips", unit="layer"):
-        _start_weights(layer)
-        _start_inputs(layer, statistics[name])
+        _start_weights(layer, method)
+        _start_inputs(layer, statistics[name], method)
     model.requires_grad_(False)
     return quantized
+
+
+def _runner(model: Any, scope: str) -> Callable[[], Callable[[torch.Tensor], Any]]:
+    """Return what starts a pass that runs every layer of the scope on the images."""
+    if scope == ENCODER_SCOPE:
+        return lambda: model.image_encoder
+    # A session remembers the images before, so that every pass needs a new one.
+    return lambda: TrackingSession(model)
+
+
+def _vrc_layers(layers: Mapping[str, nn.Module], config: CalibrationConfig) -> dict[str, nn.Linear]:
+    if config.vrc == NO_VRC:
+        return {}
+    everywhere = config.vrc_scope != ENCODER_SCOPE
+    return {
+        name: layer
+        for name, layer in layers.items()
+        if type(layer) is nn.Linear and (everywhere or name.startswith(ENCODER_PREFIX))
+    }
 
 
 def _plan_layers(
@@ -180,22 +209,25 @@ def round_rest(model: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
 
 
 @torch.no_grad()
-def _start_weights(layer: QuantLayer) -> None:
+def _start_weights(layer: QuantLayer, method: PtqMethod | None) -> None:
     quantizer, weight = layer.weight_quantizer, layer.weight_rows()
     std, mean = tensor_statistics(weight, per_row=True)
-    absmax = weight.abs().amax(dim=1)
-    clip = absmax if quantizer.starts_from_absmax else weight_clip(weight, quantizer.grid)
+    clip = _clip_rule(quantizer, method).weight_clip(weight, quantizer.grid)
     quantizer.warm_start(clip, std, mean)
 
 
 @torch.no_grad()
-def _start_inputs(layer: QuantLayer, statistics: LayerStatistics) -> None:
+def _start_inputs(layer: QuantLayer, statistics: LayerStatistics, method: PtqMethod | None) -> None:
     quantizer = layer.input_quantizer
-    best = histogram_clip(statistics.histogram, quantizer.grid)
-    clip = statistics.absmax if quantizer.starts_from_absmax else best
+    clip = _clip_rule(quantizer, method).input_clip(statistics, quantizer.grid)
     quantizer.warm_start(
         torch.tensor(clip), torch.tensor(statistics.std), torch.tensor(statistics.mean)
     )
+
+
+def _clip_rule(quantizer: Quantizer, method: PtqMethod | None) -> PtqMethod:
+    """Return what chooses the clip: ``method``, or what belongs to the quantizer."""
+    return method or make_ptq(_ABSMAX_PTQ if quantizer.starts_from_absmax else _DEFAULT_PTQ)
 
 
 def _probe_indices(count: int) -> list[int]:
@@ -240,6 +272,7 @@ def _save(checkpoint: Checkpoint, report: CalibrationReport) -> None:
             "producer": f"qsam2-deploy {__version__}",
             "images": report.images,
             **asdict(config),
+            "ptq_notes": report.ptq_notes,
         },
         scope=config.scope,
         weight_bits=config.weight_bits,
