@@ -4,7 +4,8 @@ E. Frantar, S. Ashkboos, T. Hoefler, D. Alistarh: "GPTQ: Accurate Post-Training 
 Generative Pre-trained Transformers", ICLR 2023, arXiv 2210.17323, section 3. For a linear layer
 with inputs X ``[n, in]``, whose Gram matrix ``G = X^T X`` is half the Hessian of
 ``||X (W - Q)^T||^2``, column j is rounded and the error that this makes is spread over the columns
-which are still to come, ``W[:, k] -= (w_j - q_j) / U[j, j] * U[j, k]``, with U the upper Cholesky factor of ``G^-1``.
+which are still to come, ``W[:, k] -= (w_j - q_j) / U[j, j] * U[j, k]``, with U the upper Cholesky
+factor of ``G^-1``.
 """
 
 from __future__ import annotations

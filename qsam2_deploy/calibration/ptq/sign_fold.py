@@ -2,8 +2,8 @@
 
 C. Lv et al., "PTQ4SAM: Post-Training Quantization for Segment Anything", CVPR 2024, arXiv
 2405.03144, section 3.2. In some attentions of SAM half of the key channels lie around +m and the
-others around -m. As ``q . k = sum_j (g_j q_j) (g_j k_j)`` for any signs g, the negative channels can
-be turned round by negating rows of both projections: the scores stay the same to the bit, and a
+others around -m. As ``q . k = sum_j (g_j q_j) (g_j k_j)`` for any signs g, the negative channels
+can be turned round by negating rows of both projections: the scores stay the same to the bit, and a
 quantizer of the keys has one peak to cover instead of two.
 
 Two limits follow from SAM 2: where queries are max-pooled (the first block of a stage) the fold is
