@@ -79,11 +79,8 @@ def test_layers_take_the_peaks_of_their_depth() -> None:
 
 def test_statistics_of_a_checkpoint(tmp_path: Path) -> None:
     assert real_peaks(_statistics(tmp_path / "real.csv")) == PEAKS
-    for content in (
-        "name,std\n",
-        "",
-        "name,std,min,max\nimage_encoder.trunk.blocks.0.attn.qkv.weight,x,1,2",
-    ):
+    row = "image_encoder.trunk.blocks.0.attn.qkv.weight,x,1,2"
+    for content in ("name,std\n", "", f"name,std,min,max\n{row}"):
         (tmp_path / "bad.csv").write_text(content)
         with pytest.raises(InputError, match="weight statistics"):
             real_peaks(tmp_path / "bad.csv")
@@ -103,11 +100,8 @@ def test_the_command_writes_a_checkpoint(
     assert outliers.main([str(argument) for argument in arguments]) == 0
     assert "median" in capsys.readouterr().out
     changed: Any = load_checkpoint(tmp_path / "b.pt").model
-    weight = changed.image_encoder.trunk.blocks[0].attn.qkv.weight
-    # Scaling the values for the projection comes first, so that the peak is the wanted one.
-    assert peak_ratio(weight) > 1.3 * peak_ratio(
-        model.image_encoder.trunk.blocks[0].attn.qkv.weight
-    )
+    weight, original = (m.image_encoder.trunk.blocks[0].attn.qkv.weight for m in (changed, model))
+    assert peak_ratio(weight) > 1.3 * peak_ratio(original)
 
 
 class _Workplace:

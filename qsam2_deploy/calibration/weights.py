@@ -15,7 +15,7 @@ from ..quant.modules import ENCODER_PREFIX, LayerPlan
 from . import vrc
 from .clip import histogram_clip, weight_quantization_error
 from .config import CalibrationConfig
-from .data import CalibrationImages
+from .data import Images
 from .statistics import LayerStatistics, collect_statistics, layer_groups
 
 _TOKENS_PER_FEATURE = 2
@@ -24,7 +24,7 @@ _TOKENS_PER_FEATURE = 2
 def calibrate_weights(
     start: Callable[[], Callable[[torch.Tensor], Any]],
     layers: Mapping[str, nn.Linear],
-    images: CalibrationImages,
+    images: Images,
     plan: Mapping[str, LayerPlan],
     config: CalibrationConfig,
 ) -> dict[str, vrc.VrcReport]:

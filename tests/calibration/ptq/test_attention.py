@@ -1,4 +1,4 @@
-"""The logarithmic grid of probabilities, and attention that is quantized while a context is open."""
+"""The logarithmic grid of probabilities, and quantized attention products."""
 
 from __future__ import annotations
 
@@ -67,6 +67,5 @@ def test_while_it_is_observed_attention_is_float(float_checkpoint: Path) -> None
         with torch.no_grad():
             expected = attention(x)
             found = QuantizedAttention(attention, 4)(x)
-        torch.testing.assert_close(
-            found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max())
-        )
+        tolerance = 1e-5 * float(expected.abs().max())
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=tolerance)

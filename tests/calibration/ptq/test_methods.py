@@ -25,16 +25,8 @@ FEW = PtqOptions(iterations=15, rounding_rate=0.05)
 def calibrate(float_checkpoint: Path, photos: Path, tmp_path_factory: Any) -> Any:
     @functools.cache
     def run(ptq: str | None, **settings: Any) -> CalibrationReport:
-        config = CalibrationConfig(
-            **{
-                "bits": "w3a8",
-                "limit": 4,
-                "vrc": "none",
-                "ptq": ptq,
-                "ptq_options": FEW,
-                **settings,
-            }
-        )
+        defaults: dict[str, Any] = {"bits": "w3a8", "limit": 4, "vrc": "none", "ptq_options": FEW}
+        config = CalibrationConfig(ptq=ptq, **{**defaults, **settings})
         return calibrate_checkpoint(
             float_checkpoint,
             photos,
@@ -46,8 +38,10 @@ def calibrate(float_checkpoint: Path, photos: Path, tmp_path_factory: Any) -> An
     return run
 
 
-@pytest.mark.parametrize("vrc", ["none", "noise"])
-@pytest.mark.parametrize("name", ptq_names())
+WITH_VRC = [("gptq", "noise"), ("qdrop", "noise")]
+
+
+@pytest.mark.parametrize(("name", "vrc"), [*((n, "none") for n in ptq_names()), *WITH_VRC])
 def test_the_file_computes_what_the_report_says(
     calibrate: Any, photos: Path, float_checkpoint: Path, name: str, vrc: str
 ) -> None:
@@ -115,12 +109,9 @@ def test_the_whole_model(calibrate: Any) -> None:
             assert torch.equal(scale, scale.half().float())
 
 
-def test_a_small_budget_means_fewer_images_or_more_passes(calibrate: Any) -> None:
+def test_a_small_budget_changes_nothing(calibrate: Any) -> None:
     whole, parts = calibrate("gptq"), calibrate("gptq", memory_budget=1 << 16)
     assert whole.feature_error == parts.feature_error
-    assert (
-        calibrate("qdrop", memory_budget=1).ptq_notes.keys() == calibrate("qdrop").ptq_notes.keys()
-    )
 
 
 def test_percentiles_of_weights_and_inputs() -> None:

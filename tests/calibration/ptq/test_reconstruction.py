@@ -69,14 +69,11 @@ def test_the_result_is_an_ordinary_quantized_layer(tiny_block: TinyBlock, half: 
         assert torch.equal(layer.weight_quantizer.scale, before[name].weight_quantizer.scale)
         assert float(layer.input_quantizer.scale) != float(before[name].input_quantizer.scale)
         form = layer.export_form()
-        exported = (
-            torch.from_numpy(form.weight_codes) * torch.from_numpy(form.weight_scale)[:, None]
-        )
-        assert torch.equal(exported, layer.weight)
+        codes, scale = torch.from_numpy(form.weight_codes), torch.from_numpy(form.weight_scale)
+        assert torch.equal(codes * scale[:, None], layer.weight)
         if half:
-            assert torch.equal(
-                layer.input_quantizer.scale.half().float(), layer.input_quantizer.scale
-            )
+            scale = layer.input_quantizer.scale
+            assert torch.equal(scale.half().float(), scale)
 
 
 def test_nothing_is_dropped_at_evaluation(tiny_block: TinyBlock) -> None:
@@ -93,10 +90,8 @@ def test_nothing_is_dropped_at_evaluation(tiny_block: TinyBlock) -> None:
     _reconstruct(block, QDropPtq)
     first, second = block.module(x), block.module(x)
     assert torch.equal(first, second)
-    inner = layer.input_quantizer(x)
-    assert torch.equal(
-        inner, fake_quantize(x, layer.input_quantizer.scale, layer.input_quantizer.grid)
-    )
+    quantizer = layer.input_quantizer
+    assert torch.equal(quantizer(x), fake_quantize(x, quantizer.scale, quantizer.grid))
 
 
 def test_the_same_seed_gives_the_same_codes(tiny_block: TinyBlock) -> None:

@@ -79,9 +79,8 @@ def test_the_encoder_stays_the_same(float_checkpoint: Path, photos: Path) -> Non
     expected = [n for n in range(len(blocks)) if n not in pooled]
     assert list(folded) == [f"image_encoder.trunk.blocks.{n}.attn" for n in expected]
     for n in expected:
-        assert (
-            folded[f"image_encoder.trunk.blocks.{n}.attn"] == blocks[n].attn.proj.in_features // 2
-        )
+        width = blocks[n].attn.proj.in_features
+        assert folded[f"image_encoder.trunk.blocks.{n}.attn"] == width // 2
     with torch.no_grad():
         after = model.image_encoder(image)["vision_features"]
     assert torch.equal(after, before)
