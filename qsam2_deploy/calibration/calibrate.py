@@ -3,17 +3,18 @@
 1. One pass of the images collects the Gram matrix of every layer's inputs; VRC replaces the
    weights.
 2. A second pass, through the new weights, collects the statistics of the activations.
-3. Layers are swapped for quantized ones that start from MSE-optimal clips, and attention products
+3. Layers are swapped for quantized ones that start from MSE-optimal clips, or from those of a
+   post-training method (``ptq/``), which may then improve weights and steps. Attention products
    likewise, if they are wanted in integers.
 
-VRC is for the linear layers of the image encoder, as in its paper; other layers keep their weights.
+VRC is for the linear layers of the image encoder, as in its paper, or on demand for all of them.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,18 +31,20 @@ from ..quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..quant.entry import float_state, make_entry
 from ..quant.grid import Grid
 from ..quant.modules import (
+    ENCODER_PREFIX,
     ENCODER_SCOPE,
     LayerPlan,
     QuantLayer,
     layers_in_scope,
     quantize_layers,
 )
-from ..quant.quantizer import tensor_statistics
+from ..quant.quantizer import Quantizer, tensor_statistics
 from .attention import observed_parts, quantize_products
-from .clip import start_from_statistics, weight_clip
+from .clip import start_from_statistics
 from .config import NO_VRC, CalibrationConfig
 from .data import CalibrationImages, calibration_images
 from .plan import EDGES, plan_layers
+from .ptq import PtqJob, PtqMethod, make_ptq
 from .report import CalibrationReport, LayerReport
 from .session import TrackingSession
 from .statistics import LayerStatistics, collect_statistics, is_heldout
@@ -50,6 +53,7 @@ from .weights import calibrate_weights
 
 _FEATURE_IMAGES = 4
 _ENCODER = "image_encoder"
+_DEFAULT_PTQ, _ABSMAX_PTQ = "mse", "minmax"
 
 
 def calibrate_checkpoint(
@@ -91,21 +95,23 @@ def calibrate_checkpoint(
     reference = _features(model, probes)
     if settings.uses_half:
         round_rest(model, plan)
+    start = _runner(model, settings.scope)
+    method = None if settings.ptq is None else make_ptq(settings.ptq, settings.ptq_options)
+    if method is not None:
+        method.prepare(model, images, start)
     reports: dict[str, VrcReport] = {}
-    linears = {n: m for n, m in layers.items() if type(m) is nn.Linear and n.startswith(_ENCODER)}
-    if settings.vrc != NO_VRC and linears:
-        reports = calibrate_weights(model.image_encoder, linears, images, plan, settings)
+    linears = _vrc_layers(layers, settings)
+    if linears:
+        reports = calibrate_weights(start, linears, images, plan, settings)
     parts = observed_parts(model, plan) if settings.attention != FLOAT_ATTENTION else {}
-    whole = settings.scope != ENCODER_SCOPE or bool(parts)
+    run = TrackingSession(model) if parts else start()  # memory attention runs in a session only
     statistics = collect_statistics(
-        TrackingSession(model) if whole else model.image_encoder,
-        {**layers, **parts},
-        images,
-        count=len(images),
-        grams=False,
-        description="inputs",
+        run, {**layers, **parts}, images, count=len(images), grams=False, description="inputs"
     )
-    quantized = quantize_calibrated(model, plan, statistics)
+    quantized = quantize_calibrated(model, plan, statistics, method)
+    if method is not None:
+        tokens, budget = settings.vrc_tokens, settings.memory_budget
+        method.refine(PtqJob(model, quantized, statistics, images, start, budget, tokens))
     clips = quantize_products(model, statistics, settings.method) if parts else {}
     report = CalibrationReport(
         output=target,
@@ -119,13 +125,17 @@ def calibrate_checkpoint(
         feature_error=_relative_error(_features(model, probes), reference),
         feature_images=len(probes),
         attention=clips,
+        ptq_notes=method.notes if method else {},
     )
     _save(checkpoint, report)
     return report
 
 
 def quantize_calibrated(
-    model: nn.Module, plan: Mapping[str, LayerPlan], statistics: Mapping[str, LayerStatistics]
+    model: nn.Module,
+    plan: Mapping[str, LayerPlan],
+    statistics: Mapping[str, LayerStatistics],
+    method: PtqMethod | None = None,
 ) -> dict[str, QuantLayer]:
     """Swap quantized layers into ``model``, started from calibration statistics, in place.
 
@@ -133,16 +143,37 @@ def quantize_calibrated(
         model: float model.
         plan: widths and method by layer name.
         statistics: of the inputs of these layers, in this model.
+        method: chooses the clips; None: each quantizer has its own start, the largest magnitude
+            or the clip of least error.
 
     Returns:
         The new layers by name.
     """
     quantized = quantize_layers(model, plan)
     for name, layer in progress(list(quantized.items()), "clips", unit="layer"):
-        start_weights(layer)
-        start_from_statistics(layer.input_quantizer, statistics[name])
+        start_weights(layer, method)
+        _start_inputs(layer, statistics[name], method)
     model.requires_grad_(False)
     return quantized
+
+
+def _runner(model: Any, scope: str) -> Callable[[], Callable[[torch.Tensor], Any]]:
+    """Return what starts a pass that runs every layer of the scope on the images."""
+    if scope == ENCODER_SCOPE:
+        return lambda: model.image_encoder
+    # A session remembers the images before, so that every pass needs a new one.
+    return lambda: TrackingSession(model)
+
+
+def _vrc_layers(layers: Mapping[str, nn.Module], config: CalibrationConfig) -> dict[str, nn.Linear]:
+    if config.vrc == NO_VRC:
+        return {}
+    everywhere = config.vrc_scope != ENCODER_SCOPE
+    return {
+        name: layer
+        for name, layer in layers.items()
+        if type(layer) is nn.Linear and (everywhere or name.startswith(ENCODER_PREFIX))
+    }
 
 
 def _plan_layers(
@@ -189,13 +220,28 @@ def round_rest(model: nn.Module, plan: Collection[str]) -> None:
 
 
 @torch.no_grad()
-def start_weights(layer: QuantLayer) -> None:
-    """Start the quantizer of the layer's weight from that weight, at the width that it has."""
+def start_weights(layer: QuantLayer, method: PtqMethod | None = None) -> None:
+    """Start the quantizer of the layer's weight from that weight, at the width that it has.
+
+    Args:
+        layer: the layer.
+        method: chooses the clips; the default is what belongs to the quantizer.
+    """
     quantizer, weight = layer.weight_quantizer, layer.weight_rows()
     std, mean = tensor_statistics(weight, per_row=True)
-    absmax = weight.abs().amax(dim=1)
-    clip = absmax if quantizer.starts_from_absmax else weight_clip(weight, quantizer.grid)
+    clip = _clip_rule(quantizer, method).weight_clip(weight, quantizer.grid)
     quantizer.warm_start(clip, std, mean)
+
+
+def _start_inputs(layer: QuantLayer, statistics: LayerStatistics, method: PtqMethod | None) -> None:
+    quantizer = layer.input_quantizer
+    clip = _clip_rule(quantizer, method).input_clip(statistics, quantizer.grid)
+    start_from_statistics(quantizer, statistics, clip)
+
+
+def _clip_rule(quantizer: Quantizer, method: PtqMethod | None) -> PtqMethod:
+    """Return what chooses the clip: ``method``, or what belongs to the quantizer."""
+    return method or make_ptq(_ABSMAX_PTQ if quantizer.starts_from_absmax else _DEFAULT_PTQ)
 
 
 def _probe_indices(count: int) -> list[int]:
@@ -240,6 +286,7 @@ def _save(checkpoint: Checkpoint, report: CalibrationReport) -> None:
             "producer": f"qsam2-deploy {__version__}",
             "images": report.images,
             **asdict(config),
+            "ptq_notes": report.ptq_notes,
         },
         scope=config.scope,
         weight_bits=config.weight_bits,

@@ -59,10 +59,20 @@ def histogram_clip(histogram: Histogram, grid: Grid) -> float:
 
 
 @torch.no_grad()
-def start_from_statistics(quantizer: Quantizer, statistics: LayerStatistics) -> None:
-    """Start a quantizer of activations, in place, from what was observed of them."""
-    best = histogram_clip(statistics.histogram, quantizer.grid)
-    clip = statistics.absmax if quantizer.starts_from_absmax else best
+def start_from_statistics(
+    quantizer: Quantizer, statistics: LayerStatistics, clip: float | None = None
+) -> None:
+    """Start a quantizer of activations, in place, from what was observed of them.
+
+    Args:
+        quantizer: of one step.
+        statistics: of the activations.
+        clip: threshold; the default is the best one, or the largest magnitude for a quantizer that
+            starts from it.
+    """
+    if clip is None:
+        best = histogram_clip(statistics.histogram, quantizer.grid)
+        clip = statistics.absmax if quantizer.starts_from_absmax else best
     device = quantizer.scale.device
     quantizer.warm_start(
         *(torch.tensor(v, device=device) for v in (clip, statistics.std, statistics.mean))

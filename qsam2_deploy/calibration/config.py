@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import InputError
 from ..quant.attention import ATTENTION_KINDS, FLOAT_ATTENTION
@@ -11,6 +11,7 @@ from ..quant.quantizer import quantizer_names
 from . import vrc
 from .data import DEFAULT_LIMIT
 from .plan import Overrides, check_overrides, check_width, parse_bits
+from .ptq import PtqOptions, ptq_names
 
 NO_VRC = "none"
 
@@ -35,6 +36,12 @@ class CalibrationConfig:
         vrc: how lambda is chosen, or ``none``. The default, ``noise``, has nothing to be tuned
             and grows with the quantization error of the inputs, so that it cannot hurt 8 bits.
         vrc_lambda: the mode's number, or None for its default.
+        vrc_scope: whose linear layers VRC is for: those of the ``encoder``, as in its paper, or
+            ``all`` that are quantized. Outside of the encoder a layer changes only if held-out
+            images confirm it.
+        vrc_tokens: tokens that enter a Gram matrix each time a layer runs, or None for all.
+        ptq: name of the post-training method; None: the start that belongs to the quantizer.
+        ptq_options: its settings.
         limit: most calibration images to use.
         memory_budget: bytes of Gram matrices to hold at once; more takes more passes.
     """
@@ -48,6 +55,10 @@ class CalibrationConfig:
     method: str = "lsc"
     vrc: str = "noise"
     vrc_lambda: float | None = None
+    vrc_scope: str = ENCODER_SCOPE
+    vrc_tokens: int | None = None
+    ptq: str | None = None
+    ptq_options: PtqOptions = field(default_factory=PtqOptions)
     limit: int = DEFAULT_LIMIT
     memory_budget: int = 2 << 30
 
@@ -65,11 +76,21 @@ class CalibrationConfig:
         _check_choice("scope", self.scope, SCOPES)
         _check_choice("attention", self.attention, ATTENTION_KINDS)
         _check_choice("VRC mode", self.vrc, (*vrc.MODES, NO_VRC))
+        _check_choice("scope of VRC", self.vrc_scope, SCOPES)
+        if self.ptq is not None:
+            _check_choice("PTQ method", self.ptq, ptq_names())
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
         value = self.lambda_value
         if not 0.0 <= value < float("inf"):
             raise InputError(f"the VRC lambda must be finite and not negative, but got {value}")
         if self.vrc == "target" and value >= 1.0:
             raise InputError(f"the VRC lambda of mode 'target' is a share below 1, but got {value}")
+        if self.vrc_tokens is not None and self.vrc_tokens < 1:
+            raise InputError(
+                f"the number of tokens of VRC must be at least 1, but got {self.vrc_tokens}"
+            )
         if self.limit < 1:
             raise InputError(
                 f"the number of calibration images must be at least 1, but got {self.limit}"

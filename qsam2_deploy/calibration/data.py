@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,19 @@ _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
+class Images(Protocol):
+    """Images ``[1, 3, S, S]`` that can be iterated over again, such as a list."""
+
+    def __len__(self) -> int:
+        """Return their number."""
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """Yield one after another."""
+
+    def __getitem__(self, index: int, /) -> torch.Tensor:
+        """Return one of them."""
+
+
 class CalibrationImages:
     """A sequence of images that can be iterated over again and again, one in memory at a time.
 
@@ -35,9 +48,29 @@ class CalibrationImages:
     normalised with ImageNet's mean and standard deviation (``load_video_frames`` of ``sam2``).
     """
 
-    def __init__(self, sources: Sequence[Path | npt.NDArray[np.uint8]], image_size: int) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Path | npt.NDArray[np.uint8]],
+        image_size: int,
+        names: Sequence[str] = (),
+    ) -> None:
+        """Take the images.
+
+        Args:
+            sources: files, or pixels that are resized already.
+            image_size: ``S``.
+            names: what messages call them; default: their paths, or their numbers.
+        """
         self._sources = tuple(sources)
         self._image_size = image_size
+        self._names = tuple(names)
+
+    def name(self, index: int) -> str:
+        """Return where image ``index`` comes from, for messages."""
+        if self._names:
+            return self._names[index]
+        source = self._sources[index]
+        return str(source) if isinstance(source, Path) else f"number {index + 1}"
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -76,7 +109,9 @@ def calibration_images(
         raise VideoError(f"there is no calibration data at {source}; check the path")
     if source.suffix.lower() in IMAGE_SUFFIXES:
         return CalibrationImages([source], image_size)
-    return CalibrationImages(_read_video(source, image_size, limit), image_size)
+    frames = _read_video(source, image_size, limit)
+    names = [f"frame {index} of {source}" for index in frames]
+    return CalibrationImages(list(frames.values()), image_size, names)
 
 
 def normalise(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
@@ -122,7 +157,8 @@ def _read_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
         ) from error
 
 
-def _read_video(path: Path, size: int, limit: int) -> list[npt.NDArray[np.uint8]]:
+def _read_video(path: Path, size: int, limit: int) -> dict[int, npt.NDArray[np.uint8]]:
+    """Return the wanted frames by their number in the video, from 0."""
     try:
         import av
     except ModuleNotFoundError as error:
@@ -142,15 +178,17 @@ def _read_video(path: Path, size: int, limit: int) -> list[npt.NDArray[np.uint8]
     return frames
 
 
-def _pick_frames(container: Any, wanted: Sequence[int], size: int) -> list[npt.NDArray[np.uint8]]:
+def _pick_frames(
+    container: Any, wanted: Sequence[int], size: int
+) -> dict[int, npt.NDArray[np.uint8]]:
     """Decode up to the last wanted frame and keep the wanted ones, resized."""
     container.streams.video[0].thread_type = "AUTO"
     remaining, last = set(wanted), max(wanted, default=-1)
-    kept = []
+    kept = {}
     frames = progress(container.decode(video=0), "decoding", total=last + 1, unit="frame")
     for index, frame in enumerate(frames):
         if index in remaining:
-            kept.append(np.asarray(frame.to_image().convert("RGB").resize((size, size))))
+            kept[index] = np.asarray(frame.to_image().convert("RGB").resize((size, size)))
         if index >= last:
             break
     return kept

@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from .config import CalibrationConfig
 from .vrc import VrcReport
+
+_BLOCK = re.compile(r"(.*?\.(?:blocks|layers)\.\d+)\.")
+
+
+@dataclass(frozen=True)
+class BlockReport:
+    """What VRC did to the layers of one block, such as ``image_encoder.trunk.blocks.3``.
+
+    Attributes:
+        name: in the model.
+        std_ratio: root mean square of its weights' standard deviations, after by before, every
+            layer counted by its number of weights.
+        weight_error_before: mean over its layers of the weights' quantization error.
+        weight_error_after: the same after VRC.
+    """
+
+    name: str
+    std_ratio: float
+    weight_error_before: float
+    weight_error_after: float
 
 
 @dataclass(frozen=True)
@@ -52,6 +74,7 @@ class CalibrationReport:
             ``feature_images`` of the images.
         feature_images: number of images behind ``feature_error``.
         attention: clip thresholds of the quantized attention products, by layer and part.
+        ptq_notes: what the post-training method found out; plain values.
     """
 
     output: Path
@@ -62,6 +85,7 @@ class CalibrationReport:
     feature_error: float
     feature_images: int
     attention: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    ptq_notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def std_ratio(self) -> float:
@@ -73,11 +97,33 @@ class CalibrationReport:
         """Median over layers of VRC's relative output error on held-out inputs."""
         return _median(layer.vrc.output_error for layer in self.layers if layer.vrc)
 
+    @property
+    def blocks(self) -> tuple[BlockReport, ...]:
+        """The blocks with layers that VRC looked at, in the order in which they run."""
+        found: dict[str, list[VrcReport]] = {}
+        for layer in self.layers:
+            block = _BLOCK.match(layer.name)
+            if block and layer.vrc:
+                found.setdefault(block[1], []).append(layer.vrc)
+        return tuple(_block_report(name, reports) for name, reports in found.items())
+
     def to_json(self) -> str:
         """Return everything as JSON; numbers that are not finite become null."""
         data = asdict(replace(self, output=Path(self.output.name)))
         data["output"] = self.output.name
+        data["blocks"] = [asdict(block) for block in self.blocks]
         return json.dumps(_finite(data), indent=1, allow_nan=False)
+
+
+def _block_report(name: str, reports: list[VrcReport]) -> BlockReport:
+    before = sum(r.weights * r.std_before**2 for r in reports)
+    after = sum(r.weights * (r.std_before * r.std_ratio) ** 2 for r in reports)
+    return BlockReport(
+        name,
+        std_ratio=math.sqrt(after / before) if before > 0 else 1.0,
+        weight_error_before=statistics.fmean(r.weight_error_before for r in reports),
+        weight_error_after=statistics.fmean(r.weight_error_after for r in reports),
+    )
 
 
 def _median(values: Iterable[float]) -> float:

@@ -13,6 +13,7 @@ from torch import nn
 
 from .._progress import progress
 from ..errors import Qsam2Error
+from .data import CalibrationImages
 from .histogram import Histogram
 
 HOLDOUT_EVERY = 4
@@ -30,7 +31,7 @@ class LayerStatistics:
         gram: ``X^T X`` of the images that are not held out, float64 ``[features, features]``, or
             None if it was not asked for.
         heldout_gram: the same of the held-out images; zero if there are none.
-        tokens: number of rows in ``gram``.
+        tokens: number of rows in ``gram``; fewer than were seen, if they were sampled.
         heldout_tokens: number of rows in ``heldout_gram``.
         count: number of values, held-out images included, as in all that follows.
         total: sum of the values.
@@ -66,20 +67,36 @@ class LayerStatistics:
         """Standard deviation of the values."""
         return math.sqrt(max(self.total_square / self.count - self.mean**2, 0.0))
 
-    def add(self, x: torch.Tensor, *, heldout: bool) -> None:
-        """Add rows ``x [n, features]``."""
+    def add(self, x: torch.Tensor, *, heldout: bool, most: int | None = None) -> None:
+        """Add rows ``x [n, features]``; of these at most ``most``, at random, to the Gram matrix.
+
+        Raises:
+            ValueError: a value is not finite.
+        """
+        if not x.numel():
+            return
         for rows in torch.split(x, _ROWS):
-            precise = rows.double()
-            self._add_values(rows, precise)
-            gram = self.heldout_gram if heldout else self.gram
-            if gram is not None:
+            self._add_values(rows)
+        used = self._sampled(x, most)
+        gram = self.heldout_gram if heldout else self.gram
+        if gram is not None:
+            for rows in torch.split(used, _ROWS):
+                precise = rows.double()
                 gram.addmm_(precise.T, precise)
         if heldout:
-            self.heldout_tokens += len(x)
+            self.heldout_tokens += len(used)
         else:
-            self.tokens += len(x)
+            self.tokens += len(used)
 
-    def _add_values(self, rows: torch.Tensor, precise: torch.Tensor) -> None:
+    def _sampled(self, x: torch.Tensor, most: int | None) -> torch.Tensor:
+        if most is None or len(x) <= most:
+            return x
+        # Seeded by what came before, so that the choice depends on nothing else.
+        generator = torch.Generator().manual_seed(self.tokens + self.heldout_tokens)
+        return x[torch.randperm(len(x), generator=generator)[:most].to(x.device)]
+
+    def _add_values(self, rows: torch.Tensor) -> None:
+        precise = rows.double()
         absmax = float(rows.abs().max())
         if not math.isfinite(absmax):
             raise ValueError("not finite")
@@ -103,6 +120,7 @@ def collect_statistics(
     *,
     count: int,
     grams: bool,
+    most_tokens: int | None = None,
     description: str = "statistics",
 ) -> dict[str, LayerStatistics]:
     """Run ``images`` through ``model`` once and return the input statistics of ``layers``.
@@ -115,36 +133,45 @@ def collect_statistics(
         images: inputs ``[1, 3, S, S]``.
         count: number of images, to choose the held-out ones and for the progress bar.
         grams: also accumulate the Gram matrices.
+        most_tokens: rows that enter a Gram matrix each time a layer runs, chosen at random; None
+            for all. For large images, whose Gram matrices take longest.
         description: for the progress bar.
 
     Returns:
         By name, in the order in which the layers run.
 
     Raises:
-        Qsam2Error: an activation is not finite, or a layer never ran; the message names it.
+        Qsam2Error: an activation is not finite, or a layer never ran; the message names the layer
+            and, for the former, the image.
     """
     found: dict[str, LayerStatistics] = {}
-    heldout = False
+    current = 0
 
     def observe(name: str, x: torch.Tensor) -> None:
         if name not in found:
             found[name] = _empty_statistics(x.shape[-1], grams, x.device)
         try:
-            found[name].add(x.detach().reshape(-1, x.shape[-1]), heldout=heldout)
+            found[name].add(
+                x.detach().reshape(-1, x.shape[-1]),
+                heldout=is_heldout(current, count),
+                most=most_tokens,
+            )
         except ValueError as error:
             raise Qsam2Error(
-                f"the inputs of the layer {name} are not finite; the checkpoint is damaged or its "
-                "training diverged"
+                f"the inputs of the layer {name} are not finite on the calibration image "
+                f"{_image_name(images, current)}; the checkpoint is damaged or its training "
+                "diverged, or the image is to be left out"
             ) from error
 
     with torch.no_grad(), _hooks(layers, observe):
         for index, image in enumerate(progress(images, description, total=count, unit="image")):
-            heldout = is_heldout(index, count)
+            current = index
             model(image)
-    if len(found) < len(layers):
+    unseen = next((n for n in layers if n not in found or not found[n].count), None)
+    if unseen is not None:
         raise Qsam2Error(
-            f"the layer {next(n for n in layers if n not in found)} never ran on the calibration "
-            "images, so there are no statistics for it; leave it in float with a plan"
+            f"the layer {unseen} never ran on the calibration images, so there are no statistics "
+            "for it; leave it in float with a plan"
         )
     return found
 
@@ -164,6 +191,10 @@ def layer_groups(
         used += size
     if group:
         yield group
+
+
+def _image_name(images: object, index: int) -> str:
+    return images.name(index) if isinstance(images, CalibrationImages) else f"number {index + 1}"
 
 
 def _empty_statistics(features: int, grams: bool, device: torch.device) -> LayerStatistics:

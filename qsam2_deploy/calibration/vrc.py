@@ -56,6 +56,8 @@ class VrcReport:
         output_error: ``||X (W - W_hat)^T|| / ||X W^T||`` on held-out inputs.
         weight_error_before: ``||W - quantized W|| / ||W||`` before, with MSE-optimal clips.
         weight_error_after: the same afterwards.
+        std_before: standard deviation of the weights before.
+        weights: number of weights.
     """
 
     applied: bool
@@ -66,13 +68,21 @@ class VrcReport:
     output_error: float
     weight_error_before: float
     weight_error_after: float
+    std_before: float
+    weights: int
 
 
 def decompose(gram: torch.Tensor) -> Spectrum:
     """Return the spectrum of a Gram matrix, float64 ``[in, in]``.
 
-    Rounding gives eigenvalues a little below zero; they are set to zero.
+    Rounding gives eigenvalues a little below zero; they are set to zero. A matrix of fewer inputs
+    than features is singular, which is no error: its null space has eigenvalues 0.
+
+    Raises:
+        ValueError: the matrix holds numbers that are not finite.
     """
+    if not bool(torch.isfinite(gram).all()):
+        raise ValueError("the Gram matrix is not finite")
     values, vectors = torch.linalg.eigh(gram.double())
     return Spectrum(values.clamp_min(0.0), vectors)
 
@@ -86,6 +96,11 @@ def shrink(weight: torch.Tensor, spectrum: Spectrum, lam: float) -> torch.Tensor
     rotated = weight.double() @ spectrum.vectors
     calibrated = (rotated * _factors(spectrum, lam)) @ spectrum.vectors.T
     return calibrated.to(weight.dtype)
+
+
+def is_empty(spectrum: Spectrum) -> bool:
+    """Return whether all inputs were zero, or there were none: they say nothing about weights."""
+    return not float(spectrum.values[-1]) > 0.0
 
 
 def condition_number(spectrum: Spectrum) -> float:

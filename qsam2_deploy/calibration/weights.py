@@ -2,47 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from .._progress import progress
+from ..errors import Qsam2Error
 from ..quant.grid import Grid
-from ..quant.modules import LayerPlan
+from ..quant.modules import ENCODER_PREFIX, LayerPlan
 from . import vrc
 from .clip import histogram_clip, weight_quantization_error
 from .config import CalibrationConfig
-from .data import CalibrationImages
+from .data import Images
 from .statistics import LayerStatistics, collect_statistics, layer_groups
 
 _TOKENS_PER_FEATURE = 2
 
 
 def calibrate_weights(
-    model: nn.Module,
+    start: Callable[[], Callable[[torch.Tensor], Any]],
     layers: Mapping[str, nn.Linear],
-    images: CalibrationImages,
+    images: Images,
     plan: Mapping[str, LayerPlan],
     config: CalibrationConfig,
 ) -> dict[str, vrc.VrcReport]:
-    """Replace the weights of ``layers`` in ``model`` by their ridge solutions, in place.
+    """Replace the weights of ``layers`` by their ridge solutions, in place.
 
     All statistics are of the unchanged model, however many groups the memory budget asks for.
 
+    Args:
+        start: called before each pass of the images; returns what runs the model on an image.
+        layers: any linear layers of the model, by name.
+        images: calibration images.
+        plan: widths by layer name.
+        config: mode, lambda, most tokens and the memory budget.
+
     Returns:
         A report per layer.
+
+    Raises:
+        Qsam2Error: the inputs of a layer are not finite, or too large to be squared.
     """
     groups = list(layer_groups(layers, config.memory_budget))
     results: dict[str, tuple[torch.Tensor, vrc.VrcReport]] = {}
     for number, group in enumerate(groups, 1):
         part = f" {number}/{len(groups)}" if len(groups) > 1 else ""
         collected = collect_statistics(
-            model, group, images, count=len(images), grams=True, description=f"weights{part}"
+            start(),
+            group,
+            images,
+            count=len(images),
+            grams=True,
+            most_tokens=config.vrc_tokens,
+            description=f"weights{part}",
         )
         for name in progress(list(collected), f"solving{part}", unit="layer"):
             statistics = collected.pop(name)
-            results[name] = _calibrate_layer(group[name].weight, statistics, plan[name], config)
+            results[name] = _calibrate_layer(
+                name, group[name].weight, statistics, plan[name], config
+            )
     for name, (weight, _) in results.items():
         _replace(layers[name], weight)
     return {name: report for name, (_, report) in results.items()}
@@ -50,13 +70,17 @@ def calibrate_weights(
 
 @torch.no_grad()
 def _calibrate_layer(
-    weight: torch.Tensor, statistics: LayerStatistics, plan: LayerPlan, config: CalibrationConfig
+    name: str,
+    weight: torch.Tensor,
+    statistics: LayerStatistics,
+    plan: LayerPlan,
+    config: CalibrationConfig,
 ) -> tuple[torch.Tensor, vrc.VrcReport]:
     """Return the calibrated ``weight [out, in]`` of one layer, and the report on it."""
     gram, heldout = statistics.gram, statistics.heldout_gram
     if gram is None or heldout is None:
         raise ValueError("the statistics must be collected with their Gram matrices")
-    spectrum = vrc.decompose(gram)
+    spectrum = _spectrum(name, gram)
     grid = Grid(plan.input_bits)
     step = histogram_clip(statistics.histogram, grid) / grid.qmax
     lam = vrc.choose_lambda(
@@ -68,7 +92,9 @@ def _calibrate_layer(
         input_step=step,
     )
     solution = vrc.shrink(weight, spectrum, lam)
-    applied = _is_trusted(weight, solution, statistics, step, config.vrc)
+    # The paper's layers are those of the encoder; elsewhere other images must confirm every change.
+    judged = config.vrc == "noise" or not name.startswith(ENCODER_PREFIX)
+    applied = not vrc.is_empty(spectrum) and _is_trusted(weight, solution, statistics, step, judged)
     changed = solution if applied else weight.clone()
     # Without a held-out image the calibration images have to judge themselves.
     judge = heldout if statistics.heldout_tokens else gram
@@ -81,7 +107,19 @@ def _calibrate_layer(
         output_error=vrc.relative_output_error(weight, changed, judge),
         weight_error_before=weight_quantization_error(weight, Grid(plan.weight_bits)),
         weight_error_after=weight_quantization_error(changed, Grid(plan.weight_bits)),
+        std_before=float(weight.double().std()),
+        weights=weight.numel(),
     )
+
+
+def _spectrum(name: str, gram: torch.Tensor) -> vrc.Spectrum:
+    try:
+        return vrc.decompose(gram)
+    except (ValueError, RuntimeError) as error:
+        raise Qsam2Error(
+            f"the Gram matrix of the layer {name} cannot be decomposed ({error}); leave the layer "
+            "in float with a plan, or calibrate without VRC"
+        ) from error
 
 
 def _is_trusted(
@@ -89,14 +127,14 @@ def _is_trusted(
     solution: torch.Tensor,
     statistics: LayerStatistics,
     step: float,
-    mode: str,
+    judged: bool,
 ) -> bool:
     """Return whether there was enough data for ``solution`` to hold for other inputs too."""
     # Fewer inputs leave directions unseen, in which other images would need the weights.
     if statistics.tokens < _TOKENS_PER_FEATURE * weight.shape[1]:
         return False
     gram, tokens = statistics.heldout_gram, statistics.heldout_tokens
-    if mode != "noise" or gram is None or not tokens:
+    if not judged or gram is None or not tokens:
         return True
     return vrc.helps_against_noise(weight, solution, gram, tokens, step)
 

@@ -27,6 +27,7 @@ examples:
   qsam2-calibrate sam2.1_hiera_tiny.pt --data frames/ -o tiny_w8a8.pt
   qsam2-calibrate sam2.1_hiera_tiny.pt --data street.mp4 -o tiny_w4a8.pt --bits w4a8
   qsam2-calibrate sam2.1_hiera_tiny.pt --data street.mp4 -o tiny.pt --scope all --plan plan.yaml
+  qsam2-calibrate tiny.pt --data frames/ -o tiny_w4a8.pt --bits w4a8 --ptq gptq
   qsam2-calibrate mine.pt --config mine.yaml --data frames/ -o mine_w8a8.pt --report report.json
 
 20 to 50 images like those that the model will see are enough; for --scope all they are best the
@@ -96,6 +97,30 @@ def _parser() -> Parser:
         help="weight calibration: noise (default), trace, absolute, target or none",
     )
     add("--vrc-lambda", type=float, metavar="X", help="the mode's number, if not its default")
+    add(
+        "--vrc-scope",
+        default="encoder",
+        help="whose linear layers: encoder (default), or all that are quantized",
+    )
+    add(
+        "--vrc-tokens",
+        type=int,
+        metavar="N",
+        help="tokens per layer and image for the Gram matrices of VRC and GPTQ (default: all)",
+    )
+    add(
+        "--ptq",
+        metavar="NAME",
+        help="post-training method: minmax, percentile, mse, gptq, brecq, qdrop or ptq4sam "
+        "(default: the start of the quantizer)",
+    )
+    add(
+        "--ptq-option",
+        action="append",
+        default=[],
+        metavar="NAME=X",
+        help="setting of the method, such as iterations=2000 or act_order=no; may be repeated",
+    )
     add("--images", type=int, default=50, metavar="N", help="most images to use (default 50)")
     add("--config", type=Path, metavar="FILE", help="model configuration, if it is no official one")
     add("--image-size", type=int, metavar="S", help="side of the model's input, a multiple of 32")
@@ -106,6 +131,7 @@ def _parser() -> Parser:
 def _config(args: Namespace) -> CalibrationConfig:
     from ..calibration import CalibrationConfig
     from ..calibration.plan import read_plan
+    from ..calibration.ptq.options import parse_ptq_options
 
     return CalibrationConfig(
         bits=args.bits,
@@ -116,6 +142,10 @@ def _config(args: Namespace) -> CalibrationConfig:
         method=args.method,
         vrc=args.vrc,
         vrc_lambda=args.vrc_lambda,
+        vrc_scope=args.vrc_scope,
+        vrc_tokens=args.vrc_tokens,
+        ptq=args.ptq,
+        ptq_options=parse_ptq_options(args.ptq_option),
         limit=args.images,
     )
 

@@ -14,6 +14,7 @@ from .convolutions import QuantConv2d, QuantConvTranspose2d
 from .layer import LayerPlan, QuantizedWeights, QuantLayer, held_weights
 
 __all__ = [
+    "ENCODER_PREFIX",
     "ENCODER_SCOPE",
     "SCOPES",
     "LayerPlan",
@@ -31,7 +32,9 @@ ENCODER_SCOPE = "encoder"
 SCOPES = (ENCODER_SCOPE, "all")
 """What can be quantized: the encoder's linear layers, or every linear layer and convolution."""
 
-_ENCODER = "image_encoder."
+ENCODER_PREFIX = "image_encoder."
+"""How the names of the image encoder's layers start."""
+
 _NOT_IN_THE_GRAPHS = ("mask_downsample",)  # the runtime itself applies this one to mask prompts
 
 
@@ -82,7 +85,7 @@ def layers_in_scope(model: nn.Module, scope: str) -> dict[str, nn.Module]:
         return {
             name: module
             for name, module in model.named_modules()
-            if type(module) is nn.Linear and name.startswith(_ENCODER)
+            if type(module) is nn.Linear and name.startswith(ENCODER_PREFIX)
         }
     return {
         name: module

@@ -16,7 +16,7 @@ from qsam2_deploy.calibration.data import calibration_images
 from qsam2_deploy.errors import CheckpointError, InputError, VideoError
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.quant.entry import float_state
-from qsam2_deploy.quant.modules import quantized_layers
+from qsam2_deploy.quant.modules import QuantLinear, quantized_layers
 from tests.weights import DATA
 
 NANO = DATA / "checkpoints" / "nano128.pt"
@@ -163,6 +163,34 @@ def test_the_whole_model(calibrate: Any, float_checkpoint: Path) -> None:
     assert torch.equal(state[name], official[name])
 
 
+def test_vrc_outside_of_the_encoder(calibrate: Any) -> None:
+    report = calibrate(scope="all", bits="w4a4", vrc_scope="all", vrc_tokens=64, limit=8)
+    linears = {n for n, m in load_checkpoint(report.output).model.named_modules()
+               if isinstance(m, QuantLinear)}  # fmt: skip
+    assert {layer.name for layer in report.layers if layer.vrc} == linears
+    applied = {
+        layer.name.split(".")[0] for layer in report.layers if layer.vrc and layer.vrc.applied
+    }
+    assert {"image_encoder", "memory_attention"} <= applied
+    for layer in report.layers:
+        if layer.vrc and not layer.name.startswith("image_encoder."):
+            assert layer.vrc.output_error < 0.5
+
+
+def test_blocks_sum_up_their_layers(calibrate: Any) -> None:
+    report = calibrate(bits="w4a4", vrc="trace")
+    names = [f"image_encoder.trunk.blocks.{n}" for n in range(5)]
+    assert [block.name for block in report.blocks] == names
+    layers = [layer for layer in report.layers if layer.name.startswith(f"{names[0]}.")]
+    weights = torch.tensor([layer.vrc.weights for layer in layers]).double()
+    before = torch.tensor([layer.vrc.std_before for layer in layers]).double()
+    after = before * torch.tensor([layer.vrc.std_ratio for layer in layers])
+    expected = ((weights @ after**2) / (weights @ before**2)).sqrt()
+    assert report.blocks[0].std_ratio == pytest.approx(float(expected), rel=1e-6)
+    assert json.loads(report.to_json())["blocks"][0]["name"] == names[0]
+    assert calibrate(vrc="none").blocks == ()
+
+
 def test_half_precision_is_for_the_whole_model() -> None:
     assert not CalibrationConfig().uses_half
     assert CalibrationConfig(scope="all").uses_half
@@ -268,6 +296,9 @@ def test_a_quantized_checkpoint_is_not_quantized_again(calibrate: Any, photos: P
         ({"vrc": "target", "vrc_lambda": 1.0}, "share below 1"),
         ({"limit": 0}, "at least 1"),
         ({"method": "magic"}, "quantizer must be one of"),
+        ({"ptq": "magic"}, "PTQ method must be one of brecq, gptq"),
+        ({"vrc_scope": "some"}, "scope of VRC must be one of"),
+        ({"vrc_tokens": 0}, "tokens of VRC must be at least 1, but got 0"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], message: str) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from qsam2_deploy.calibration.data import CalibrationImages
 from qsam2_deploy.calibration.histogram import BINS, Histogram
 from qsam2_deploy.calibration.statistics import (
     collect_statistics,
@@ -73,6 +77,53 @@ def test_numbers_that_are_not_finite_are_named() -> None:
     with pytest.raises(Qsam2Error, match="inputs of the layer l are not finite"):
         collect_statistics(layer, {"l": layer}, images, count=2, grams=True)
     assert not layer._forward_pre_hooks
+
+
+def test_the_image_of_a_number_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{index}.png" for index in range(3)]
+    for index, path in enumerate(paths):
+        Image.new("RGB", (8, 8), (100 * index,) * 3).save(path)
+    layer = nn.Linear(4, 2)
+
+    def model(image: torch.Tensor) -> None:
+        layer(torch.where(image > 1.0, torch.inf, image))
+
+    images = CalibrationImages(paths, 4)
+    with pytest.raises(Qsam2Error, match=f"layer l are not finite .* image {paths[2]};"):
+        collect_statistics(model, {"l": layer}, images, count=3, grams=False)
+    pixels = [np.full((4, 4, 3), 100 * index, np.uint8) for index in range(3)]
+    frames = CalibrationImages(pixels, 4, [f"frame {7 * n} of a.mp4" for n in range(3)])
+    with pytest.raises(Qsam2Error, match=r"frame 14 of a\.mp4;"):
+        collect_statistics(model, {"l": layer}, frames, count=3, grams=False)
+    with pytest.raises(Qsam2Error, match="image number 3;"):
+        collect_statistics(model, {"l": layer}, list(frames), count=3, grams=False)
+
+
+def test_sampled_tokens_bound_the_gram_matrix_alone() -> None:
+    layer, images = nn.Linear(6, 2), _images(8)
+    whole = collect_statistics(layer, {"l": layer}, images, count=8, grams=True)["l"]
+    found, again = (
+        collect_statistics(layer, {"l": layer}, images, count=8, grams=True, most_tokens=9)["l"]
+        for _ in range(2)
+    )
+    assert whole.tokens == 6 * 35
+    assert (found.tokens, found.heldout_tokens) == (6 * 9, 2 * 9)
+    assert found.gram is not None
+    assert again.gram is not None
+    assert torch.equal(found.gram, again.gram)
+    rows = torch.cat([x.reshape(-1, 6) for i, x in enumerate(images) if i % 4 != 3]).double()
+    # A sum over some of the rows: what is left is a Gram matrix too.
+    rest = torch.linalg.eigvalsh(rows.T @ rows - found.gram)
+    assert float(rest.min()) > 0
+    assert torch.equal(found.histogram.counts, whole.histogram.counts)
+    assert (found.count, found.std) == (whole.count, whole.std)
+
+
+def test_a_layer_that_ran_on_nothing_is_named() -> None:
+    layer = nn.Linear(6, 2)
+    empty = [torch.zeros(0, 6)]
+    with pytest.raises(Qsam2Error, match="the layer l never ran"):
+        collect_statistics(layer, {"l": layer}, empty, count=1, grams=True)
 
 
 def test_a_layer_that_never_runs_is_named() -> None:

@@ -50,6 +50,16 @@ def test_lambda_zero_is_the_pseudo_inverse_of_singular_inputs() -> None:
     assert math.isinf(vrc.condition_number(spectrum))
 
 
+def test_a_matrix_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        vrc.decompose(torch.full((2, 2), torch.nan))
+
+
+def test_inputs_that_are_all_zero_are_empty() -> None:
+    assert vrc.is_empty(vrc.decompose(torch.zeros(3, 3)))
+    assert not vrc.is_empty(vrc.decompose(torch.diag(torch.tensor([0.0, 0.0, 1e-30]))))
+
+
 def test_rounding_below_zero_is_clamped() -> None:
     gram = torch.diag(torch.tensor([1.0, -1e-18], dtype=torch.float64))
     spectrum = vrc.decompose(gram)

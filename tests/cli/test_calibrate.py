@@ -37,7 +37,8 @@ def test_the_whole_job(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
             *(str(inputs / "small.pt"), "--data", str(inputs / "images"), "-o", str(output)),
             *("--config", str(inputs / "small.yaml"), "--bits", "w4a8", "--images", "4"),
             *("--vrc", "trace", "--vrc-lambda", "0.01", "--image-size", "96"),
-            *("--report", str(report)),
+            *("--report", str(report), "--vrc-tokens", "500"),
+            *("--ptq", "gptq", "--ptq-option", "act_order=no", "--ptq-option", "damping=0.02"),
         ]
     )
     assert status == 0
@@ -47,6 +48,9 @@ def test_the_whole_job(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert printed.endswith(f"wrote {output}\n")
     config = json.loads(report.read_text())["config"]
     assert (config["vrc"], config["vrc_lambda"], config["limit"]) == ("trace", 0.01, 4)
+    assert (config["ptq"], config["vrc_tokens"]) == ("gptq", 500)
+    assert config["ptq_options"]["act_order"] is False
+    assert config["ptq_options"]["damping"] == 0.02
     content = torch.load(output, weights_only=True)
     assert content["quantization"]["weight_bits"] == 4
     assert content["config"]["model"]["image_size"] == 96
@@ -58,6 +62,10 @@ def test_the_whole_job(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--bits", "w9a8"], "2 to 8 bits"),
         (["--vrc", "magic"], "VRC mode must be one of"),
         (["--scope", "some"], "scope must be one of encoder, all"),
+        (["--ptq", "magic"], "PTQ method must be one of brecq, gptq"),
+        (["--ptq-option", "magic=1"], "name=value with one of act_order"),
+        (["--ptq-option", "drop=1"], "drop must be at least 0 and below 1"),
+        (["--vrc-tokens", "0"], "at least 1"),
         (["--plan", "{missing}/plan.yaml"], "cannot read the plan"),
         (["--plan", "{plan}"], "'memory_encoder.*' fits no layer of the scope"),
         (["--image-size", "100"], "positive multiple of 32"),
