@@ -135,7 +135,7 @@ class TrainingRun:
         started = time.perf_counter() - self.state.seconds
         for step, on_host in enumerate(loader, first_step):
             batch = on_host.to(self.world.device)
-            if self.state.step == 0 and self.config.quantizers.lower:
+            if self.state.step == 0 and self.quantizers.starts_higher:
                 self._start_at_higher_widths(stage, batch)
             rate = learning_rate(stage, step, self.config.warmup_steps)
             losses = self._step(stage, batch, rate)
