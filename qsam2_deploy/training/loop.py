@@ -91,11 +91,13 @@ class TrainingRun:
         self.state = TrainingState(self.model, self.average, optimizer, digest)
         self._wrapped: nn.Module = self.model
         if self.world.size > 1:
-            # An image step uses no memory, a mask prompt no point embedding. Buffers are the same
-            # everywhere, and weights may already be quantized with them when forward begins.
-            self._wrapped = DistributedDataParallel(
-                self.model, find_unused_parameters=True, broadcast_buffers=False
+            # An image step uses no memory, a mask prompt no point embedding.
+            self._wrapped = wrapped = DistributedDataParallel(
+                self.model, find_unused_parameters=True
             )
+            # They are the same everywhere, and weights are quantized with them before forward
+            # begins. (The argument of this name is deprecated since PyTorch 2.13.)
+            wrapped.broadcast_buffers = False
 
     def resume(self) -> None:
         """Go on from the state on disk.
