@@ -97,7 +97,7 @@ def test_widths_come_down():
         bits = {quantizer.grid.bits for quantizer in trainer._quantizers}
         assert bits == {max(2, trainer.least_bits(step))}
         quantizer = model[0].input_quantizer
-        errors.append(float((quantizer.eval()(x) - x).norm() / x.norm()))
+        errors.append(float((quantizer.eval()(x).detach() - x).norm() / x.norm()))
         notes = run_step(trainer, model.train(), step, x)
         assert [note for note in notes if "lowest width" in note] == {
             2: ["the lowest width is 4 bits from now on"],
