@@ -40,6 +40,7 @@ class TrainJob:
         sequences: annotated videos and images to train on.
         unlabelled: videos without labels to train on, which needs a teacher.
         validation: annotated videos to score while training; never trained on.
+        score: score the model on generated clips and ``validation`` at the end of each stage.
         resume: go on from the state on disk.
         device: such as ``cpu`` or ``cuda``; the default is a GPU where there is one.
         half: store weights in half precision; of a float model.
@@ -54,6 +55,7 @@ class TrainJob:
     sequences: Sequence[VideoSequence] = ()
     unlabelled: Sequence[VideoSequence] = ()
     validation: Sequence[VideoSequence] = field(default=())
+    score: bool = True
     resume: bool = False
     device: str | None = None
     half: bool = False
@@ -181,7 +183,7 @@ def _run(job: TrainJob, world: World, start: _Start) -> TrainingRun:
         world=world,
         state_path=_beside(job.output, ".state"),
         log=TrainingLog(_beside(job.output, ".log.jsonl"), every=train.log_every, quiet=job.quiet),
-        validate=Validations(validations),
+        validate=Validations(validations) if job.score else None,
         teacher=None if start.teacher is None else start.teacher.model,
     )
 
