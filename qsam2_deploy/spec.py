@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from .errors import ModelFileError
 
-SCHEMA_VERSION = 1
-"""Version of the metadata; a reader refuses a newer one."""
+SCHEMA_VERSION = 2
+"""Version of the metadata; a reader refuses a newer one. Version 1 knew symmetric grids alone."""
 
 SPEC_KEY = "qsam2.spec"
 """Key of the JSON text in the ONNX model's ``metadata_props``."""
@@ -101,12 +101,16 @@ class QuantizationInfo:
         weight_bits: wanted width of weights; single layers may differ.
         activation_bits: wanted width of activations.
         layers: number of quantized layers of the checkpoint.
-        method: name of the quantizer.
+        method: name of the quantizer, ``weights/inputs`` where they have two.
         weights: number of quantized weights in the graph; some layers are cut in parts.
         widths: widths such as ``w8a8`` of those weights in the graph that differ from
             ``weight_bits`` and ``activation_bits``, by the name of the initializer. A weight of 3
             bits is stored in INT4, one of 5 to 8 bits in INT8.
         dead_channels: output channels whose weights are all zero; their step is the smallest.
+        weight_grid: ``symmetric`` or ``midrise``, that of most weights.
+        activation_grid: ``symmetric`` or ``affine``, that of the inputs of most weights.
+        grids: such as ``midrise/affine``, of those weights in the graph whose own grid or whose
+            input's grid is another, by the name of the initializer.
     """
 
     scope: str
@@ -117,11 +121,19 @@ class QuantizationInfo:
     weights: int = 0
     widths: Mapping[str, str] = field(default_factory=dict)
     dead_channels: int = 0
+    weight_grid: str = "symmetric"
+    activation_grid: str = "symmetric"
+    grids: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def usual_widths(self) -> str:
         """Widths of all weights that ``widths`` does not name."""
         return f"w{self.weight_bits}a{self.activation_bits}"
+
+    @property
+    def usual_grids(self) -> str:
+        """Grids of all weights that ``grids`` does not name."""
+        return f"{self.weight_grid}/{self.activation_grid}"
 
 
 @dataclass(frozen=True)

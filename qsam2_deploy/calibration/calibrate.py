@@ -3,7 +3,8 @@
 1. One pass of the images collects the Gram matrix of every layer's inputs; VRC replaces the
    weights.
 2. A second pass, through the new weights, collects the statistics of the activations.
-3. Layers are swapped for quantized ones that start from MSE-optimal clips.
+3. Layers are swapped for quantized ones that start from the thresholds of their method, which are
+   mostly those of least squared error.
 
 VRC is for the linear layers of the image encoder, as in its paper; other layers keep their weights.
 """
@@ -26,7 +27,6 @@ from .._progress import progress
 from ..errors import CheckpointError
 from ..quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..quant.entry import float_state, make_entry
-from ..quant.grid import Grid
 from ..quant.modules import (
     ENCODER_SCOPE,
     LayerPlan,
@@ -34,13 +34,12 @@ from ..quant.modules import (
     layers_in_scope,
     quantize_layers,
 )
-from ..quant.quantizer import tensor_statistics
-from .clip import histogram_clip, weight_clip
 from .config import NO_VRC, CalibrationConfig
 from .data import CalibrationImages, calibration_images
 from .plan import EDGES, plan_layers
 from .report import CalibrationReport, LayerReport
 from .session import TrackingSession
+from .start import start_inputs, start_weights
 from .statistics import LayerStatistics, collect_statistics, is_heldout
 from .vrc import VrcReport
 from .weights import calibrate_weights
@@ -133,8 +132,8 @@ def quantize_calibrated(
     """
     quantized = quantize_layers(model, plan)
     for name, layer in progress(list(quantized.items()), "clips", unit="layer"):
-        _start_weights(layer)
-        _start_inputs(layer, statistics[name])
+        start_weights(layer)
+        start_inputs(layer, statistics[name])
     model.requires_grad_(False)
     return quantized
 
@@ -151,11 +150,11 @@ def _plan_layers(
     plan = plan_layers(
         names,
         bits=config.bits,
-        method=config.method,
         edges=edges,
         edge_bits=config.first_last_bits,
         overrides=config.plan,
         half_steps=config.uses_half,
+        **config.quantizer_settings,
     )
     return {name: layers[name] for name in plan}, plan
 
@@ -179,25 +178,6 @@ def round_rest(model: nn.Module, plan: Mapping[str, LayerPlan]) -> None:
             tensor.copy_(rounded)
 
 
-@torch.no_grad()
-def _start_weights(layer: QuantLayer) -> None:
-    quantizer, weight = layer.weight_quantizer, layer.weight_rows()
-    std, mean = tensor_statistics(weight, per_row=True)
-    absmax = weight.abs().amax(dim=1)
-    clip = absmax if quantizer.starts_from_absmax else weight_clip(weight, quantizer.grid)
-    quantizer.warm_start(clip, std, mean)
-
-
-@torch.no_grad()
-def _start_inputs(layer: QuantLayer, statistics: LayerStatistics) -> None:
-    quantizer = layer.input_quantizer
-    best = histogram_clip(statistics.histogram, quantizer.grid)
-    clip = statistics.absmax if quantizer.starts_from_absmax else best
-    quantizer.warm_start(
-        torch.tensor(clip), torch.tensor(statistics.std), torch.tensor(statistics.mean)
-    )
-
-
 def _probe_indices(count: int) -> list[int]:
     """Return a few images to measure the features on, held-out ones if there are any."""
     heldout = [i for i in range(count) if is_heldout(i, count)]
@@ -219,14 +199,14 @@ def _relative_error(found: list[torch.Tensor], reference: list[torch.Tensor]) ->
 def _layer_report(
     layer: QuantLayer, statistics: LayerStatistics, report: VrcReport | None
 ) -> LayerReport:
-    grid: Grid = layer.input_quantizer.grid
+    grid = layer.input_quantizer.grid
     return LayerReport(
         name=layer.layer_name,
         weight_bits=layer.weight_quantizer.grid.bits,
         input_bits=grid.bits,
         input_std=statistics.std,
         input_absmax=statistics.absmax,
-        input_clip=float(layer.input_quantizer.scale) * grid.qmax,
+        input_clip=float(layer.input_quantizer.scale) * grid.clip_steps,
         dead_channels=len(layer.dead_channels()),
         vrc=report,
     )

@@ -13,6 +13,7 @@ from torch import nn
 
 from .._progress import progress
 from ..errors import Qsam2Error
+from ..quant.value_statistics import ValueStatistics
 from .histogram import Histogram
 
 HOLDOUT_EVERY = 4
@@ -36,7 +37,8 @@ class LayerStatistics:
         total: sum of the values.
         total_abs: sum of the magnitudes.
         total_square: sum of the squares.
-        absmax: largest magnitude.
+        low: smallest value.
+        high: largest value.
         histogram: of all values.
     """
 
@@ -48,8 +50,14 @@ class LayerStatistics:
     total: float = 0.0
     total_abs: float = 0.0
     total_square: float = 0.0
-    absmax: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
     histogram: Histogram = field(default_factory=Histogram)
+
+    @property
+    def absmax(self) -> float:
+        """Largest magnitude."""
+        return max(-self.low, self.high)
 
     @property
     def mean(self) -> float:
@@ -66,6 +74,11 @@ class LayerStatistics:
         """Standard deviation of the values."""
         return math.sqrt(max(self.total_square / self.count - self.mean**2, 0.0))
 
+    def values(self) -> ValueStatistics:
+        """Return what quantizers start from, tensors ``[]``."""
+        numbers = (self.mean, self.std, self.mean_abs, self.low, self.high)
+        return ValueStatistics(*map(torch.tensor, numbers))
+
     def add(self, x: torch.Tensor, *, heldout: bool) -> None:
         """Add rows ``x [n, features]``."""
         for rows in torch.split(x, _ROWS):
@@ -80,15 +93,15 @@ class LayerStatistics:
             self.tokens += len(x)
 
     def _add_values(self, rows: torch.Tensor, precise: torch.Tensor) -> None:
-        absmax = float(rows.abs().max())
-        if not math.isfinite(absmax):
+        low, high = map(float, torch.aminmax(rows))
+        if not math.isfinite(high - low):
             raise ValueError("not finite")
         self.count += rows.numel()
         self.total += float(precise.sum())
         self.total_abs += float(precise.abs().sum())
         self.total_square += float(precise.square().sum())
-        self.absmax = max(self.absmax, absmax)
-        self.histogram.add(rows, absmax)
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.histogram.add(rows, max(-low, high))
 
 
 def is_heldout(index: int, count: int) -> bool:

@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 from .._progress import progress
-from ..quant.grid import Grid
 from ..quant.modules import LayerPlan
 from . import vrc
-from .clip import histogram_clip, weight_quantization_error
+from .clip import histogram_step, weight_quantization_error
 from .config import CalibrationConfig
 from .data import CalibrationImages
 from .statistics import LayerStatistics, collect_statistics, layer_groups
@@ -57,8 +56,8 @@ def _calibrate_layer(
     if gram is None or heldout is None:
         raise ValueError("the statistics must be collected with their Gram matrices")
     spectrum = vrc.decompose(gram)
-    grid = Grid(plan.input_bits)
-    step = histogram_clip(statistics.histogram, grid) / grid.qmax
+    step = histogram_step(statistics.histogram, plan.inputs.grid)
+    grid = plan.weight.grid
     lam = vrc.choose_lambda(
         config.vrc,
         config.lambda_value,
@@ -79,8 +78,8 @@ def _calibrate_layer(
         std_ratio=_ratio(changed.double().std(), weight.double().std()),
         absmax_ratio=_ratio(changed.abs().max(), weight.abs().max()),
         output_error=vrc.relative_output_error(weight, changed, judge),
-        weight_error_before=weight_quantization_error(weight, Grid(plan.weight_bits)),
-        weight_error_after=weight_quantization_error(changed, Grid(plan.weight_bits)),
+        weight_error_before=weight_quantization_error(weight, grid),
+        weight_error_after=weight_quantization_error(changed, grid),
     )
 
 

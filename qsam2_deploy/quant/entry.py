@@ -2,16 +2,19 @@
 
 ::
 
-    {"format_version": 2, "recipe": {...}, "scope": "encoder", "weight_bits": 8,
+    {"format_version": 3, "recipe": {...}, "scope": "encoder", "weight_bits": 8,
      "activation_bits": 8, "source_sha256": "...", "vrc": {layer: {...}},
-     "layers": {layer: {"weight": part, "input": part, "weight_sha256": "..."}}}
-    part = {"method": "lsc", "bits": 8, "half_step": False, "scale": float32 [out] or [],
-            "state": {name: tensor}}
+     "layers": {layer: {"weight": part, "input": part, "granularity": "channel",
+                        "weight_sha256": "..."}}}
+    part = {"method": "lsc", "bits": 8, "grid": "symmetric", "half_step": False,
+            "options": {"momentum": 0.99, ...}, "scale": float32 [out], [1] or [],
+            "zero_point": float32 [] or None, "state": {name: tensor}}
 
-``state`` holds what training goes on from (for LSC: sigma, mu, log_alpha); ``scale`` repeats the
-step that follows from it, for readers that know nothing of the method. ``weight_sha256`` is the
-digest of the float weight that the steps were found for: with other weights they mean nothing.
-Version 1 had no ``half_step`` and no ``weight_sha256``.
+``state`` holds what training goes on from (for LSC: sigma, mu, log_alpha); ``scale`` and
+``zero_point`` repeat what follows from it, for readers that know nothing of the method.
+``weight_sha256`` is the digest of the float weight that the steps were found for: with other
+weights they mean nothing. Version 2 knew neither grids but the symmetric one, nor granularities,
+nor options; version 1 had no ``half_step`` and no ``weight_sha256`` either.
 """
 
 from __future__ import annotations
@@ -25,10 +28,12 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError, InputError
-from .modules import LayerPlan, QuantLayer, quantize_layers, quantized_layers
+from .grid import SYMMETRIC
+from .layer_plan import PER_CHANNEL, LayerPlan
+from .modules import QuantLayer, quantize_layers, quantized_layers
 from .quantizer import Quantizer
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of the entry; a reader refuses a newer one."""
 
 _PARTS = ("weight", "input")
@@ -67,6 +72,7 @@ def make_entry(
             name: {
                 "weight": _part(layer.weight_quantizer),
                 "input": _part(layer.input_quantizer),
+                "granularity": layer.granularity,
                 "weight_sha256": _digest(layer.weight),
             }
             for name, layer in quantized_layers(model).items()
@@ -104,11 +110,15 @@ def apply_entry(model: nn.Module, entry: object, origin: str | os.PathLike[str])
 
 
 def _part(quantizer: Quantizer) -> dict[str, Any]:
+    zero_point = quantizer.zero_point
     return {
         "method": quantizer.method,
         "bits": quantizer.grid.bits,
+        "grid": quantizer.grid.kind,
         "half_step": quantizer.half_step,
+        "options": quantizer.options,
         "scale": quantizer.scale.cpu().clone(),
+        "zero_point": None if zero_point is None else zero_point.cpu().clone(),
         "state": {k: v.detach().cpu().clone() for k, v in quantizer.state_dict().items()},
     }
 
@@ -131,12 +141,21 @@ def _checked_layers(entry: object, origin: str | os.PathLike[str]) -> tuple[int,
 
 def _plan(layer: Mapping[str, Any]) -> LayerPlan:
     weight, inputs = layer["weight"], layer["input"]
-    if weight["method"] != inputs["method"]:
-        raise ValueError("weight and input have different methods")
     half = weight.get("half_step", False)
     if half != inputs.get("half_step", False):
         raise ValueError("only one of weight and input has its step in half precision")
-    return LayerPlan(weight["bits"], inputs["bits"], weight["method"], half_steps=half)
+    return LayerPlan(
+        weight["bits"],
+        inputs["bits"],
+        weight["method"],
+        half_steps=half,
+        input_method=inputs["method"],
+        weight_grid=weight.get("grid", SYMMETRIC),
+        input_grid=inputs.get("grid", SYMMETRIC),
+        granularity=layer.get("granularity", PER_CHANNEL),
+        weight_options=weight.get("options", {}),
+        input_options=inputs.get("options", {}),
+    )
 
 
 def _digest(weight: torch.Tensor) -> str:
@@ -151,7 +170,22 @@ def _restore(module: QuantLayer, layer: Mapping[str, Any], version: int) -> None
         )
     for part in _PARTS:
         quantizer: Quantizer = getattr(module, f"{part}_quantizer")
-        quantizer.load_state_dict(layer[part]["state"])
-        stored = layer[part]["scale"]
-        if not torch.allclose(quantizer.scale, stored, rtol=1e-6, atol=0.0):
+        stored = layer[part]
+        quantizer.load_state_dict(_present_state(stored, version))
+        steps_fit = torch.allclose(quantizer.scale, stored["scale"], rtol=1e-6, atol=0.0)
+        if not steps_fit or not _same(quantizer.zero_point, stored.get("zero_point")):
             raise ValueError(f"the steps of {module.layer_name} contradict their statistics")
+
+
+def _present_state(part: Mapping[str, Any], version: int) -> dict[str, Any]:
+    """Return a quantizer's state under the names that its tensors have now."""
+    state = dict(part["state"])
+    if version < 3 and part["method"] == "minmax":
+        state["clip"] = state.pop("absmax")
+    return state
+
+
+def _same(found: torch.Tensor | None, stored: torch.Tensor | None) -> bool:
+    if found is None or stored is None:
+        return found is stored
+    return torch.equal(found, stored)

@@ -26,9 +26,8 @@ def lower_for_ort(component: onnx.ModelProto) -> None:
     from .fold_weights import fold_weights
     from .integer_conv import integer_conv
     from .integer_matmul import integer_matmul
-    from .widen_constants import widen_constants
 
-    widen_constants(component)
+    integers_of_constants(component)
     # Before the integer products: shapes cannot be inferred through them, which are no ONNX.
     chunk_attention(component, QUERY_BLOCK)
     integer_matmul(component)
@@ -40,9 +39,8 @@ def lower_to_float(component: onnx.ModelProto) -> None:
     """Turn one component into plain floats that are on the trained grids, in place."""
     from .fold_activations import fold_activations
     from .fold_weights import fold_weights
-    from .widen_constants import widen_constants
 
-    widen_constants(component)
+    integers_of_constants(component)
     fold_weights(component)
     fold_activations(component)
 
@@ -60,15 +58,29 @@ def lower_for_tensorrt_int8(component: onnx.ModelProto) -> None:
     """Prepare one component for TensorRT with INT8 weights and activations, in place.
 
     TensorRT fuses the canonical QDQ form itself, with symmetric steps and float biases.
+
+    Raises:
+        UnsupportedModelError: an input has an affine grid, which TensorRT does not have.
     """
+    from .symmetric_only import check_symmetric
+
+    check_symmetric(component, "TensorRT INT8")
     _widen_to_int8(component)
+
+
+def integers_of_constants(component: onnx.ModelProto) -> None:
+    """Bring the constants of one component to INT8 and FLOAT, in place; see the two passes."""
+    from .odd_codes import odd_codes
+    from .widen_constants import widen_constants
+
+    widen_constants(component)
+    odd_codes(component)
 
 
 def _widen_to_int8(component: onnx.ModelProto) -> None:
     from .fold_weights import fold_weights
-    from .widen_constants import widen_constants
 
-    widen_constants(component)
+    integers_of_constants(component)
     # Integer weights of float products gain nothing, and TensorRT-RTX 1.7 crashes on some.
     fold_weights(component, float_products_only=True)
 
@@ -76,14 +88,15 @@ def _widen_to_int8(component: onnx.ModelProto) -> None:
 def lower_for_tensorrt_int4(component: onnx.ModelProto) -> int:
     """Prepare one component for TensorRT with INT4 weights and float activations, in place.
 
+    Inputs may have any grid, because it is dropped; so are mid-rise weights of more than 3 bits.
+
     Returns:
         How many weights are in INT4; with 0 there is nothing to be gained.
     """
     from .block_weights import block_weights
     from .fold_weights import fold_weights
-    from .widen_constants import widen_constants
 
-    widen_constants(component)
+    integers_of_constants(component)
     blocked = block_weights(component)
     fold_weights(component)
     return blocked

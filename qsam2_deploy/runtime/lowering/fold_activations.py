@@ -3,8 +3,9 @@
 With the folded weights this is the reference that everything else is measured against: the model as
 it was trained, for any engine that knows nothing of integers.
 
-Requires: DequantizeLinear of QuantizeLinear with a symmetric INT8 scale per tensor. Ensures: the
-same numbers to the bit from ``Div``, ``Round`` (halves to even), ``Clip`` and ``Mul``.
+Requires: DequantizeLinear of QuantizeLinear with an INT8 scale per tensor. Ensures: the same
+numbers to the bit from ``Div``, ``Round`` (halves to even), ``Clip`` and ``Mul``; what goes from
+Clip to Mul are levels, codes without their zero-point.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .graph import DEQUANTIZE, QUANTIZE, GraphIndex, add_constant, replace_nodes
+from .graph import DEQUANTIZE, QUANTIZE, GraphIndex, add_constant, replace_nodes, value_of
 
 if TYPE_CHECKING:
     import onnx
@@ -30,9 +31,8 @@ def fold_activations(model: onnx.ModelProto) -> int:
     quantizers = [node for node in model.graph.node if node.op_type == QUANTIZE]
     if not quantizers:
         return 0
-    limits = [add_constant(model, f"int8_{e}", np.float32(v)) for e, v in _LIMITS]
     for quantize in quantizers:
-        new[quantize.name] = _codes(quantize, limits)
+        new[quantize.name] = _levels(quantize, _limits(model, index, quantize))
         for user in index.users.get(quantize.output[0], []):
             if user.op_type == DEQUANTIZE:
                 new[user.name] = [_values(user)]
@@ -40,10 +40,13 @@ def fold_activations(model: onnx.ModelProto) -> int:
     return len(quantizers)
 
 
-_LIMITS = (("min", -128.0), ("max", 127.0))
+def _limits(model: onnx.ModelProto, index: GraphIndex, node: onnx.NodeProto) -> list[str]:
+    zero_point = int(value_of(index.constants[node.input[2]]))
+    levels = -128 - zero_point, 127 - zero_point
+    return [add_constant(model, f"levels/{level}", np.float32(level)) for level in levels]
 
 
-def _codes(node: onnx.NodeProto, limits: list[str]) -> list[onnx.NodeProto]:
+def _levels(node: onnx.NodeProto, limits: list[str]) -> list[onnx.NodeProto]:
     from onnx import helper
 
     divided, rounded = f"{node.name}/divided", f"{node.name}/rounded"
