@@ -9,19 +9,12 @@ from .quantizer import Range, register_quantizer
 from .running_range import RunningRangeQuantizer
 from .value_statistics import ValueStatistics
 
-COEFFICIENTS = {
-    2: (3.12, 2.064),
-    3: (7.509, 6.892),
-    4: (12.68, 12.80),
-    5: (17.08, 17.99),
-    6: (22.24, 24.07),
-    7: (27.48, 30.28),
-    8: (32.69, 36.48),
-}
-"""``(c1, c2)`` per number of bits: 2 to 4 of the paper, 5 to 8 found by its procedure.
+COEFFICIENTS = {2: (3.12, 2.064), 3: (7.509, 6.892), 4: (12.68, 12.80)}
+"""``(c1, c2)`` per number of bits, as in the paper.
 
-That is a line through the best clips of six distributions (Gaussian, Laplace, logistic, uniform,
-triangular, von Mises), each divided by ``E|x|``, over ``sqrt(E[x^2]) / E|x|``.
+They are a line through the best clips of six distributions, each divided by ``E|x|``, over
+``sqrt(E[x^2]) / E|x|``. From 5 bits on a line fits no longer: it would clip a fifth of uniform
+values, at a multiple of the error of no clip at all.
 """
 
 
@@ -33,7 +26,8 @@ class SAWBQuantizer(RunningRangeQuantizer):
     section 3). The paper's grid has ``2**bits`` levels from ``-alpha`` to ``alpha``, which is the
     mid-rise one; a symmetric grid has the same step, ``2 alpha / (2**bits - 1)``. ``alpha`` is at
     least ``E|w|``, which the line through the paper's points falls below where all magnitudes are
-    equal. Weights are measured anew in every step, activations have a running mean of ``alpha``.
+    equal. Above 4 bits, for which the paper has no constants, it is the largest magnitude. Weights
+    are measured anew in every step, activations have a running mean of ``alpha``.
     """
 
     grids = (MIDRISE, SYMMETRIC)
@@ -42,7 +36,12 @@ class SAWBQuantizer(RunningRangeQuantizer):
 
     def start_range(self, values: ValueStatistics) -> Range:
         """Return the outermost levels."""
-        c1, c2 = COEFFICIENTS[self.grid.bits]
-        alpha = torch.maximum(c1 * values.rms - c2 * values.mean_abs, values.mean_abs)
+        alpha = self._alpha(values)
         clip = 2.0 * alpha * self.grid.clip_steps / (2**self.grid.bits - 1)
         return -clip, clip
+
+    def _alpha(self, values: ValueStatistics) -> torch.Tensor:
+        if self.grid.bits not in COEFFICIENTS:
+            return values.absmax
+        c1, c2 = COEFFICIENTS[self.grid.bits]
+        return torch.maximum(c1 * values.rms - c2 * values.mean_abs, values.mean_abs)

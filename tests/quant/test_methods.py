@@ -36,6 +36,7 @@ def test_lsq_starts_from_the_mean_magnitude(width: int) -> None:
 
 def test_lsq_gradient_equals_the_naive_formula() -> None:
     quantizer, w, upstream = LSQQuantizer(Grid(3), 3), _rows(), _rows().flip(1)
+    quantizer.warm_start(torch.tensor([0.9, 1.2, 1.5]), torch.ones(3), torch.zeros(3))
     quantizer(w).backward(upstream)
     s = quantizer.scale.numpy()[:, None]
     v = w.numpy() / s
@@ -129,7 +130,7 @@ def test_the_penalty_of_a_model_is_that_of_its_thresholds() -> None:
     for quantizer, clip in zip(model, (2.0, 3.0, 5.0), strict=True):
         quantizer.warm_start(torch.tensor(clip), zero, zero)
     penalty = quantization_penalty(model)
-    assert float(penalty) == pytest.approx(13.0)
+    assert float(penalty.detach()) == pytest.approx(13.0)
     penalty.backward()
     assert float(model[1].log_factor.grad) == pytest.approx(18.0)
     assert float(quantization_penalty(torch.nn.Linear(2, 2))) == 0.0
@@ -149,7 +150,7 @@ def _densities() -> tuple[torch.Tensor, list[torch.Tensor]]:
     return x, [density / density.sum() for density in found]
 
 
-@pytest.mark.parametrize("width", [2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("width", [2, 3, 4])
 def test_sawb_clips_are_near_the_best_of_six_distributions(width: int) -> None:
     x, densities = _densities()
     grid = Grid(width, MIDRISE)
@@ -173,6 +174,12 @@ def test_sawb_has_one_step_on_both_grids(kind: str) -> None:
     np.testing.assert_allclose(quantizer.scale, alpha / 1.5, rtol=1e-5)
     quantizer(5 * w)
     np.testing.assert_allclose(quantizer.scale, 5 * alpha / 1.5, rtol=1e-5)
+
+
+def test_sawb_of_wide_codes_covers_everything() -> None:
+    quantizer, w = SAWBQuantizer(Grid(8), 3), _rows()
+    quantizer(w)
+    np.testing.assert_allclose(quantizer.scale, w.abs().amax(1) / 127.5, rtol=1e-5)
 
 
 def test_sawb_of_equal_magnitudes_has_a_step() -> None:

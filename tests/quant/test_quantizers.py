@@ -158,12 +158,12 @@ def test_warm_start_sets_the_clip(method: str, grid: str, width: int) -> None:
     if grid == AFFINE:
         quantizer.warm_start(clip, std, torch.zeros(3), torch.tensor([0.0, -2.0, -1.0]))
         expected = torch.tensor([0.5, 4.0, 8.0]) / (2**width - 1)
-        # A side without values has no factor of its own in LSC.
-        rtol = 0.03 if method == "lsc" else 1e-6
-        np.testing.assert_allclose(quantizer.scale, expected, rtol=rtol)
+        # A side that no value lies on (the mean is 0) gets a small factor in LSC, not none.
+        slack = 0.03 if method == "lsc" else 0.0
+        np.testing.assert_allclose(quantizer.scale, expected, rtol=slack + 1e-6)
         zero = quantizer.zero_point
         assert zero is not None
-        assert zero[0] == -(2 ** (width - 1))
+        assert 0 <= zero[0] + 2 ** (width - 1) <= slack * 2**width
         assert abs(float(zero[1])) <= 1
 
 
