@@ -16,11 +16,14 @@ from typing import Any
 import onnx
 import onnxruntime
 
-from qsam2_deploy.runtime.lowering import lower_for_ort, lower_to_float
+from qsam2_deploy.runtime.lowering import (
+    integers_of_constants,
+    lower_for_ort,
+    lower_to_float,
+)
 from qsam2_deploy.runtime.lowering.graph import GraphIndex, attribute
 from qsam2_deploy.runtime.lowering.integer_conv import CONV
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
-from qsam2_deploy.runtime.lowering.widen_constants import widen_constants
 
 SIZES = {"B": 1, "F": 7, "N": 16, "P": 2}
 _LAYERS = ("MatMul", "Conv", "ConvTranspose")
@@ -34,7 +37,7 @@ def multiply_adds(component: onnx.ModelProto) -> dict[str, int]:
     shapes = _shapes(plain)
     widened = onnx.ModelProto()
     widened.CopyFrom(component)
-    widen_constants(widened)
+    integers_of_constants(widened)
     index = GraphIndex(widened)
     counts = {}
     for node in widened.graph.node:

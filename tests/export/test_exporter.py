@@ -66,7 +66,7 @@ def test_metadata_describes_the_model(exported: Path, checkpoint: Path) -> None:
         spec.constants["no_mem_embed"], model.no_mem_embed.numpy().reshape(-1)
     )
     assert len(spec.source_sha256) == 64
-    assert json.loads(entries[SPEC_KEY])["schema_version"] == 1
+    assert json.loads(entries[SPEC_KEY])["schema_version"] == SCHEMA_VERSION
 
 
 def test_file_is_sealed(exported: Path) -> None:

@@ -17,7 +17,6 @@ from qsam2_deploy.quant.modules import LayerPlan, quantize_layers, quantized_lay
 from qsam2_deploy.quant.quantizer import quantizer_names
 from tests.small_config import small_config
 
-
 LSC_OPTIONS = {"momentum": 0.5, "learn_alpha": False}
 PLANS = {
     **{method: LayerPlan(4, 8, method) for method in quantizer_names()},

@@ -20,7 +20,6 @@ from qsam2_deploy.quant.modules import (
     quantize_layers,
     quantized_layers,
 )
-
 from qsam2_deploy.quant.quantizer import quantizer_names
 
 
@@ -151,7 +150,7 @@ def test_a_zero_point_that_is_no_number_is_named(value: float) -> None:
     layer = _trained_layer(8, input_grid="affine")
     with torch.no_grad():
         layer.input_quantizer.mu.fill_(value)
-    with pytest.raises(Qsam2Error, match="the input (step|zero-point) of the layer 0 must be"):
+    with pytest.raises(Qsam2Error, match=r"the input (step|zero-point) of the layer 0 must be"):
         layer.export_form()
 
 

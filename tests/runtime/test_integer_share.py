@@ -18,9 +18,10 @@ COUNTS = {
 }
 
 
+@pytest.mark.parametrize("plan", [{}, {"weight_grid": "midrise", "input_grid": "affine"}])
 @pytest.mark.parametrize("kind", COUNTS)
-def test_multiply_adds_of_a_layer(kind: str) -> None:
-    model = graph_of(kind, make_layer(kind, 4)[0])
+def test_multiply_adds_of_a_layer(kind: str, plan: dict[str, str]) -> None:
+    model = graph_of(kind, make_layer(kind, 4, **plan)[0])
     assert list(multiply_adds(model).values()) == [COUNTS[kind]]
     runs_in_integers = bool(integer_layers(model))
     assert runs_in_integers == (kind in ("linear", "conv"))

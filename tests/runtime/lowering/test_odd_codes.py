@@ -104,7 +104,7 @@ def test_tensorrt_gets_odd_integers(bits: int, blocked: int) -> None:
             weight = next(n for n in nodes if n.input[0] in index.constants)
             codes = value_of(index.constants[weight.input[0]]).astype(np.int8)
             assert (codes % 2 == 1).all()
-            assert abs(codes).max() == 2**bits - 1
+            assert 2**bits - 4 < abs(codes).max() < 2**bits
 
 
 @pytest.mark.parametrize("lower", [lower_to_float, lower_for_ort])
