@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import onnx
 
 _WIDTHS = re.compile(r"w([2-8])a([2-8])")
+_GRIDS = (
+    ("symmetric/symmetric", "symmetric/affine"),
+    ("midrise/symmetric", "midrise/affine"),
+)
 _TYPES = {3: 8, 22: 4, 26: 2}  # the numbers of INT8, INT4 and INT2, some of which old onnx lacks
 
 
@@ -21,15 +25,17 @@ def check_quantization(model: onnx.ModelProto, spec: ModelSpec, origin: str) -> 
     """Compare the quantized weights of a whole model with its metadata.
 
     Raises:
-        ModelFileError: a weight is quantized in one of them only, or is stored in another type or
-            number of bytes than its width asks for; names the weight.
+        ModelFileError: a weight is quantized in one of them only, has another grid, or is stored in
+            another type or number of bytes than its width asks for; names the weight.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     stored = {
-        node.input[0]
+        node.input[0]: node.output[0]
         for node in model.graph.node
         if node.op_type == "DequantizeLinear" and node.input[0] in constants
     }
+    # Only the codes of mid-rise weights are added to.
+    added = {node.input[0] for node in model.graph.node if node.op_type == "Add"}
     told = spec.quantization
     count = told.weights if told is not None else 0
     if len(stored) != count:
@@ -38,11 +44,14 @@ def check_quantization(model: onnx.ModelProto, spec: ModelSpec, origin: str) -> 
         )
     if told is None:
         return
-    for name in told.widths:
+    for name in (*told.widths, *told.grids):
         if name not in stored:
             raise _contradiction(origin, f"the weight {name} is quantized in the metadata only")
     for name in sorted(stored):
         reason = _fault(constants[name], told.widths.get(name, told.usual_widths))
+        grids = told.grids.get(name, told.usual_grids)
+        if not reason and grids not in _GRIDS[stored[name] in added]:
+            reason = f"has the grids {grids!r} in the metadata only"
         if reason:
             raise _contradiction(origin, f"the weight {name} {reason}")
 

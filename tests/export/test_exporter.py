@@ -15,7 +15,7 @@ from qsam2_deploy import _seal
 from qsam2_deploy.errors import CheckpointError, InputError, UnsupportedModelError
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.checkpoint import load_checkpoint
-from qsam2_deploy.spec import COMPONENTS, SPEC_KEY, ModelSpec
+from qsam2_deploy.spec import COMPONENTS, SCHEMA_VERSION, SPEC_KEY, ModelSpec
 from tests.weights import small_config, write_checkpoint
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,10 @@ def info(**widths: str) -> QuantizationInfo:
     return QuantizationInfo("all", 4, 4, 1, weights=len(table), widths=table)
 
 
+def grids(text: str, name: str = NAME) -> QuantizationInfo:
+    return dataclasses.replace(info(), grids={name: text})
+
+
 def quantized_model() -> onnx.ModelProto:
     codes = TensorProto(
         name=NAME,
@@ -44,6 +49,9 @@ def spec_of(quantization: QuantizationInfo | None) -> ModelSpec:
 
 def test_a_model_that_agrees() -> None:
     check_quantization(quantized_model(), spec_of(info()), "m.onnx")
+    midrise = quantized_model()
+    raise_to_the_middle(midrise)
+    check_quantization(midrise, spec_of(grids("midrise/symmetric")), "m.onnx")
 
 
 def weight(model: onnx.ModelProto) -> onnx.TensorProto:
@@ -62,6 +70,10 @@ def lengthen(model: onnx.ModelProto) -> None:
     weight(model).raw_data = bytes(5)
 
 
+def raise_to_the_middle(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Add", ["y", "half"], ["z"], "add"))
+
+
 def nothing(model: onnx.ModelProto) -> None:
     pass
 
@@ -76,6 +88,10 @@ def nothing(model: onnx.ModelProto) -> None:
         (nothing, info(**{NAME: "w3a4"}), "is of 3 bits, but is not stored as INT4"),
         (nothing, info(**{NAME: "w9a4"}), "has the widths 'w9a4', but they must be such as"),
         (nothing, info(**{NAME: 7}), "has the widths 7, but"),  # type: ignore[arg-type]
+        (raise_to_the_middle, info(), "has the grids 'symmetric/symmetric' in the metadata only"),
+        (nothing, grids("midrise/affine"), "has the grids 'midrise/affine' in the metadata only"),
+        (nothing, grids("affine"), "has the grids 'affine' in the metadata only"),
+        (nothing, grids("midrise/affine", "x.weight"), r"x\.weight is quantized in the metadata"),
         (widen, info(), "is of 2 bits, but is not stored as INT2"),
         (shorten, info(), "must have 4 bytes, but has 3"),
         (lengthen, info(), "must have 4 bytes, but has 5"),
