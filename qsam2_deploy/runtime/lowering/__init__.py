@@ -48,8 +48,9 @@ def lower_to_float(component: onnx.ModelProto) -> None:
 def lower_for_openvino(component: onnx.ModelProto) -> None:
     """Prepare one component for OpenVINO's CPU engine, in place.
 
-    It fuses the canonical QDQ form itself, depthwise and transposed convolutions included. With the
-    precision hint ``f32`` its sums are exact; ``bf16``, its default on some processors, is not.
+    It fuses the canonical QDQ form itself, depthwise and transposed convolutions included; those of
+    affine inputs, transposed, run in floats. With the precision hint ``f32`` its sums are exact;
+    ``bf16``, its default on some processors, is not.
     """
     _widen_to_int8(component)
 
