@@ -85,7 +85,7 @@ class CalibrationConfig:
 
     def _check_quantizers(self) -> None:
         """Make both quantizers once, which checks their grids and options."""
-        for name in self.method.split(","):
+        for name in self.method.split(",", 1):
             check_choice("quantizer", name, quantizer_names())
         settings = self.quantizer_settings
         for name, _ in self.options:
