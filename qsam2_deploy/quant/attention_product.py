@@ -18,10 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .grid import Grid
 from .quantizer import Quantizer
 
-BITS = 8
-"""Width of the codes of queries, keys and values."""
+GRID = Grid(8)
+"""Codes of queries, keys and values: symmetric ones, so that their product is one of integers.
+
+Only values that are quantized before their projection are on that one's grid, whatever it is.
+"""
 
 PROBABILITY_STEP = 1.0 / 255.0
 """Step of ``exp(s - max s)``, whose codes are unsigned."""
@@ -77,7 +81,8 @@ class AttentionProduct(nn.Module):
         q, k = _codes(self.q(q), found["q"].scale), _codes(self.k(k), found["k"].scale)
         v = v if self.values_first else self.v(v)
         step = found["q"].scale * q.shape[-1] ** -0.5 * found["k"].scale
-        blocks = [_attend(block, k, v, step, dropout_p) for block in q.split(_QUERY_BLOCK, dim=-2)]
+        parts = torch.split(q, _QUERY_BLOCK, dim=-2)
+        blocks = [_attend(part, k, v, step, dropout_p) for part in parts]
         return torch.cat(blocks, dim=-2)
 
 
