@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from .errors import ModelFileError
 
-SCHEMA_VERSION = 1
-"""Version of the metadata; a reader refuses a newer one."""
+SCHEMA_VERSION = 2
+"""Version of the metadata; a reader refuses a newer one. Version 1 knew symmetric grids alone."""
 
 SPEC_KEY = "qsam2.spec"
 """Key of the JSON text in the ONNX model's ``metadata_props``."""
@@ -42,6 +42,9 @@ NO_OBJ_SCORE = -1024.0
 
 NUM_CANDIDATES = 4
 """Masks per prompt that the decoder returns: the single mask, then three for ambiguous prompts."""
+
+SYMMETRIC, AFFINE, MIDRISE = "symmetric", "affine", "midrise"
+"""Kinds of grids: without a zero-point, with one, and with levels half a step off."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +104,17 @@ class QuantizationInfo:
         weight_bits: wanted width of weights; single layers may differ.
         activation_bits: wanted width of activations.
         layers: number of quantized layers of the checkpoint.
-        method: name of the quantizer.
+        method: name of the quantizer, ``weights/inputs`` where they have two.
         weights: number of quantized weights in the graph; some layers are cut in parts.
         widths: widths such as ``w8a8`` of those weights in the graph that differ from
             ``weight_bits`` and ``activation_bits``, by the name of the initializer. A weight of 3
             bits is stored in INT4, one of 5 to 8 bits in INT8.
         dead_channels: output channels whose weights are all zero; their step is the smallest.
         attentions: number of attention products with INT8 factors.
+        weight_grid: ``symmetric`` or ``midrise``, that of most weights.
+        activation_grid: ``symmetric`` or ``affine``, that of the inputs of most weights.
+        grids: such as ``midrise/affine``, of those weights in the graph whose own grid or whose
+            input's grid is another, by the name of the initializer.
     """
 
     scope: str
@@ -119,11 +126,19 @@ class QuantizationInfo:
     widths: Mapping[str, str] = field(default_factory=dict)
     dead_channels: int = 0
     attentions: int = 0
+    weight_grid: str = SYMMETRIC
+    activation_grid: str = SYMMETRIC
+    grids: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def usual_widths(self) -> str:
         """Widths of all weights that ``widths`` does not name."""
         return f"w{self.weight_bits}a{self.activation_bits}"
+
+    @property
+    def usual_grids(self) -> str:
+        """Grids of all weights that ``grids`` does not name."""
+        return f"{self.weight_grid}/{self.activation_grid}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from qsam2_deploy.export.graph import GraphBuilder, model_from_graphs
 from qsam2_deploy.export.quantized_attention import quantized_attention
 from qsam2_deploy.quant.attention import AttentionSteps
-from qsam2_deploy.quant.attention_product import BITS, AttentionProduct
+from qsam2_deploy.quant.attention_product import GRID, AttentionProduct
 from qsam2_deploy.quant.quantizer import make_quantizer
 from qsam2_deploy.spec import ComponentSpec, TensorSpec
 
@@ -39,7 +39,7 @@ def make_product(shape: Shape) -> tuple[AttentionProduct, list[torch.Tensor]]:
     v = torch.randn(shape.of(shape.keys, shape.values)) * 3 + 1
     product, inputs = AttentionProduct(), [q * 1.5, k * 1.5, v]
     for part, x in zip(("q", "k", "v"), inputs, strict=True):
-        quantizer = make_quantizer("lsc", BITS)
+        quantizer = make_quantizer("lsc", GRID.bits)
         quantizer.warm_start(0.9 * x.abs().max(), x.std(), x.mean())
         setattr(product, part, quantizer)
     return product.eval().requires_grad_(False), inputs

@@ -37,16 +37,19 @@ KINDS = {
 }
 
 
-def make_layer(kind: str, bits: int) -> tuple[QuantLayer, torch.Tensor]:
-    """Return a quantized layer with sensible clips, and an input for it."""
+def make_layer(kind: str, bits: int, **plan: Any) -> tuple[QuantLayer, torch.Tensor]:
+    """Return a quantized layer with sensible clips, and an input for it.
+
+    ``plan`` holds other arguments of ``LayerPlan``.
+    """
     torch.manual_seed(bits)
     model = nn.Sequential(KINDS[kind].layer())
     x = torch.randn(KINDS[kind].shape) * 3
-    layer = quantize_layers(model, {"0": LayerPlan(bits, bits)})["0"]
+    layer = quantize_layers(model, {"0": LayerPlan(bits, bits, **plan)})["0"]
     layer.layer_name = "layer"
     rows = layer.weight_rows().detach()
     layer.weight_quantizer.warm_start(2 * rows.std(1), rows.std(1), rows.mean(1))
-    layer.input_quantizer.warm_start(2 * x.std(), x.std(), x.mean())
+    layer.input_quantizer.warm_start(2 * x.std(), x.std(), x.mean(), -x.std())
     return layer.eval().requires_grad_(False), x
 
 

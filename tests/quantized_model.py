@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from qsam2_deploy.quant.attention import attentions, quantize_attentions
+from qsam2_deploy.quant.attention import attentions, product_plan, quantize_attentions
 from qsam2_deploy.quant.checkpoint import Checkpoint
 from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantize_layers
 
@@ -66,7 +66,7 @@ def quantize_in_place(
 
 
 def _quantize_attention(model: Any) -> None:
-    plan = dict.fromkeys(attentions(model), "lsc")
+    plan = dict.fromkeys(attentions(model), product_plan("lsc"))
     for attention in quantize_attentions(model, plan).values():
         for quantizer in attention.product.quantizers.values():
             quantizer.warm_start(*map(torch.tensor, (4.0, 1.0, 0.0)))

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from torch import nn
 
 from ..quant.attention import observe_attentions, quantize_attentions, quantized_parts
-from .clip import start_from_statistics
+from ..quant.layer_plan import QuantizerPlan
+from .start import start_from_statistics
 from .statistics import LayerStatistics
 
 
@@ -32,25 +33,25 @@ def observed_parts(model: nn.Module, quantized: Collection[str]) -> dict[str, nn
 
 
 def quantize_products(
-    model: nn.Module, statistics: Mapping[str, LayerStatistics], method: str
+    model: nn.Module, statistics: Mapping[str, LayerStatistics], plan: QuantizerPlan
 ) -> dict[str, dict[str, float]]:
     """Quantize the observed attention products of a model with quantized layers, in place.
 
     Args:
         model: its products have been observed.
         statistics: of the parts, by the names of :func:`observed_parts`.
-        method: name of the quantizer.
+        plan: the quantizer of each part, see :func:`~qsam2_deploy.quant.attention.product_plan`.
 
     Returns:
         The clip threshold of every part, by the name of the attention layer.
     """
     clips: dict[str, dict[str, float]] = {}
-    plan = dict.fromkeys(observe_attentions(model), method)
-    for name, attention in quantize_attentions(model, plan).items():
+    plans = dict.fromkeys(observe_attentions(model), plan)
+    for name, attention in quantize_attentions(model, plans).items():
         clips[name] = {}
         for part, quantizer in attention.product.quantizers.items():
             start_from_statistics(quantizer, statistics[_part_name(name, part)])
-            clips[name][part] = float(quantizer.scale) * quantizer.grid.qmax
+            clips[name][part] = float(quantizer.scale) * quantizer.grid.clip_steps
     model.requires_grad_(False)
     return clips
 

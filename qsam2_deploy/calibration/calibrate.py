@@ -3,9 +3,9 @@
 1. One pass of the images collects the Gram matrix of every layer's inputs; VRC replaces the
    weights.
 2. A second pass, through the new weights, collects the statistics of the activations.
-3. Layers are swapped for quantized ones that start from MSE-optimal clips, or from those of a
-   post-training method (``ptq/``), which may then improve weights and steps. Attention products
-   likewise, if they are wanted in integers.
+3. Layers are swapped for quantized ones that start from the thresholds of their method, which are
+   mostly those of least squared error, or from those of a post-training method (``ptq/``), which
+   may then improve weights and steps. Attention products likewise, if they are wanted in integers.
 
 VRC is for the linear layers of the image encoder, as in its paper, or on demand for all of them.
 """
@@ -29,7 +29,6 @@ from ..errors import CheckpointError
 from ..quant.attention import FLOAT_ATTENTION
 from ..quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..quant.entry import float_state, make_entry
-from ..quant.grid import Grid
 from ..quant.modules import (
     ENCODER_PREFIX,
     ENCODER_SCOPE,
@@ -38,22 +37,20 @@ from ..quant.modules import (
     layers_in_scope,
     quantize_layers,
 )
-from ..quant.quantizer import Quantizer, tensor_statistics
 from .attention import observed_parts, quantize_products
-from .clip import start_from_statistics
 from .config import NO_VRC, CalibrationConfig
 from .data import CalibrationImages, calibration_images
 from .plan import EDGES, plan_layers
 from .ptq import PtqJob, PtqMethod, make_ptq
 from .report import CalibrationReport, LayerReport
 from .session import TrackingSession
+from .start import start_from_statistics, start_weights
 from .statistics import LayerStatistics, collect_statistics, is_heldout
 from .vrc import VrcReport
 from .weights import calibrate_weights
 
 _FEATURE_IMAGES = 4
 _ENCODER = "image_encoder"
-_DEFAULT_PTQ, _ABSMAX_PTQ = "mse", "minmax"
 
 
 def calibrate_checkpoint(
@@ -112,7 +109,7 @@ def calibrate_checkpoint(
     if method is not None:
         tokens, budget = settings.vrc_tokens, settings.memory_budget
         method.refine(PtqJob(model, quantized, statistics, images, start, budget, tokens))
-    clips = quantize_products(model, statistics, settings.method) if parts else {}
+    clips = quantize_products(model, statistics, settings.product_plan) if parts else {}
     report = CalibrationReport(
         output=target,
         source_sha256=checkpoint.sha256,
@@ -141,10 +138,9 @@ def quantize_calibrated(
 
     Args:
         model: float model.
-        plan: widths and method by layer name.
+        plan: widths, methods and grids by layer name.
         statistics: of the inputs of these layers, in this model.
-        method: chooses the clips; None: each quantizer has its own start, the largest magnitude
-            or the clip of least error.
+        method: chooses the clips; None: each quantizer has its own start.
 
     Returns:
         The new layers by name.
@@ -152,7 +148,7 @@ def quantize_calibrated(
     quantized = quantize_layers(model, plan)
     for name, layer in progress(list(quantized.items()), "clips", unit="layer"):
         start_weights(layer, method)
-        _start_inputs(layer, statistics[name], method)
+        start_from_statistics(layer.input_quantizer, statistics[name], method)
     model.requires_grad_(False)
     return quantized
 
@@ -188,11 +184,11 @@ def _plan_layers(
     plan = plan_layers(
         names,
         bits=config.bits,
-        method=config.method,
         edges=edges,
         edge_bits=config.first_last_bits,
         overrides=config.plan,
         half_steps=config.uses_half,
+        **config.quantizer_settings,
     )
     return {name: layers[name] for name in plan}, plan
 
@@ -219,31 +215,6 @@ def round_rest(model: nn.Module, plan: Collection[str]) -> None:
             tensor.copy_(rounded)
 
 
-@torch.no_grad()
-def start_weights(layer: QuantLayer, method: PtqMethod | None = None) -> None:
-    """Start the quantizer of the layer's weight from that weight, at the width that it has.
-
-    Args:
-        layer: the layer.
-        method: chooses the clips; the default is what belongs to the quantizer.
-    """
-    quantizer, weight = layer.weight_quantizer, layer.weight_rows()
-    std, mean = tensor_statistics(weight, per_row=True)
-    clip = _clip_rule(quantizer, method).weight_clip(weight, quantizer.grid)
-    quantizer.warm_start(clip, std, mean)
-
-
-def _start_inputs(layer: QuantLayer, statistics: LayerStatistics, method: PtqMethod | None) -> None:
-    quantizer = layer.input_quantizer
-    clip = _clip_rule(quantizer, method).input_clip(statistics, quantizer.grid)
-    start_from_statistics(quantizer, statistics, clip)
-
-
-def _clip_rule(quantizer: Quantizer, method: PtqMethod | None) -> PtqMethod:
-    """Return what chooses the clip: ``method``, or what belongs to the quantizer."""
-    return method or make_ptq(_ABSMAX_PTQ if quantizer.starts_from_absmax else _DEFAULT_PTQ)
-
-
 def _probe_indices(count: int) -> list[int]:
     """Return a few images to measure the features on, held-out ones if there are any."""
     heldout = [i for i in range(count) if is_heldout(i, count)]
@@ -265,14 +236,14 @@ def _relative_error(found: list[torch.Tensor], reference: list[torch.Tensor]) ->
 def _layer_report(
     layer: QuantLayer, statistics: LayerStatistics, report: VrcReport | None
 ) -> LayerReport:
-    grid: Grid = layer.input_quantizer.grid
+    grid = layer.input_quantizer.grid
     return LayerReport(
         name=layer.layer_name,
         weight_bits=layer.weight_quantizer.grid.bits,
         input_bits=grid.bits,
         input_std=statistics.std,
         input_absmax=statistics.absmax,
-        input_clip=float(layer.input_quantizer.scale) * grid.qmax,
+        input_clip=float(layer.input_quantizer.scale) * grid.clip_steps,
         dead_channels=len(layer.dead_channels()),
         vrc=report,
     )

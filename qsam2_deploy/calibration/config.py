@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import InputError
-from ..quant.attention import ATTENTION_KINDS, FLOAT_ATTENTION
+from ..quant.attention import ATTENTION_KINDS, FLOAT_ATTENTION, product_plan
+from ..quant.layer_plan import PER_CHANNEL, LayerPlan, QuantizerPlan, check_choice
 from ..quant.modules import ENCODER_SCOPE, SCOPES
-from ..quant.quantizer import quantizer_names
+from ..quant.quantizer import quantizer_class, quantizer_names
 from . import vrc
 from .data import DEFAULT_LIMIT
 from .plan import Overrides, check_overrides, check_width, parse_bits
@@ -32,7 +34,14 @@ class CalibrationConfig:
             attention as well, whatever the scope; ``float`` leaves them.
         half: round the steps, and all numbers of the model that are not quantized, to half
             precision, which halves their share of the file; None: in the scope ``all``.
-        method: name of the quantizer.
+        method: name of the quantizer; or two names, of that of weights and that of inputs, such as
+            ``sawb,lsc``. See :class:`~qsam2_deploy.quant.layer_plan.LayerPlan` for what a single
+            name stands for.
+        weight_grid: ``symmetric`` or ``midrise``, or None for the method's own.
+        activation_grid: ``symmetric`` or ``affine``, likewise.
+        granularity: ``channel`` or ``tensor``: what has a step of its own in a weight.
+        options: settings of the quantizers by name, such as ``("momentum", 0.95)``; each goes to
+            those of the two that have it.
         vrc: how lambda is chosen, or ``none``. The default, ``noise``, has nothing to be tuned
             and grows with the quantization error of the inputs, so that it cannot hurt 8 bits.
         vrc_lambda: the mode's number, or None for its default.
@@ -53,6 +62,10 @@ class CalibrationConfig:
     attention: str = FLOAT_ATTENTION
     half: bool | None = None
     method: str = "lsc"
+    weight_grid: str | None = None
+    activation_grid: str | None = None
+    granularity: str = PER_CHANNEL
+    options: tuple[tuple[str, float | bool], ...] = ()
     vrc: str = "noise"
     vrc_lambda: float | None = None
     vrc_scope: str = ENCODER_SCOPE
@@ -72,13 +85,13 @@ class CalibrationConfig:
         if self.first_last_bits is not None:
             check_width(self.first_last_bits)
         check_overrides(self.plan)
-        _check_choice("quantizer", self.method, quantizer_names())
-        _check_choice("scope", self.scope, SCOPES)
-        _check_choice("attention", self.attention, ATTENTION_KINDS)
-        _check_choice("VRC mode", self.vrc, (*vrc.MODES, NO_VRC))
-        _check_choice("scope of VRC", self.vrc_scope, SCOPES)
+        self._check_quantizers()
+        check_choice("scope", self.scope, SCOPES)
+        check_choice("attention", self.attention, ATTENTION_KINDS)
+        check_choice("VRC mode", self.vrc, (*vrc.MODES, NO_VRC))
+        check_choice("scope of VRC", self.vrc_scope, SCOPES)
         if self.ptq is not None:
-            _check_choice("PTQ method", self.ptq, ptq_names())
+            check_choice("PTQ method", self.ptq, ptq_names())
         self._check_numbers()
 
     def _check_numbers(self) -> None:
@@ -96,6 +109,19 @@ class CalibrationConfig:
                 f"the number of calibration images must be at least 1, but got {self.limit}"
             )
 
+    def _check_quantizers(self) -> None:
+        """Make both quantizers once, which checks their grids and options."""
+        for name in self.method.split(",", 1):
+            check_choice("quantizer", name, quantizer_names())
+        settings = self.quantizer_settings
+        for name, _ in self.options:
+            if name not in {**settings["weight_options"], **settings["input_options"]}:
+                raise InputError(f"the quantizer {self.method} has no option {name!r}")
+        plan = LayerPlan(self.weight_bits, self.activation_bits, **settings)
+        plan.weight.make(channels=1)
+        plan.inputs.make()
+        self.product_plan.make()
+
     @property
     def weight_bits(self) -> int:
         """Width of weight codes."""
@@ -107,6 +133,29 @@ class CalibrationConfig:
         return parse_bits(self.bits)[1]
 
     @property
+    def quantizer_settings(self) -> dict[str, Any]:
+        """Arguments of :class:`~qsam2_deploy.quant.layer_plan.LayerPlan` beside the widths."""
+        weight, _, inputs = self.method.partition(",")
+        settings: dict[str, Any] = {
+            "method": weight,
+            "input_method": inputs or None,
+            "weight_grid": self.weight_grid,
+            "input_grid": self.activation_grid,
+            "granularity": self.granularity,
+        }
+        plan = LayerPlan(self.weight_bits, self.activation_bits, **settings)
+        for part, method in (("weight", plan.weight.method), ("input", plan.inputs.method)):
+            known = quantizer_class(method).option_names
+            settings[f"{part}_options"] = {k: v for k, v in self.options if k in known}
+        return settings
+
+    @property
+    def product_plan(self) -> QuantizerPlan:
+        """The quantizer of queries, keys and values: the one of activations, on their own grid."""
+        plan = LayerPlan(self.weight_bits, self.activation_bits, **self.quantizer_settings)
+        return product_plan(plan.inputs.method, plan.inputs.options)
+
+    @property
     def uses_half(self) -> bool:
         """Whether what is not quantized is rounded to half precision."""
         return self.scope != ENCODER_SCOPE if self.half is None else self.half
@@ -116,8 +165,3 @@ class CalibrationConfig:
         """The number that belongs to the VRC mode; 0 without VRC."""
         default = vrc.DEFAULT_LAMBDAS.get(self.vrc, 0.0)
         return default if self.vrc_lambda is None else self.vrc_lambda
-
-
-def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"the {what} must be one of {', '.join(choices)}, but got {value!r}")

@@ -35,6 +35,11 @@ class Histogram:
         width = 2 * self.limit / BINS
         return (torch.arange(BINS, dtype=torch.float64) + 0.5) * width - self.limit
 
+    def used(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the middles and the counts of the bins that are not empty, float64."""
+        used = torch.nonzero(self.counts).flatten()
+        return self.centres()[used], self.counts[used]
+
     def _grow(self, absmax: float) -> None:
         if self.limit == 0.0:
             self.limit = absmax

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from .._yaml import read_yaml
 from ..errors import InputError
@@ -109,6 +110,7 @@ def plan_layers(
     edge_bits: int | None = 8,
     overrides: Overrides = (),
     half_steps: bool = False,
+    **settings: Any,
 ) -> dict[str, LayerPlan]:
     """Return the widths of the layers that are to be quantized.
 
@@ -120,6 +122,7 @@ def plan_layers(
         edge_bits: their widths, or None for ``bits``.
         overrides: a plan, which goes before everything else.
         half_steps: round the steps to half precision.
+        settings: other arguments of :class:`~qsam2_deploy.quant.layer_plan.LayerPlan`.
 
     Raises:
         InputError: a pattern of the plan fits no layer, or no layer is left to be quantized.
@@ -134,7 +137,7 @@ def plan_layers(
         for pattern, wanted in overrides:
             widths = wanted if fnmatchcase(name, pattern) else widths
         if widths != FLOAT:
-            plan[name] = LayerPlan(*parse_bits(widths), method, half_steps)
+            plan[name] = LayerPlan(*parse_bits(widths), method, half_steps, **settings)
     if not plan:
         raise InputError("the plan leaves no layer to be quantized; give some of them widths")
     return plan

@@ -45,7 +45,7 @@ class LayerReport:
         input_bits: width of its input codes.
         input_std: standard deviation of its inputs.
         input_absmax: largest magnitude of its inputs.
-        input_clip: clip threshold of its inputs.
+        input_clip: clip threshold of its inputs; on an affine grid the width of their range.
         dead_channels: number of outputs whose weights are all zero.
         vrc: what VRC did to its weights, or None.
     """

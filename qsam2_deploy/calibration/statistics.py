@@ -13,6 +13,7 @@ from torch import nn
 
 from .._progress import progress
 from ..errors import Qsam2Error
+from ..quant.value_statistics import ValueStatistics
 from .data import CalibrationImages
 from .histogram import Histogram
 
@@ -37,7 +38,8 @@ class LayerStatistics:
         total: sum of the values.
         total_abs: sum of the magnitudes.
         total_square: sum of the squares.
-        absmax: largest magnitude.
+        low: smallest value.
+        high: largest value.
         histogram: of all values.
     """
 
@@ -49,8 +51,14 @@ class LayerStatistics:
     total: float = 0.0
     total_abs: float = 0.0
     total_square: float = 0.0
-    absmax: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
     histogram: Histogram = field(default_factory=Histogram)
+
+    @property
+    def absmax(self) -> float:
+        """Largest magnitude."""
+        return max(-self.low, self.high)
 
     @property
     def mean(self) -> float:
@@ -66,6 +74,11 @@ class LayerStatistics:
     def std(self) -> float:
         """Standard deviation of the values."""
         return math.sqrt(max(self.total_square / self.count - self.mean**2, 0.0))
+
+    def values(self, device: torch.device | None = None) -> ValueStatistics:
+        """Return what quantizers start from, float32 tensors ``[]``."""
+        numbers = (self.mean, self.std, self.mean_abs, self.low, self.high)
+        return ValueStatistics(*(torch.tensor(number, device=device) for number in numbers))
 
     def add(self, x: torch.Tensor, *, heldout: bool, most: int | None = None) -> None:
         """Add rows ``x [n, features]``; of these at most ``most``, at random, to the Gram matrix.
@@ -97,15 +110,15 @@ class LayerStatistics:
 
     def _add_values(self, rows: torch.Tensor) -> None:
         precise = rows.double()
-        absmax = float(rows.abs().max())
-        if not math.isfinite(absmax):
+        low, high = map(float, torch.aminmax(rows))
+        if not math.isfinite(high - low):
             raise ValueError("not finite")
         self.count += rows.numel()
         self.total += float(precise.sum())
         self.total_abs += float(precise.abs().sum())
         self.total_square += float(precise.square().sum())
-        self.absmax = max(self.absmax, absmax)
-        self.histogram.add(rows, absmax)
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.histogram.add(rows, max(-low, high))
 
 
 def is_heldout(index: int, count: int) -> bool:

@@ -10,10 +10,10 @@ from torch import nn
 
 from .._progress import progress
 from ..errors import Qsam2Error
-from ..quant.grid import Grid
+from ..quant.layer_plan import PER_TENSOR
 from ..quant.modules import ENCODER_PREFIX, LayerPlan
 from . import vrc
-from .clip import histogram_clip, weight_quantization_error
+from .clip import histogram_step, weight_quantization_error
 from .config import CalibrationConfig
 from .data import Images
 from .statistics import LayerStatistics, collect_statistics, layer_groups
@@ -81,8 +81,7 @@ def _calibrate_layer(
     if gram is None or heldout is None:
         raise ValueError("the statistics must be collected with their Gram matrices")
     spectrum = _spectrum(name, gram)
-    grid = Grid(plan.input_bits)
-    step = histogram_clip(statistics.histogram, grid) / grid.qmax
+    step = histogram_step(statistics.histogram, plan.inputs.grid)
     lam = vrc.choose_lambda(
         config.vrc,
         config.lambda_value,
@@ -105,8 +104,8 @@ def _calibrate_layer(
         std_ratio=_ratio(changed.double().std(), weight.double().std()),
         absmax_ratio=_ratio(changed.abs().max(), weight.abs().max()),
         output_error=vrc.relative_output_error(weight, changed, judge),
-        weight_error_before=weight_quantization_error(weight, Grid(plan.weight_bits)),
-        weight_error_after=weight_quantization_error(changed, Grid(plan.weight_bits)),
+        weight_error_before=_weight_error(weight, plan),
+        weight_error_after=_weight_error(changed, plan),
         std_before=float(weight.double().std()),
         weights=weight.numel(),
     )
@@ -120,6 +119,11 @@ def _spectrum(name: str, gram: torch.Tensor) -> vrc.Spectrum:
             f"the Gram matrix of the layer {name} cannot be decomposed ({error}); leave the layer "
             "in float with a plan, or calibrate without VRC"
         ) from error
+
+
+def _weight_error(weight: torch.Tensor, plan: LayerPlan) -> float:
+    rows = weight.reshape(1, -1) if plan.granularity == PER_TENSOR else weight
+    return weight_quantization_error(rows, plan.weight.grid)
 
 
 def _is_trusted(

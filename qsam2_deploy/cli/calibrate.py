@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NAME = "qsam2-calibrate"
 
+_BOOLEANS = ("true", "false")
+
 _DESCRIPTION = """\
 Quantize a SAM2 checkpoint with some images, without labels or training.
 
@@ -28,6 +30,7 @@ examples:
   qsam2-calibrate sam2.1_hiera_tiny.pt --data street.mp4 -o tiny_w4a8.pt --bits w4a8
   qsam2-calibrate sam2.1_hiera_tiny.pt --data street.mp4 -o tiny.pt --scope all --plan plan.yaml
   qsam2-calibrate tiny.pt --data frames/ -o tiny_w4a8.pt --bits w4a8 --ptq gptq
+  qsam2-calibrate sam2.1_hiera_tiny.pt --data frames/ -o tiny_w2a2.pt --bits w2a2 --method statsq
   qsam2-calibrate mine.pt --config mine.yaml --data frames/ -o mine_w8a8.pt --report report.json
 
 20 to 50 images like those that the model will see are enough; for --scope all they are best the
@@ -89,7 +92,7 @@ def _parser() -> Parser:
         help="round steps and numbers that are not quantized to half precision (default: with "
         "--scope all)",
     )
-    add("--method", default="lsc", help="quantizer: lsc (default) or minmax")
+    _add_quantizers(parser)
     add(
         "--vrc",
         default="noise",
@@ -128,6 +131,48 @@ def _parser() -> Parser:
     return parser
 
 
+def _add_quantizers(parser: Parser) -> None:
+    add = parser.add_argument
+    add(
+        "--method",
+        default="lsc",
+        metavar="NAME",
+        help="quantizer: lsc (default), lsq, lsq+, minmax, pact, sawb or statsq; or two of them, "
+        "for weights and for activations, such as sawb,lsc",
+    )
+    add(
+        "--granularity", default="channel", help="steps of weights: per channel (default) or tensor"
+    )
+    add("--weight-grid", metavar="GRID", help="symmetric or midrise (default: the method's own)")
+    add(
+        "--activation-grid",
+        metavar="GRID",
+        help="symmetric or affine, which TensorRT INT8 refuses (default: the method's own)",
+    )
+    add(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="setting of the quantizer, such as momentum=0.95 or learn_alpha=false",
+    )
+
+
+def _options(texts: Sequence[str]) -> tuple[tuple[str, float | bool], ...]:
+    from ..errors import InputError
+
+    options = []
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            options.append((name, value == "true" if value in _BOOLEANS else float(value)))
+        except ValueError as error:
+            raise InputError(
+                f"--option must be such as momentum=0.95 or learn_alpha=false, but got {text!r}"
+            ) from error
+    return tuple(options)
+
+
 def _config(args: Namespace) -> CalibrationConfig:
     from ..calibration import CalibrationConfig
     from ..calibration.plan import read_plan
@@ -140,6 +185,10 @@ def _config(args: Namespace) -> CalibrationConfig:
         attention=args.attention,
         half=args.half,
         method=args.method,
+        weight_grid=args.weight_grid,
+        activation_grid=args.activation_grid,
+        granularity=args.granularity,
+        options=_options(args.option),
         vrc=args.vrc,
         vrc_lambda=args.vrc_lambda,
         vrc_scope=args.vrc_scope,

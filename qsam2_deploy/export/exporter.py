@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -23,7 +24,8 @@ from ..quant.attention import (
     quantized_attentions,
 )
 from ..quant.checkpoint import Checkpoint, load_checkpoint
-from ..quant.modules import quantized_layers
+from ..quant.grid import SYMMETRIC
+from ..quant.modules import QuantLayer, quantized_layers
 from ..spec import SPEC_KEY, ModelSpec, QuantizationInfo, TrackingRules
 from .arrays import array
 from .graph import GraphBuilder, model_from_graphs
@@ -159,20 +161,33 @@ def _quantization(
         return None
     layers = quantized_layers(checkpoint.model).values()
     entry = checkpoint.quantization
-    usual = f"w{entry['weight_bits']}a{entry['activation_bits']}"
-    widths = {
-        f"{graph.component.name}/{name}": widths
+    weights = {
+        f"{graph.component.name}/{name}": weight
         for graph in graphs
-        for name, widths in graph.quantized.items()
+        for name, weight in graph.quantized.items()
     }
-    return QuantizationInfo(
+    grids = Counter(weight.grids for weight in weights.values())
+    usual = grids.most_common(1)[0][0] if grids else f"{SYMMETRIC}/{SYMMETRIC}"
+    weight_grid, activation_grid = usual.split("/")
+    info = QuantizationInfo(
         scope=str(entry["scope"]),
         weight_bits=int(entry["weight_bits"]),
         activation_bits=int(entry["activation_bits"]),
         layers=len(layers),
-        method=", ".join(sorted({layer.weight_quantizer.method for layer in layers})),
-        weights=len(widths),
-        widths={name: found for name, found in widths.items() if found != usual},
+        method=", ".join(sorted({_methods(layer) for layer in layers})),
+        weights=len(weights),
         dead_channels=sum(len(layer.dead_channels()) for layer in layers),
         attentions=sum(graph.quantized_attentions for graph in graphs),
+        weight_grid=weight_grid,
+        activation_grid=activation_grid,
     )
+    return dataclasses.replace(
+        info,
+        widths={n: w.widths for n, w in weights.items() if w.widths != info.usual_widths},
+        grids={n: w.grids for n, w in weights.items() if w.grids != info.usual_grids},
+    )
+
+
+def _methods(layer: QuantLayer) -> str:
+    weight, inputs = layer.weight_quantizer.method, layer.input_quantizer.method
+    return weight if weight == inputs else f"{weight}/{inputs}"

@@ -8,6 +8,7 @@ the engine, and a quantized layer is emitted as QDQ where it stands.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,19 @@ _ELEMENT_TYPES = {
 }
 
 
+@dataclass(frozen=True)
+class StoredWeight:
+    """What the metadata tells of a quantized weight.
+
+    Attributes:
+        widths: of weight and input, such as ``w4a8``.
+        grids: likewise, such as ``midrise/affine``.
+    """
+
+    widths: str
+    grids: str
+
+
 class GraphBuilder:
     """Collects the nodes and initializers of one component.
 
@@ -59,7 +73,7 @@ class GraphBuilder:
 
     Attributes:
         packed_widths: width of each packed initializer (see :meth:`packed`), by name.
-        quantized: widths such as ``w4a8`` of each quantized weight, by its name in the component.
+        quantized: what is told of each quantized weight, by its name in the component.
         quantized_attentions: number of quantized attention products.
     """
 
@@ -69,7 +83,7 @@ class GraphBuilder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.packed_widths: dict[str, int] = {}
-        self.quantized: dict[str, str] = {}
+        self.quantized: dict[str, StoredWeight] = {}
         self.quantized_attentions = 0
         self._names: dict[str, int] = {}
         self._tensors = 0

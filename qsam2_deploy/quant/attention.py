@@ -19,10 +19,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import InputError, Qsam2Error
-from .attention_product import BITS, AttentionProduct
+from .attention_product import GRID, AttentionProduct
 from .grid import MIN_SCALE
 from .layer import QuantLayer
-from .quantizer import make_quantizer
+from .layer_plan import QuantizerPlan
 
 FLOAT_ATTENTION, INTEGER_ATTENTION = "float", "int8"
 ATTENTION_KINDS = (FLOAT_ATTENTION, INTEGER_ATTENTION)
@@ -67,8 +67,7 @@ class QuantAttention(nn.Module):
     def projection_weights(self) -> Iterator[torch.Tensor]:
         """Yield the weights that the steps were found for."""
         for name in self.projections:
-            weight: torch.Tensor = getattr(self, name).weight
-            yield weight
+            yield self.get_submodule(name).get_parameter("weight")
 
     def steps(self) -> AttentionSteps | None:
         """Return the steps, or None while the product is one of floats.
@@ -89,7 +88,8 @@ class QuantAttention(nn.Module):
                 f"the step of {part} of the attention {self.attention_name} must be finite and "
                 "positive, but it is not; calibrate the model again"
             )
-        return value
+        step: np.float32 = np.float32(value)
+        return step
 
 
 class _Redirected(TorchFunctionMode):
@@ -137,27 +137,44 @@ def observe_attentions(model: nn.Module) -> dict[str, QuantAttention]:
     return {name: _swap(module, name) for name, module in attentions(model).items()}
 
 
-def quantize_attentions(model: nn.Module, plan: Mapping[str, str]) -> dict[str, QuantAttention]:
+def product_plan(method: str, options: Mapping[str, Any] | None = None) -> QuantizerPlan:
+    """Return the quantizer of each part of a product, on the only grid that there is for them.
+
+    Args:
+        method: name of a quantizer of activations.
+        options: arguments of its constructor.
+    """
+    return QuantizerPlan(method, GRID, options or {})
+
+
+def quantize_attentions(
+    model: nn.Module, plan: Mapping[str, QuantizerPlan]
+) -> dict[str, QuantAttention]:
     """Give attention products their quantizers, without any statistics yet, in place.
 
     Values get none where the projection that follows them is quantized: its own grid is theirs.
 
     Args:
         model: a SAM2 model, with its layers quantized already.
-        plan: name of the quantizer by name of the attention layer.
+        plan: the quantizer of all parts, see :func:`product_plan`, by name of the attention layer.
 
     Raises:
-        InputError: the model has no such attention layer.
+        InputError: the model has no such attention layer, or its grid is another.
     """
     known = attentions(model)
-    for name in plan:
+    for name, quantizer in plan.items():
         if name not in known:
             raise InputError(f"the model has no attention layer {name!r}")
+        if quantizer.grid != GRID:
+            raise InputError(
+                f"the attention {name} must have symmetric grids of {GRID.bits} bits, but got "
+                f"{quantizer.grid.kind} ones of {quantizer.grid.bits}"
+            )
     found = {name: _swap(known[name], name) for name in plan}
     for name, attention in found.items():
         product = attention.product
         for part in quantized_parts(attention, _quantized_children(attention)):
-            setattr(product, part, make_quantizer(plan[name], BITS))
+            setattr(product, part, plan[name].make())
         product.train(attention.training)
     return found
 

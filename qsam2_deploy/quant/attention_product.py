@@ -18,10 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .grid import Grid
 from .quantizer import Quantizer
 
-BITS = 8
-"""Width of the codes of queries, keys and values."""
+GRID = Grid(8)
+"""Codes of queries, keys and values: symmetric ones, so that their product is one of integers.
+
+Only values that are quantized before their projection are on that one's grid, whatever it is.
+"""
 
 PROBABILITY_STEP = 1.0 / 255.0
 """Step of ``exp(s - max s)``, whose codes are unsigned."""

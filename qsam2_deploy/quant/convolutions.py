@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from ..errors import InputError
-from .layer import LayerPlan, QuantLayer
+from .layer import QuantLayer
+from .layer_plan import LayerPlan
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):

@@ -4,18 +4,22 @@
 
     {"format_version": 3, "recipe": {...}, "scope": "encoder", "weight_bits": 8,
      "activation_bits": 8, "source_sha256": "...", "vrc": {layer: {...}},
-     "layers": {layer: {"weight": part, "input": part, "weight_sha256": "..."}},
+     "layers": {layer: {"weight": part, "input": part, "granularity": "channel",
+                        "weight_sha256": "..."}},
      "attention": {layer: {"q": part, "k": part, "v": part, "weight_sha256": "..."}}}
-    part = {"method": "lsc", "bits": 8, "half_step": False, "scale": float32 [out] or [],
-            "state": {name: tensor}}
+    part = {"method": "lsc", "bits": 8, "grid": "symmetric", "half_step": False,
+            "options": {"momentum": 0.99, ...}, "scale": float32 [out], [1] or [],
+            "zero_point": float32 [] or None, "state": {name: tensor}}
 
-``state`` holds what training goes on from (for LSC: sigma, mu, log_alpha); ``scale`` repeats the
-step that follows from it, for readers that know nothing of the method. ``weight_sha256`` is the
-digest of the float weight that the steps were found for: with other weights they mean nothing.
-``attention`` holds the attention layers whose products are quantized, perhaps none; their digest is
-that of the projections' weights one after the other, and ``v`` is absent where the values are on
-the grid of the projection that follows them. Version 1 had no ``half_step`` and no
-``weight_sha256``, and up to version 2 there was no ``attention``.
+``state`` holds what training goes on from (for LSC: sigma, mu, log_alpha); ``scale`` and
+``zero_point`` repeat what follows from it, for readers that know nothing of the method.
+``weight_sha256`` is the digest of the float weight that the steps were found for: with other
+weights they mean nothing. ``attention`` holds the attention layers whose products are quantized,
+perhaps none, on symmetric grids; their digest is that of the projections' weights one after the
+other, and ``v`` is absent where the values are on the grid of the projection that follows them.
+
+Version 2 knew neither attention products, nor grids but the symmetric one, nor granularities, nor
+options; version 1 had no ``half_step`` and no ``weight_sha256`` either.
 """
 
 from __future__ import annotations
@@ -30,8 +34,9 @@ from torch import nn
 
 from ..errors import CheckpointError, InputError
 from .attention import QuantAttention, quantize_attentions, quantized_attentions
-from .attention_product import BITS
-from .modules import LayerPlan, QuantLayer, quantize_layers, quantized_layers
+from .grid import SYMMETRIC, Grid
+from .layer_plan import PER_CHANNEL, LayerPlan, QuantizerPlan
+from .modules import QuantLayer, quantize_layers, quantized_layers
 from .quantizer import Quantizer
 
 FORMAT_VERSION = 3
@@ -73,6 +78,7 @@ def make_entry(
             name: {
                 "weight": _part(layer.weight_quantizer),
                 "input": _part(layer.input_quantizer),
+                "granularity": layer.granularity,
                 "weight_sha256": _digest([layer.weight]),
             }
             for name, layer in quantized_layers(model).items()
@@ -118,11 +124,15 @@ def apply_entry(model: nn.Module, entry: object, origin: str | os.PathLike[str])
 
 
 def _part(quantizer: Quantizer) -> dict[str, Any]:
+    zero_point = quantizer.zero_point
     return {
         "method": quantizer.method,
         "bits": quantizer.grid.bits,
+        "grid": quantizer.grid.kind,
         "half_step": quantizer.half_step,
+        "options": quantizer.options,
         "scale": quantizer.scale.cpu().clone(),
+        "zero_point": None if zero_point is None else zero_point.cpu().clone(),
         "state": {k: v.detach().cpu().clone() for k, v in quantizer.state_dict().items()},
     }
 
@@ -145,12 +155,21 @@ def _checked_layers(entry: object, origin: str | os.PathLike[str]) -> tuple[int,
 
 def _plan(layer: Mapping[str, Any]) -> LayerPlan:
     weight, inputs = layer["weight"], layer["input"]
-    if weight["method"] != inputs["method"]:
-        raise ValueError("weight and input have different methods")
     half = weight.get("half_step", False)
     if half != inputs.get("half_step", False):
         raise ValueError("only one of weight and input has its step in half precision")
-    return LayerPlan(weight["bits"], inputs["bits"], weight["method"], half_steps=half)
+    return LayerPlan(
+        weight["bits"],
+        inputs["bits"],
+        weight["method"],
+        half_steps=half,
+        input_method=inputs["method"],
+        weight_grid=weight.get("grid", SYMMETRIC),
+        input_grid=inputs.get("grid", SYMMETRIC),
+        granularity=layer.get("granularity", PER_CHANNEL),
+        weight_options=weight.get("options", {}),
+        input_options=inputs.get("options", {}),
+    )
 
 
 def _digest(weights: Iterable[torch.Tensor]) -> str:
@@ -170,20 +189,27 @@ def _restore(module: QuantLayer, layer: Mapping[str, Any], version: int) -> None
 
 def _restore_attentions(model: nn.Module, entry: Any) -> None:
     stored = entry.get("attention", {})
-    plan = {name: attention["q"]["method"] for name, attention in stored.items()}
+    plan = {name: _product_plan(attention["q"]) for name, attention in stored.items()}
     for name, module in quantize_attentions(model, plan).items():
-        _restore_attention(module, stored[name])
+        _restore_attention(module, stored[name], plan[name])
 
 
-def _restore_attention(module: QuantAttention, stored: Mapping[str, Any]) -> None:
+def _restore_attention(
+    module: QuantAttention, stored: Mapping[str, Any], plan: QuantizerPlan
+) -> None:
     name, quantizers = module.attention_name, module.product.quantizers
     _check_digest(stored["weight_sha256"], module.projection_weights(), name)
     if stored.keys() != {*quantizers, "weight_sha256"}:
         raise ValueError(f"the attention {name} has the parts {', '.join(stored)}")
     for part, quantizer in quantizers.items():
-        if (stored[part]["method"], stored[part]["bits"]) != (quantizer.method, BITS):
-            raise ValueError(f"the parts of the attention {name} must be of one method and 8 bits")
+        if _product_plan(stored[part]) != plan:
+            raise ValueError(f"the parts of the attention {name} are quantized in different ways")
         _restore_quantizer(quantizer, stored[part], name)
+
+
+def _product_plan(part: Mapping[str, Any]) -> QuantizerPlan:
+    grid = Grid(part["bits"], part.get("grid", SYMMETRIC))
+    return QuantizerPlan(part["method"], grid, part.get("options", {}))
 
 
 def _check_digest(stored: str, weights: Iterable[torch.Tensor], name: str) -> None:
@@ -192,6 +218,21 @@ def _check_digest(stored: str, weights: Iterable[torch.Tensor], name: str) -> No
 
 
 def _restore_quantizer(quantizer: Quantizer, part: Mapping[str, Any], name: str) -> None:
-    quantizer.load_state_dict(part["state"])
-    if not torch.allclose(quantizer.scale, part["scale"], rtol=1e-6, atol=0.0):
+    quantizer.load_state_dict(_present_state(part))
+    steps_fit = torch.allclose(quantizer.scale, part["scale"], rtol=1e-6, atol=0.0)
+    if not steps_fit or not _same(quantizer.zero_point, part.get("zero_point")):
         raise ValueError(f"the steps of {name} contradict their statistics")
+
+
+def _present_state(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a quantizer's state under the names that its tensors have now."""
+    state = dict(part["state"])
+    if part["method"] == "minmax" and "absmax" in state:  # its name up to version 2
+        state["clip"] = state.pop("absmax")
+    return state
+
+
+def _same(found: torch.Tensor | None, stored: torch.Tensor | None) -> bool:
+    if found is None or stored is None:
+        return found is stored
+    return torch.equal(found, stored)

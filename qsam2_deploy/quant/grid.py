@@ -1,41 +1,86 @@
-"""The integer grid and its arithmetic, as free functions on tensors."""
+"""The grids of codes and their arithmetic, as free functions on tensors.
+
+A value on a grid is a *level* times a step. Levels are integers, or half-integers on a mid-rise
+grid; a *code* is the integer that is stored for a level:
+
+============= =============== ============================== =======================
+kind          level of code q codes                          used for
+============= =============== ============================== =======================
+``symmetric`` ``q``           ``-2**(b-1) ... 2**(b-1) - 1`` weights and activations
+``affine``    ``q - z``       the same                       activations
+``midrise``   ``q + 1/2``     the same                       weights
+============= =============== ============================== =======================
+
+The zero-point ``z`` is one of the codes, so that zero, which pads convolutions, is on the grid.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from ..errors import InputError
+from ..spec import AFFINE, MIDRISE, SYMMETRIC
+
+__all__ = [
+    "AFFINE",
+    "GRIDS",
+    "MAX_BITS",
+    "MAX_MIDRISE_BITS",
+    "MIDRISE",
+    "MIN_BITS",
+    "MIN_SCALE",
+    "SYMMETRIC",
+    "Grid",
+    "dequantize",
+    "fake_quantize",
+    "quantize",
+]
 
 MIN_BITS = 2
 MAX_BITS = 8
 MIN_SCALE = 2.0**-24
 """Smallest step: the smallest positive half-precision number, so that every engine can hold it."""
 
+GRIDS = (SYMMETRIC, AFFINE, MIDRISE)
+
+MAX_MIDRISE_BITS = 7
+"""Engines multiply a mid-rise level ``q + 1/2`` as the INT8 code ``2q + 1``, which must fit."""
+
 _CLIPPED = 512.0
 """Added to the level of a clipped value, which sets it apart from rounding errors (at most 1/2).
 
-Half precision holds this plus any level, and plus half a level, without an error.
+Half precision holds this plus any level (at most 255 in magnitude, on an affine grid) and plus any
+half-integer level (at most 63.5) without an error.
 """
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Symmetric signed integers: levels ``-2**(bits-1) ... 2**(bits-1) - 1``, times a step.
+    """The codes ``-2**(bits-1) ... 2**(bits-1) - 1`` and the levels that they stand for.
 
     Attributes:
-        bits: width of a code, 2 to 8.
+        bits: width of a code, 2 to 8; at most 7 on a mid-rise grid.
+        kind: ``symmetric``, ``affine`` or ``midrise``.
     """
 
     bits: int
+    kind: str = SYMMETRIC
 
     def __post_init__(self) -> None:
-        """Check the width."""
+        """Check the width and the kind."""
         if not MIN_BITS <= self.bits <= MAX_BITS:
             raise InputError(
                 f"a quantizer must have {MIN_BITS} to {MAX_BITS} bits, but got {self.bits}"
+            )
+        if self.kind not in GRIDS:
+            raise InputError(f"a grid must be one of {', '.join(GRIDS)}, but got {self.kind!r}")
+        if self.kind == MIDRISE and self.bits > MAX_MIDRISE_BITS:
+            raise InputError(
+                f"a midrise grid must have at most {MAX_MIDRISE_BITS} bits, but got {self.bits}; "
+                "use the symmetric one"
             )
 
     @property
@@ -45,43 +90,108 @@ class Grid:
 
     @property
     def qmax(self) -> int:
-        """Highest code, the ``Q`` of the formulas."""
+        """Highest code."""
         return (1 << (self.bits - 1)) - 1
 
+    @property
+    def centre(self) -> float:
+        """What a level is above its code, without a zero-point: 1/2 on a mid-rise grid, else 0."""
+        return 0.5 if self.kind == MIDRISE else 0.0
 
-def quantize(x: torch.Tensor, scale: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Return the codes ``clamp(round(x / scale), qmin, qmax)``; halves round to even.
+    @property
+    def clip_steps(self) -> float:
+        """Steps in a clip threshold, the ``Q`` of the formulas.
+
+        It is the highest level; on an affine grid, where thresholds are a range, the number of
+        steps in that range, ``2**bits - 1``.
+        """
+        return float(self.qmax - self.qmin) if self.kind == AFFINE else self.qmax + self.centre
+
+    def of_at_least(self, bits: int) -> Grid:
+        """Return the grid of the same kind with at least ``bits`` bits, where there is one.
+
+        A mid-rise grid has never more than :data:`MAX_MIDRISE_BITS`.
+        """
+        most = MAX_MIDRISE_BITS if self.kind == MIDRISE else MAX_BITS
+        return replace(self, bits=max(self.bits, min(bits, most)))
+
+    def codes(self, levels: torch.Tensor, zero_point: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the codes of ``levels`` (see :func:`quantize`), in their type and shape."""
+        codes = levels - self.centre
+        return codes if zero_point is None else codes + zero_point
+
+    def limits(
+        self, zero_point: torch.Tensor | None = None
+    ) -> tuple[float | torch.Tensor, float | torch.Tensor]:
+        """Return the lowest and the highest level."""
+        low, high = self.qmin + self.centre, self.qmax + self.centre
+        return (low, high) if zero_point is None else (low - zero_point, high - zero_point)
+
+    def nearest(self, v: torch.Tensor) -> torch.Tensor:
+        """Return the level nearest to ``v``, without limits.
+
+        Halves round to even; on a mid-rise grid, integers round up.
+        """
+        return torch.floor(v).add_(0.5) if self.kind == MIDRISE else torch.round(v)
+
+
+def quantize(
+    x: torch.Tensor, scale: torch.Tensor, grid: Grid, zero_point: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the levels ``clamp(nearest(x / scale), lowest, highest)``.
 
     Args:
         x: values, float32 of any shape.
         scale: positive steps, broadcastable to ``x``.
-        grid: the code range.
+        grid: the codes.
+        zero_point: code of zero, integers broadcastable to ``x``; affine grids only.
 
     Returns:
-        Integers in the type and shape of ``x``. This is ONNX ``QuantizeLinear`` to the bit.
+        Levels in the type and shape of ``x``; :meth:`Grid.codes` makes codes of them, which on
+        symmetric and affine grids are ONNX ``QuantizeLinear`` to the bit.
     """
-    return torch.round(x / scale).clamp_(grid.qmin, grid.qmax)
+    return grid.nearest(x / scale).clamp_(*grid.limits(zero_point))  # type: ignore[arg-type]
 
 
-def dequantize(codes: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Return ``codes * scale``: ONNX ``DequantizeLinear`` to the bit."""
-    return codes * scale
+def dequantize(levels: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Return ``levels * scale``: ONNX ``DequantizeLinear`` to the bit."""
+    return levels * scale
 
 
-def fake_quantize(x: torch.Tensor, scale: torch.Tensor, grid: Grid) -> torch.Tensor:
+def fake_quantize(
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    grid: Grid,
+    zero_point: torch.Tensor | None = None,
+    *,
+    rounding_gradient: bool = True,
+) -> torch.Tensor:
     """Return ``dequantize(quantize(x))`` with straight-through gradients.
 
-    With ``v = x / scale``: the gradient of ``x`` is 1 where ``qmin <= v <= qmax`` and 0 elsewhere;
-    that of ``scale`` is ``round(v) - v`` inside and the level ``qmin`` or ``qmax`` outside, summed
-    over the values that share a step (Esser et al., Learned Step Size Quantization, 2019).
+    With ``v = x / scale`` and the lowest and highest level: the gradient of ``x`` is 1 where ``v``
+    lies between them and 0 elsewhere; that of ``scale`` is ``nearest(v) - v`` inside and the level
+    outside (Esser et al., Learned Step Size Quantization, 2019, eq. 3); that of ``zero_point`` is
+    0 inside and ``-scale`` outside, from which follows that of an offset (Bhalgat et al., LSQ+,
+    2020, eq. 5). Both are summed over the values that share a step.
+
+    Args:
+        x: values, float32 of any shape.
+        scale: positive steps, broadcastable to ``x``.
+        grid: the codes.
+        zero_point: code of zero, integers in float32, broadcastable to ``x``.
+        rounding_gradient: with False the gradient of ``scale`` is 0 inside, where only the
+            rounding depends on it (Choi et al., PACT, 2018, eq. 3).
 
     Values in half precision or bfloat16, as autocast gives them, are quantized in float32; the
     result has their dtype.
     """
-    if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
-        result: torch.Tensor = _FakeQuantize.apply(x, scale, grid)  # type: ignore[no-untyped-call]
+    tensors = [x, scale] if zero_point is None else [x, scale, zero_point]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        result: torch.Tensor = _FakeQuantize.apply(  # type: ignore[no-untyped-call]
+            x, scale, zero_point, grid, rounding_gradient
+        )
         return result
-    return dequantize(quantize(_precise(x), scale, grid), scale).to(x.dtype)
+    return dequantize(quantize(_precise(x), scale, grid, zero_point), scale).to(x.dtype)
 
 
 def _precise(x: torch.Tensor) -> torch.Tensor:
@@ -97,20 +207,35 @@ class _FakeQuantize(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, grid: Grid) -> torch.Tensor:
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        scale: torch.Tensor,
+        zero_point: torch.Tensor | None,
+        grid: Grid,
+        rounding_gradient: bool,
+    ) -> torch.Tensor:
         v = _precise(x) / scale
-        codes = torch.round(v).clamp_(grid.qmin, grid.qmax)
-        outside = (v < grid.qmin) | (v > grid.qmax)
-        errors = torch.where(outside, codes + _CLIPPED, codes - v)
-        ctx.save_for_backward(errors.half())
-        ctx.scale_shape, ctx.scale_dtype = scale.shape, scale.dtype
-        return dequantize(codes, scale).to(x.dtype)
+        low, high = grid.limits(zero_point)
+        levels = grid.nearest(v).clamp_(low, high)  # type: ignore[arg-type]
+        outside = (v < low) | (v > high)
+        errors = torch.where(outside, levels + _CLIPPED, levels - v)
+        ctx.save_for_backward(errors.half(), scale)
+        ctx.zero_shape = None if zero_point is None else zero_point.shape
+        ctx.rounding_gradient = rounding_gradient
+        return dequantize(levels, scale).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+    def backward(
+        ctx: Any, *grads: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, None, None]:
         (grad,) = grads
-        (errors,) = ctx.saved_tensors
+        errors, scale = ctx.saved_tensors
         inside = errors < _CLIPPED / 4
-        d_scale = errors.to(ctx.scale_dtype)
-        d_scale = grad * torch.where(inside, d_scale, d_scale - _CLIPPED)
-        return grad * inside, d_scale.sum_to_size(ctx.scale_shape), None
+        d_scale = errors.to(scale.dtype)
+        rounding = d_scale if ctx.rounding_gradient else torch.zeros_like(d_scale)
+        d_scale = grad * torch.where(inside, rounding, d_scale - _CLIPPED)
+        d_zero = None
+        if ctx.zero_shape is not None:
+            d_zero = (grad * -scale * ~inside).sum_to_size(ctx.zero_shape)
+        return grad * inside, d_scale.sum_to_size(scale.shape), d_zero, None, None

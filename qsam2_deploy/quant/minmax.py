@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import torch
-
-from .grid import Grid
-from .quantizer import Quantizer, positive_step, register_quantizer
+from .quantizer import Range, register_quantizer
+from .running_range import RunningRangeQuantizer
+from .value_statistics import ValueStatistics
 
 
 @register_quantizer("minmax")
-class MinMaxQuantizer(Quantizer):
-    """The step is ``s = max|x| / Q``, the maximum being a running one; nothing is learned.
+class MinMaxQuantizer(RunningRangeQuantizer):
+    """Running extremes: ``s = max|x| / Q``, on an affine grid ``s = (max x - min x) / Q``.
 
-    Attributes:
-        momentum: the share that the running maximum keeps at each observation.
+    Nothing is learned. (Jacob et al., Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference, 2018, section 3.1, with its moving averages.)
     """
 
-    starts_from_absmax = True
-    absmax: torch.Tensor
+    @property
+    def needs_extremes(self) -> bool:
+        """They are all that it observes."""
+        return True
 
-    def __init__(self, grid: Grid, channels: int | None = None, *, momentum: float = 0.99) -> None:
-        super().__init__(grid, channels)
-        self.momentum = momentum
-        self.register_buffer("absmax", torch.full(self._shape(), torch.nan))
-
-    def step(self) -> torch.Tensor:
-        """Return ``absmax / Q``, float32 ``[channels]`` or ``[]``."""
-        return positive_step(self.absmax.double() / self.grid.qmax)
-
-    def observe(self, x: torch.Tensor) -> None:
-        """Move the running maximum towards that of ``x``; the first call sets it."""
-        new = x.abs().amax(dim=tuple(range(1 if self.channels else 0, x.ndim)))
-        kept = torch.where(self.absmax.isnan(), new, self.absmax)
-        self.absmax.copy_(torch.lerp(new, kept, self.momentum))
-
-    def warm_start(self, clip: torch.Tensor, std: torch.Tensor, mean: torch.Tensor) -> None:  # noqa: ARG002
-        """Set the running maximum to ``clip``."""
-        self.absmax.copy_(clip)
+    def start_range(self, values: ValueStatistics) -> Range:
+        """Return the extremes, on a symmetric grid those of the magnitude."""
+        if self.is_affine:
+            return values.low, values.high
+        return -values.absmax, values.absmax

@@ -11,7 +11,9 @@ from torch.nn import functional
 
 from ..errors import InputError
 from .convolutions import QuantConv2d, QuantConvTranspose2d
-from .layer import LayerPlan, QuantizedWeights, QuantLayer, held_weights
+from .layer import QuantizedWeights, QuantLayer, held_weights
+from .layer_plan import LayerPlan
+from .quantizer import Quantizer
 
 __all__ = [
     "ENCODER_PREFIX",
@@ -23,6 +25,7 @@ __all__ = [
     "QuantizedWeights",
     "held_weights",
     "layers_in_scope",
+    "quantization_penalty",
     "quantize_layers",
     "quantized_layers",
     "register_swap",
@@ -125,3 +128,13 @@ def quantize_layers(model: nn.Module, plan: Mapping[str, LayerPlan]) -> dict[str
 def quantized_layers(model: nn.Module) -> dict[str, QuantLayer]:
     """Return the quantized layers of a model by name, in the model's order."""
     return {name: m for name, m in model.named_modules() if isinstance(m, QuantLayer)}
+
+
+def quantization_penalty(model: nn.Module) -> torch.Tensor:
+    """Return the sum of what the quantizers' papers add to a loss, unweighted, float32 ``[]``.
+
+    That is the squared clipping thresholds of PACT (see :mod:`~qsam2_deploy.quant.pact`), whose
+    weight is the paper's weight decay; 0 for a model without any.
+    """
+    penalties = [m.penalty() for m in model.modules() if isinstance(m, Quantizer)]
+    return sum((p for p in penalties if p is not None), start=torch.zeros(()))

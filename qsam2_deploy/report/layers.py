@@ -66,6 +66,7 @@ class LayerRow:
         name: in the model.
         block: the part of the model that it belongs to.
         widths: such as ``w4a8``.
+        grids: of weights and inputs, such as ``midrise/affine``.
         method: name of its quantizer; of weights and inputs, if they differ.
         count: number of weights.
         weight: cost of quantizing its weights.
@@ -76,6 +77,7 @@ class LayerRow:
     name: str
     block: str
     widths: str
+    grids: str
     method: str
     count: int
     weight: QuantizationError
@@ -160,11 +162,12 @@ def _row(
     name: str, layer: QuantLayer, inputs: QuantizationError | None, vrc: VrcNumbers | None
 ) -> LayerRow:
     quantizers = (layer.weight_quantizer, layer.input_quantizer)
-    weight_bits, input_bits = (quantizer.grid.bits for quantizer in quantizers)
+    weight_grid, input_grid = (quantizer.grid for quantizer in quantizers)
     return LayerRow(
         name=name,
         block=block_of(name),
-        widths=f"w{weight_bits}a{input_bits}",
+        widths=f"w{weight_grid.bits}a{input_grid.bits}",
+        grids=f"{weight_grid.kind}/{input_grid.kind}",
         method=" / ".join(dict.fromkeys(quantizer.method for quantizer in quantizers)),
         count=layer.weight.numel(),
         weight=weight_error(layer),

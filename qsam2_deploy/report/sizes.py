@@ -22,8 +22,8 @@ class ModelSizes:
     Attributes:
         float32: four bytes a number.
         bfloat16: two bytes a number.
-        packed: codes of quantized layers at their width, and their steps; other numbers in half
-            precision where it holds a tensor exactly, else in float32.
+        packed: codes of quantized layers at their width, their steps and zero-points; other
+            numbers in half precision where it holds a tensor exactly, else in float32.
         quantized: the part of ``packed`` that is codes and steps.
     """
 
@@ -51,8 +51,10 @@ def tensor_sizes(
 
 
 def _layer_bytes(layer: QuantLayer) -> int:
-    quantizers = (layer.weight_quantizer, layer.input_quantizer)
-    steps = sum(q.scale.numel() * (_HALF if q.half_step else _FLOAT32) for q in quantizers)
+    # The model repeats the step of a whole weight for each output channel.
+    count = len(layer.rows(layer.weight)) + layer.input_quantizer.scale.numel()
+    steps = count * (_HALF if layer.weight_quantizer.half_step else _FLOAT32)
+    steps += int(layer.input_quantizer.is_affine)  # a zero-point is a code of 8 bits
     return -(-layer.weight.numel() * layer.weight_quantizer.grid.bits // 8) + steps
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from .._progress import progress
 from ..calibration import vrc
-from ..calibration.clip import histogram_clip, weight_clip
+from ..calibration.clip import histogram_step, weight_clip
 from ..calibration.data import CalibrationImages
 from ..calibration.statistics import LayerStatistics, collect_statistics, layer_groups
 from ..errors import InputError
@@ -114,7 +114,7 @@ def _errors(
     weight: torch.Tensor, spectrum: vrc.Spectrum, lam: float, judge: torch.Tensor, grid: Grid
 ) -> tuple[float, float, float]:
     changed = vrc.shrink(weight, spectrum, lam)
-    scale = (weight_clip(changed, grid) / grid.qmax).clamp_min(MIN_SCALE)[:, None]
+    scale = (weight_clip(changed, grid) / grid.clip_steps).clamp_min(MIN_SCALE)[:, None]
     quantized = fake_quantize(changed, scale, grid)
     norm = float(weight.double().norm())
     difference = float((quantized - changed).double().norm())
@@ -136,7 +136,7 @@ def _chosen(
     mean = float(spectrum.values.mean())
     if mode not in vrc.MODES or mean == 0.0:
         return None
-    step = histogram_clip(statistics.histogram, inputs) / inputs.qmax
+    step = histogram_step(statistics.histogram, inputs)
     lam = vrc.choose_lambda(
         mode,
         float(vrc.DEFAULT_LAMBDAS[mode] if value is None else value),

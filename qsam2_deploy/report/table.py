@@ -52,6 +52,7 @@ _TOGETHER = Column(
 COLUMNS = (
     Column("layer", "name in the model", lambda row: row.name),
     Column("widths", "bits of weights and inputs", lambda row: row.widths),
+    Column("grids", "kinds of levels of weights and inputs", lambda row: row.grids),
     Column("weights", "number of weights", lambda row: float(row.count), lambda n: f"{n:,.0f}"),
     Column(
         "weight error",

@@ -11,8 +11,9 @@ import numpy as np
 
 from .._packing import packed_size, stored_bits
 from ..errors import ModelFileError
-from ..spec import COMPONENTS, ModelSpec, TensorSpec, graph_name
-from .lowering.graph import DEQUANTIZE, GraphIndex, value_of
+from ..spec import AFFINE, COMPONENTS, SYMMETRIC, ModelSpec, TensorSpec, graph_name
+from .lowering.graph import GraphIndex, value_of, zero_point
+from .lowering.stored_weights import StoredWeight, stored_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -61,36 +62,42 @@ def check_quantization(model: onnx.ModelProto, spec: ModelSpec, origin: str) -> 
     """Compare the quantized layers of a whole model with its metadata.
 
     Raises:
-        ModelFileError: a weight is quantized in one of them only, or is stored in another type or
-            number of bytes than its width asks for, or its inputs have another number of levels;
-            names the weight.
+        ModelFileError: a weight is quantized in one of them only, has another grid, or is stored in
+            another type or number of bytes than its width asks for, or its inputs have another grid
+            or number of levels; names the weight.
     """
     index = GraphIndex(model)
-    uses: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        if node.op_type == DEQUANTIZE and node.input[0] in index.constants:
-            uses.setdefault(node.input[0], []).append(node)
+    stored = stored_weights(model, index)
     told = spec.quantization
     count = told.weights if told is not None else 0
-    if len(uses) != count:
+    if len(stored) != count:
         raise _contradiction(
-            origin, f"{len(uses)} weights are quantized in the graph, {count} in the metadata"
+            origin, f"{len(stored)} weights are quantized in the graph, {count} in the metadata"
         )
     if told is None:
         return
-    for name in told.widths:
-        if name not in uses:
+    for name in (*told.widths, *told.grids):
+        if name not in stored:
             raise _contradiction(origin, f"the weight {name} is quantized in the metadata only")
-    for name in sorted(uses):
-        widths = told.widths.get(name, told.usual_widths)
-        reason = _fault(index, index.constants[name], uses[name], widths)
+    for name in sorted(stored):
+        weight, grids = stored[name], told.grids.get(name, told.usual_grids)
+        reason = _fault(index, weight, told.widths.get(name, told.usual_widths))
+        if not reason and grids not in _possible_grids(index, weight):
+            reason = f"has the grids {grids!r} in the metadata only"
         if reason:
             raise _contradiction(origin, f"the weight {name} {reason}")
 
 
-def _fault(
-    index: GraphIndex, tensor: onnx.TensorProto, uses: Iterable[onnx.NodeProto], widths: str
-) -> str | None:
+def _possible_grids(index: GraphIndex, weight: StoredWeight) -> list[str]:
+    """Return the grids of weight and input that the graph allows, such as ``midrise/affine``."""
+    zero_points = [zero_point(index, quantize) for quantize in _input_quantizers(index, weight)]
+    # The zero-point of an affine grid may happen to be 0.
+    inputs = (AFFINE,) if any(zero_points) else (SYMMETRIC, AFFINE)
+    return [f"{weight.grid}/{kind}" for kind in inputs]
+
+
+def _fault(index: GraphIndex, weight: StoredWeight, widths: str) -> str | None:
+    tensor = index.constants[weight.codes]
     match = _WIDTHS.fullmatch(widths) if isinstance(widths, str) else None
     if match is None:
         return f"has the widths {widths!r}, but they must be such as 'w4a8'"
@@ -101,7 +108,8 @@ def _fault(
     if len(tensor.raw_data) != expected:
         return f"must have {expected} bytes, but has {len(tensor.raw_data)}"
     levels = 2 ** int(match[2])
-    wrong = [found for found in _input_levels(index, uses) if found != levels]
+    quantizers = _input_quantizers(index, weight)
+    wrong = [found for q in quantizers if (found := _levels(index, q)) != levels]
     if wrong:
         return (
             f"is multiplied with inputs of {match[2]} bits, which must have {levels} levels, "
@@ -110,11 +118,10 @@ def _fault(
     return None
 
 
-def _input_levels(index: GraphIndex, uses: Iterable[onnx.NodeProto]) -> list[int]:
-    """Return the number of levels of every quantized input that meets a weight."""
-    products = [user for node in uses for user in index.users.get(node.output[0], [])]
-    quantizers = [index.quantized_input(product.input[0]) for product in products]
-    return [_levels(index, quantize) for quantize in quantizers if quantize is not None]
+def _input_quantizers(index: GraphIndex, weight: StoredWeight) -> list[onnx.NodeProto]:
+    """Return the QuantizeLinear of every quantized input that meets a weight."""
+    found = [index.quantized_input(product.input[0]) for product in weight.users]
+    return [quantize for quantize in found if quantize is not None]
 
 
 def _levels(index: GraphIndex, quantize: onnx.NodeProto) -> int:

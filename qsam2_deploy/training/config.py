@@ -110,7 +110,10 @@ class QuantizerTraining:
         freeze: last share of the run's steps in which no statistics change any more.
         lower: least widths at the start: pairs of a share of the run's steps and a width, ascending
             by share. With ``[[0.2, 8], [0.5, 4]]`` no layer has fewer than 8 bits up to a fifth of
-            the steps, nor fewer than 4 up to the half; then each has its own.
+            the steps, nor fewer than 4 up to the half; then each has its own. Mid-rise weights
+            never have more than 7.
+        penalty: weight in the loss of what the quantizers' papers add to it: PACT the squared clip
+            thresholds, the others nothing.
     """
 
     rate: float = 20.0
@@ -118,8 +121,10 @@ class QuantizerTraining:
     observe_every: int = 4
     freeze: float = 0.2
     lower: tuple[tuple[float, int], ...] = ()
+    penalty: float = 1e-4
 
     def __post_init__(self) -> None:
+        _check(self.penalty >= 0, "quantizers.penalty must not be negative")
         _check(self.rate >= 0, "quantizers.rate must not be negative")
         _check(self.observe_first >= 0, "quantizers.observe_first must not be negative")
         _check(self.observe_every >= 1, "quantizers.observe_every must be at least 1")

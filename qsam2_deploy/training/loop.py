@@ -178,6 +178,7 @@ class TrainingRun:
             total = torch.stack(list(losses.values())).sum()
             self._require_finite(total, losses, batch, predicted)
             total.backward()  # type: ignore[no-untyped-call]
+        self.quantizers.add_penalty()
         self._update(rate)
         return {name: value.detach() for name, value in losses.items()} | {"total": total.detach()}
 

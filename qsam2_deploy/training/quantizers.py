@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 
 import torch
 from torch import nn
 
-from ..calibration.calibrate import start_weights
-from ..calibration.clip import start_from_statistics
+from ..calibration.start import start_from_statistics, start_weights
 from ..calibration.statistics import LayerStatistics
 from ..errors import TrainingError
-from ..quant.modules import QuantLayer, held_weights, quantized_layers
+from ..quant.modules import QuantLayer, held_weights, quantization_penalty, quantized_layers
 from ..quant.quantizer import Quantizer
 from .config import QuantizerTraining
 from .distributed import World
@@ -51,9 +49,12 @@ class QuantizerTrainer:
         self.config, self.total_steps, self.world = config, total_steps, world
         self._samples = InputSamples(self.layers)
         self._quantizers = _quantizers(self.layers)
-        self._bits = [quantizer.grid.bits for quantizer in self._quantizers]
+        self._grids = [quantizer.grid for quantizer in self._quantizers]
         self._floors = [_LEAST_SHARE * _clip(quantizer) for quantizer in self._quantizers]
         self._starts = [[p.detach().clone() for p in q.parameters()] for q in self._quantizers]
+        self._penalised = nn.ModuleList(
+            m for m in model.modules() if isinstance(m, Quantizer) and m.penalty() is not None
+        )
         for quantizer in self._quantizers:
             quantizer.frozen = True
 
@@ -91,8 +92,8 @@ class QuantizerTrainer:
     def set_widths(self, step: int) -> None:
         """Give each quantizer the width that it has in ``step``; its statistics stay."""
         least = self.least_bits(step)
-        for quantizer, bits in zip(self._quantizers, self._bits, strict=True):
-            quantizer.grid = replace(quantizer.grid, bits=max(bits, least))
+        for quantizer, grid in zip(self._quantizers, self._grids, strict=True):
+            quantizer.grid = grid.of_at_least(least)
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -129,6 +130,20 @@ class QuantizerTrainer:
                 handle.remove()
         self._start_inputs(self._joined_samples(("calibration",)))
 
+    def add_penalty(self) -> None:
+        """Add the gradient of what the quantizers' papers add to a loss; see PACT.
+
+        It is the same in all processes, and so kept out of their common backward pass.
+        """
+        penalty = self.config.penalty * quantization_penalty(self._penalised)
+        learned = list(self._penalised.parameters())
+        if not learned:
+            return
+        grads = torch.autograd.grad(penalty, learned, allow_unused=True)
+        for parameter, grad in zip(learned, grads, strict=True):
+            if grad is not None:
+                parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+
     @torch.no_grad()
     def end_step(self, step: int, clips: Sequence[str] = ()) -> list[str]:
         """Go on after the optimizer has stepped.
@@ -149,8 +164,9 @@ class QuantizerTrainer:
         if (step + 1) % _CHECK_EVERY == 0 or step + 1 == self.total_steps:
             notes += self._keep_positive()
         samples = self._joined_samples(clips) if self.observes(step) else {}
-        if samples:
-            self._observe(samples)
+        if not self.freezes(step):
+            self._observe_weights(all_of_them=self.observes(step))
+        self._observe_inputs(samples)
         if self.lowers_after(step):
             self.set_widths(step + 1)
             for layer in self.layers.values():
@@ -177,11 +193,17 @@ class QuantizerTrainer:
         ):
             theirs.grid = ours.grid
 
-    def _observe(self, samples: Mapping[str, torch.Tensor]) -> None:
-        for name, layer in self.layers.items():
-            layer.weight_quantizer.observe(layer.weight_rows().detach())
-            if samples[name].numel():  # a layer may have had nothing to do
-                layer.input_quantizer.observe(samples[name])
+    def _observe_weights(self, *, all_of_them: bool) -> None:
+        """Update the statistics of weights: of all, or of those that are anew in every step."""
+        for layer in self.layers.values():
+            quantizer = layer.weight_quantizer
+            if all_of_them or quantizer.recomputes_weights:
+                quantizer.observe(layer.weight_rows().detach())
+
+    def _observe_inputs(self, samples: Mapping[str, torch.Tensor]) -> None:
+        for name, values in samples.items():
+            if values.numel():  # a layer may have had nothing to do
+                self.layers[name].input_quantizer.observe(values)
 
     def _start_inputs(self, samples: Mapping[str, torch.Tensor]) -> None:
         """Start the inputs' quantizers; a layer that did not run keeps its clip."""
@@ -225,5 +247,5 @@ def _quantizers(layers: Mapping[str, QuantLayer]) -> list[Quantizer]:
 
 
 def _clip(quantizer: Quantizer) -> torch.Tensor:
-    """Return the clip threshold, [channels] or []."""
-    return quantizer.scale * quantizer.grid.qmax
+    """Return the clip threshold, or the width of an affine range, [channels] or []."""
+    return quantizer.scale * quantizer.grid.clip_steps

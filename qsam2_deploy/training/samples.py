@@ -70,7 +70,7 @@ class InputSamples:
 
 
 def sample(x: torch.Tensor, groups: int, quantizer: Quantizer) -> torch.Tensor:
-    """Return some values of ``x``, or its extremes where these are all that counts: float32 [n].
+    """Return some values of ``x``, and its extremes where these count: float32 [n].
 
     Rows along the last dimension are taken whole, evenly spread over each group. What is taken of
     a group does not depend on how many groups there are, so processes that share a batch take what
@@ -81,8 +81,6 @@ def sample(x: torch.Tensor, groups: int, quantizer: Quantizer) -> torch.Tensor:
         groups: their number.
         quantizer: what the sample is for.
     """
-    if quantizer.starts_from_absmax:
-        return torch.stack(torch.aminmax(x)).float()
     if x.ndim < 2 or len(x) % groups:
         groups = 1
     rows = x.reshape(groups, -1, x.shape[-1])
@@ -91,4 +89,7 @@ def sample(x: torch.Tensor, groups: int, quantizer: Quantizer) -> torch.Tensor:
     # Rows of a map lie behind one another: every one must get its turn.
     while x.ndim > 2 and stride > 1 and math.gcd(stride, x.shape[-2]) > 1:
         stride += 1
-    return rows[:, ::stride].flatten().float()
+    taken = rows[:, ::stride].flatten().float()
+    if not quantizer.needs_extremes:
+        return taken
+    return torch.cat([taken, torch.stack(torch.aminmax(x)).float()])

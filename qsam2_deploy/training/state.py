@@ -33,6 +33,8 @@ def run_digest(config: TrainConfig, inputs: Any) -> str:
         del fixed[name]
     # Options that came later count only where they are used: a run from before still resumes.
     _leave_out_defaults(fixed, config, ("quantizers", "skip_missing_data"))
+    if "quantizers" in fixed:
+        _leave_out_defaults(fixed["quantizers"], config.quantizers, ("penalty",))
     for values, stage in zip(fixed["stages"], config.stages, strict=True):
         _leave_out_defaults(values, stage, ("distill", "images", "hidden", "least_steps"))
     text = json.dumps({"train": fixed, "inputs": inputs}, sort_keys=True, default=str)

@@ -232,6 +232,41 @@ def test_minmax_starts_from_the_largest_magnitude(calibrate: Any) -> None:
     assert all(layer.input_clip < layer.input_absmax for layer in lsc.layers)
 
 
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"method": "lsq"}, (("lsq", "symmetric"), ("lsq", "symmetric"))),
+        ({"method": "lsq+"}, (("lsq+", "symmetric"), ("lsq+", "affine"))),
+        ({"method": "pact"}, (("sawb", "midrise"), ("pact", "symmetric"))),
+        ({"method": "statsq"}, (("statsq", "midrise"), ("lsq", "symmetric"))),
+        (
+            {"method": "sawb,lsc", "activation_grid": "affine", "options": (("momentum", 0.5),)},
+            (("sawb", "midrise"), ("lsc", "affine")),
+        ),
+        (
+            {"weight_grid": "midrise", "granularity": "tensor", "vrc": "noise"},
+            (("lsc", "midrise"), ("lsc", "symmetric")),
+        ),
+    ],
+)
+def test_every_method_is_started_and_stored(
+    calibrate: Any, settings: dict[str, Any], parts: tuple[tuple[str, str], ...]
+) -> None:
+    report = calibrate(**{"bits": "w4a6", "vrc": "none", **settings})
+    assert 0 < report.feature_error < 1
+    loaded = load_checkpoint(report.output)
+    layer = quantized_layers(loaded.model)["image_encoder.trunk.blocks.1.mlp.layers.0"]
+    quantizers = (layer.weight_quantizer, layer.input_quantizer)
+    assert tuple((q.method, q.grid.kind) for q in quantizers) == parts
+    if "options" in settings:
+        assert all(q.momentum == 0.5 for q in quantizers)
+    steps = len(layer.weight_quantizer.scale)
+    assert steps == (1 if settings.get("granularity") == "tensor" else layer.out_features)
+    assert loaded.quantization["format_version"] == 3
+    for each in quantized_layers(loaded.model).values():
+        each.export_form()
+
+
 def test_few_inputs_leave_weights_alone(
     float_checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -298,6 +333,14 @@ def test_a_quantized_checkpoint_is_not_quantized_again(calibrate: Any, photos: P
         ({"ptq": "magic"}, "PTQ method must be one of brecq, gptq"),
         ({"vrc_scope": "some"}, "scope of VRC must be one of"),
         ({"vrc_tokens": 0}, "tokens of VRC must be at least 1, but got 0"),
+        ({"method": "lsc,"}, "quantizer must be one of"),
+        ({"method": "lsc,sawb,lsq"}, "quantizer must be one of"),
+        ({"weight_grid": "affine"}, "grid of weights must be one of symmetric, midrise"),
+        ({"activation_grid": "midrise"}, "grid of activations must be one of symmetric, affine"),
+        ({"method": "lsq", "activation_grid": "affine"}, "lsq has no affine grid"),
+        ({"granularity": "group"}, "granularity must be one of channel, tensor"),
+        ({"options": (("magic", 1.0),)}, "lsc has no option 'magic'"),
+        ({"options": (("momentum", 1.0),)}, "momentum must be 0 or more and below 1"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], message: str) -> None:

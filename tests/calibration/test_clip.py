@@ -8,11 +8,14 @@ import torch
 
 from qsam2_deploy.calibration.clip import (
     histogram_clip,
+    histogram_range,
+    histogram_step,
     weight_clip,
     weight_quantization_error,
 )
 from qsam2_deploy.calibration.histogram import Histogram
-from qsam2_deploy.quant.grid import Grid, dequantize, quantize
+from qsam2_deploy.quant.affine import affine_step, affine_zero_point
+from qsam2_deploy.quant.grid import AFFINE, Grid, dequantize, fake_quantize, quantize
 from qsam2_deploy.quant.lsc import GAUSSIAN_ALPHA
 
 
@@ -53,6 +56,44 @@ def test_histogram_clips_are_as_good_as_exact_ones(width: int) -> None:
     exact = float(weight_clip(x[None], grid)[0])
     found = histogram_clip(histogram, grid)
     assert _error(x, found, grid) <= 1.01 * _error(x, exact, grid)
+
+
+@pytest.mark.parametrize("width", [2, 4, 8])
+@pytest.mark.parametrize("shift", [-1.0, 0.0, 0.3])
+def test_ranges_of_one_sided_values_beat_a_coarse_search(width: int, shift: float) -> None:
+    x = torch.nn.functional.gelu(2 * _heavy_tailed((20_000,))) + shift
+    grid, histogram = Grid(width, AFFINE), Histogram()
+    histogram.add(x, float(x.abs().max()))
+
+    def error(low: float, high: float) -> float:
+        ends = torch.tensor(low), torch.tensor(high)
+        step = affine_step(*ends, grid)
+        zero_point = affine_zero_point(ends[0], step, grid)
+        return float((fake_quantize(x, step, grid, zero_point) - x).square().sum())
+
+    low, high = histogram_range(histogram, grid)
+    assert low <= 0 <= high
+    shares = np.geomspace(0.03, 1, 20)
+    smallest, largest = min(float(x.min()), 0.0), float(x.max())
+    best = min(error(smallest * a, largest * b) for a in shares for b in shares)
+    assert error(low, high) <= 1.05 * best
+    symmetric = histogram_clip(histogram, Grid(width))
+    assert error(low, high) < _error(x, symmetric, Grid(width))
+    assert histogram_step(histogram, grid) == pytest.approx((high - low) / (2**width - 1))
+
+
+def test_ranges_without_values_on_a_side() -> None:
+    for sign in (1.0, -1.0):
+        x, histogram = sign * (torch.rand(500) + 0.1), Histogram()
+        histogram.add(x, float(x.abs().max()))
+        low, high = histogram_range(histogram, Grid(4, AFFINE))
+        assert (low, high)[sign > 0] == pytest.approx(sign * 1.1, rel=0.05)
+        assert (low, high)[sign < 0] == 0.0
+    histogram = Histogram()
+    assert histogram_range(histogram, Grid(4, AFFINE)) == (0.0, 0.0)
+    histogram.add(torch.zeros(4), 0.0)
+    assert histogram_range(histogram, Grid(4, AFFINE)) == (0.0, 0.0)
+    assert histogram_step(histogram, Grid(4)) == 0.0
 
 
 def test_zeros_need_no_clip() -> None:

@@ -43,6 +43,8 @@ def test_streaming_equals_all_at_once() -> None:
     assert found.std == pytest.approx(values.std(), rel=1e-9)
     assert found.mean_abs == pytest.approx(np.abs(values).mean(), rel=1e-9)
     assert found.absmax == np.abs(values).max()
+    assert (found.low, found.high) == (values.min(), values.max())
+    assert float(found.values().absmax) == pytest.approx(found.absmax)
     assert float(found.histogram.counts.sum()) == values.size
 
 

@@ -39,6 +39,8 @@ def test_the_whole_job(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
             *("--vrc", "trace", "--vrc-lambda", "0.01", "--image-size", "96"),
             *("--report", str(report), "--vrc-tokens", "500"),
             *("--ptq", "gptq", "--ptq-option", "act_order=no", "--ptq-option", "damping=0.02"),
+            *("--method", "sawb,lsc", "--activation-grid", "affine", "--granularity", "tensor"),
+            *("--option", "momentum=0.9", "--option", "learn_alpha=false"),
         ]
     )
     assert status == 0
@@ -54,12 +56,21 @@ def test_the_whole_job(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     content = torch.load(output, weights_only=True)
     assert content["quantization"]["weight_bits"] == 4
     assert content["config"]["model"]["image_size"] == 96
+    layer = next(iter(content["quantization"]["layers"].values()))
+    assert (layer["weight"]["method"], layer["input"]["grid"]) == ("sawb", "affine")
+    assert layer["input"]["options"] == {"momentum": 0.9, "learn_alpha": False}
+    assert layer["granularity"] == "tensor"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--bits", "w9a8"], "2 to 8 bits"),
+        (["--method", "magic"], "quantizer must be one of lsc, lsq, "),
+        (["--option", "momentum"], "must be such as momentum=0.95"),
+        (["--option", "momentum=high"], "must be such as momentum=0.95"),
+        (["--option", "learn_alpha=1", "--method", "lsq"], "lsq has no option 'learn_alpha'"),
+        (["--activation-grid", "midrise"], "must be one of symmetric, affine"),
         (["--vrc", "magic"], "VRC mode must be one of"),
         (["--scope", "some"], "scope must be one of encoder, all"),
         (["--ptq", "magic"], "PTQ method must be one of brecq, gptq"),

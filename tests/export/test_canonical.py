@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from qsam2_deploy.export.graph import model_from_graphs, needed_opset
 from qsam2_deploy.export.linear_weights import LinearWeights
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
 from qsam2_deploy.quant.grid import MIN_SCALE
-from qsam2_deploy.quant.modules import SCOPES, LayerPlan, quantize_layers
+from qsam2_deploy.quant.modules import SCOPES, LayerPlan, layers_in_scope, quantize_layers
 from qsam2_deploy.runtime.bundle import read_bundle
 from tests.quantized_layers import KINDS, builder_for, graph_of, make_layer
 from tests.quantized_model import quantize_model
@@ -178,6 +179,36 @@ def test_mixed_widths_are_in_the_metadata(loaded: Checkpoint, tmp_path: Path) ->
     types = {t.name: t.data_type for t in onnx.load(path).graph.initializer}
     assert types["memory_encoder/out_proj.weight"] == TensorProto.INT4
     assert types["memory_attention/layers.0.linear1.weight"] == TensorProto.INT2
+
+
+def test_grids_are_in_the_metadata(loaded: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    model = loaded.model
+    names = list(layers_in_scope(model, "all"))
+    plan = {
+        name: LayerPlan(2 if "fuser" in name else 8, 4, weight_grid="midrise", input_grid="affine")
+        for name in names
+    }
+    layers = quantize_layers(model, plan)
+    one = torch.tensor(1.0)
+    for layer in layers.values():
+        rows = layer.weight_rows()
+        layer.weight_quantizer.warm_start(2 * rows.std(1), rows.std(1), rows.mean(1))
+        layer.input_quantizer.warm_start(one, one, 0 * one, -0.5 * one)
+    model.eval().requires_grad_(False)
+    entry = {"scope": "all", "weight_bits": 8, "activation_bits": 4}
+    spec = onnx_from_checkpoint(dataclasses.replace(loaded, quantization=entry), path)
+    assert spec.quantization is not None
+    assert spec.quantization.usual_grids == "symmetric/affine"
+    assert spec.quantization.grids["memory_encoder/fuser.layers.0.pwconv1.weight"] == (
+        "midrise/affine"
+    )
+    assert len(spec.quantization.grids) < spec.quantization.weights
+    assert read_bundle(path).spec.to_json() == spec.to_json()
+    stored = {t.name: t for t in onnx.load(path).graph.initializer}
+    assert stored["memory_encoder/fuser.layers.0.pwconv1.weight"].data_type == TensorProto.INT2
+    zero_point = numpy_helper.to_array(stored["memory_encoder/out_proj.input_zero_point"])
+    assert (zero_point.dtype, int(zero_point)) == (np.int8, -3)
 
 
 def test_a_step_that_is_no_number_is_named(loaded: Checkpoint, tmp_path: Path) -> None:

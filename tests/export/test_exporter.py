@@ -15,7 +15,7 @@ from qsam2_deploy import _seal
 from qsam2_deploy.errors import CheckpointError, InputError, UnsupportedModelError
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.checkpoint import load_checkpoint
-from qsam2_deploy.spec import COMPONENTS, SPEC_KEY, ModelSpec
+from qsam2_deploy.spec import COMPONENTS, SCHEMA_VERSION, SPEC_KEY, ModelSpec
 from tests.weights import small_config, write_checkpoint
 
 
@@ -66,7 +66,7 @@ def test_metadata_describes_the_model(exported: Path, checkpoint: Path) -> None:
         spec.constants["no_mem_embed"], model.no_mem_embed.numpy().reshape(-1)
     )
     assert len(spec.source_sha256) == 64
-    assert json.loads(entries[SPEC_KEY])["schema_version"] == 1
+    assert json.loads(entries[SPEC_KEY])["schema_version"] == SCHEMA_VERSION
 
 
 def test_file_is_sealed(exported: Path) -> None:

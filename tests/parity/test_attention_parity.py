@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ import pytest
 import torch
 
 from qsam2_deploy.calibration.attention import observed_parts, quantize_products
+from qsam2_deploy.calibration.calibrate import quantize_calibrated
 from qsam2_deploy.calibration.session import TrackingSession
 from qsam2_deploy.calibration.statistics import collect_statistics
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.export import onnx_from_checkpoint
-from qsam2_deploy.quant.attention import attentions, float_attention
+from qsam2_deploy.quant.attention import attentions, float_attention, product_plan
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
+from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantized_layers
 from qsam2_deploy.runtime.backend import open_backend
 from tests.parity.test_component_parity import Pair, random, upstream_attention
 from tests.weights import small_config, write_checkpoint
@@ -30,28 +33,48 @@ from tests.weights import small_config, write_checkpoint
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """A float model whose attention products are quantized, from two random images."""
+    """A float model whose attention products are quantized."""
+    return quantized(tmp_path_factory.mktemp("attention"))
+
+
+def quantized(folder: Path, layers: tuple[str, ...] = ()) -> Checkpoint:
+    """Return a model with quantized attention products, from two random images.
+
+    The layers whose names end like one of ``layers`` are quantized too, with affine inputs.
+    """
     torch.set_num_threads(1)
-    path = write_checkpoint(tmp_path_factory.mktemp("attention") / "small.pt", small_config())
+    path = write_checkpoint(folder / "small.pt", small_config())
     checkpoint = load_checkpoint(path, config=path.with_suffix(".yaml"))
     model: Any = checkpoint.model
     images = [random(1, 3, 128, 128, seed=seed) for seed in range(2)]
-    statistics = collect_statistics(
-        TrackingSession(model), observed_parts(model, ()), images, count=2, grams=False
-    )
-    quantize_products(model, statistics, "lsc")
+    plan = {
+        name: LayerPlan(8, 8, input_grid="affine")
+        for name in layers_in_scope(model, "all")
+        if name.endswith(layers)
+    }
+    observed = {name: model.get_submodule(name) for name in plan} | observed_parts(model, plan)
+    statistics = collect_statistics(TrackingSession(model), observed, images, count=2, grams=False)
+    quantize_calibrated(model, plan, statistics)
+    quantize_products(model, statistics, product_plan("lsc"))
     entry = {"scope": "encoder", "weight_bits": 8, "activation_bits": 8}
     return dataclasses.replace(checkpoint, quantization=entry)
 
 
 @pytest.fixture(scope="module")
 def pair(loaded: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    path = tmp_path_factory.mktemp("exported") / "model.onnx"
-    spec = onnx_from_checkpoint(loaded, path)
+    with exported(loaded, tmp_path_factory.mktemp("exported")) as both:
+        yield both
+
+
+@contextmanager
+def exported(checkpoint: Checkpoint, folder: Path) -> Iterator[Pair]:
+    """Export a checkpoint, and open both models."""
+    path = folder / "model.onnx"
+    spec = onnx_from_checkpoint(checkpoint, path)
     assert spec.quantization is not None
-    assert spec.quantization.attentions == len(attentions(loaded.model)) == 12
+    assert spec.quantization.attentions == len(attentions(checkpoint.model)) == 12
     with open_backend(path, "ort", threads=1) as backend, torch.inference_mode():
-        yield Pair(loaded.model, backend)
+        yield Pair(checkpoint.model, backend)
 
 
 def assert_close(found: np.ndarray, expected: torch.Tensor, floats: torch.Tensor) -> None:
@@ -77,6 +100,21 @@ def test_image_encoder(pair: Pair) -> None:
 
 @pytest.mark.parametrize(("objects", "frames", "pointers"), [(1, 1, 0), (3, 7, 16)])
 def test_memory_attention(pair: Pair, objects: int, frames: int, pointers: int) -> None:
+    assert_same_memory_attention(pair, objects, frames, pointers)
+
+
+def test_values_on_an_affine_grid(tmp_path: Path) -> None:
+    """That of the projection which follows the attention in the graph."""
+    checkpoint = quantized(tmp_path, ("cross_attn_image.v_proj",))
+    layers = quantized_layers(checkpoint.model)
+    zero_points = {int(layer.export_form().input_zero_point) for layer in layers.values()}
+    assert zero_points
+    assert 0 not in zero_points
+    with exported(checkpoint, tmp_path) as pair:
+        assert_same_memory_attention(pair, 2, 3, 4)
+
+
+def assert_same_memory_attention(pair: Pair, objects: int, frames: int, pointers: int) -> None:
     spec, h = pair.backend.spec, pair.size
     inputs = {
         "features": random(1, spec.d_model, h, h),

@@ -20,11 +20,14 @@ from qsam2_deploy.quant.attention import (
     attentions,
     float_attention,
     observe_attentions,
+    product_plan,
     quantize_attentions,
     quantized_attentions,
 )
 from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
 from qsam2_deploy.quant.entry import apply_entry, float_state, make_entry
+from qsam2_deploy.quant.grid import AFFINE, Grid
+from qsam2_deploy.quant.layer_plan import QuantizerPlan
 from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
 from tests.small_config import small_config
 
@@ -47,7 +50,8 @@ def loaded(float_checkpoint: Path) -> Any:
         rows = layer.weight_rows()
         layer.weight_quantizer.warm_start(rows.abs().amax(1), rows.std(1), rows.mean(1))
         layer.input_quantizer.warm_start(*map(torch.tensor, (3.0, 1.0, 0.0)))
-    for attention in quantize_attentions(model, dict.fromkeys(attentions(model), "lsc")).values():
+    plan = dict.fromkeys(attentions(model), product_plan("lsc"))
+    for attention in quantize_attentions(model, plan).values():
         set_steps(attention)
     return model.eval().requires_grad_(False)
 
@@ -163,7 +167,11 @@ def test_steps_for_export(loaded: Any) -> None:
 def test_an_unknown_attention_is_named(float_checkpoint: Path) -> None:
     model = load_checkpoint(float_checkpoint, config=small_config()).model
     with pytest.raises(InputError, match=r"no attention layer 'image_encoder\.nothing'"):
-        quantize_attentions(model, {"image_encoder.nothing": "lsc"})
+        quantize_attentions(model, {"image_encoder.nothing": product_plan("lsc")})
+    affine = QuantizerPlan("lsc", Grid(8, AFFINE))
+    with pytest.raises(InputError, match="must have symmetric grids of 8 bits, but got affine"):
+        quantize_attentions(model, {TRUNK: affine})
+    assert quantized_attentions(model) == {}
 
 
 # ------------------------------------------------------------------------------ the entry
@@ -189,6 +197,30 @@ def test_reloading_gives_the_same_numbers(loaded: Any, tmp_path: Path) -> None:
         assert torch.equal(found, wanted)
 
 
+@pytest.mark.parametrize("method", ["lsq+", "pact", "sawb", "minmax", "lsc"])
+def test_products_of_every_quantizer_of_activations(method: str, float_checkpoint: Path) -> None:
+    """Beside a layer with an affine input, and with what a method can be told."""
+    checkpoint = load_checkpoint(float_checkpoint, config=small_config())
+    model: Any = checkpoint.model
+    options = {"learn_alpha": False} if method == "lsc" else {}
+    plan = {TRUNK: product_plan(method, options)}
+    for layer in quantize_layers(model, {f"{TRUNK}.qkv": LayerPlan(4, 8, "lsq+")}).values():
+        rows = layer.weight_rows()
+        layer.weight_quantizer.warm_start(rows.abs().amax(1), rows.std(1), rows.mean(1))
+        layer.input_quantizer.warm_start(*map(torch.tensor, (3.0, 1.0, 0.0, -1.0)))
+    set_steps(quantize_attentions(model.eval(), plan)[TRUNK])
+    again: Any = load_checkpoint(float_checkpoint, config=small_config()).model
+    apply_entry(again, entry_of(model), "here")
+    found, wanted = (quantized_attentions(m)[TRUNK] for m in (again, model))
+    assert found.steps() == wanted.steps() is not None
+    for quantizer in found.product.quantizers.values():
+        assert (quantizer.method, quantizer.grid) == (method, Grid(8))
+        assert quantizer.options == wanted.product.quantizers["q"].options
+    assert found.qkv.input_quantizer.zero_point is not None
+    x = torch.randn(3, 8, 8, 16)
+    assert torch.equal(found(x), wanted(x))
+
+
 def test_official_tools_find_the_official_names(loaded: Any, float_checkpoint: Path) -> None:
     official = torch.load(float_checkpoint, weights_only=True)["model"]
     assert float_state(loaded).keys() == official.keys()
@@ -212,7 +244,7 @@ def test_damaged_entries_are_refused(loaded: Any) -> None:
         (contradiction, f"the steps of {TRUNK} contradict"),
         (one_too_many, f"the attention {CROSS} has the parts q, k, weight_sha256, v"),
         (too_few, f"the attention {SELF} has the parts q, k, weight_sha256"),
-        (mixed, "must be of one method and 8 bits"),
+        (mixed, "are quantized in different ways"),
         (unknown, "no attention layer"),
         (odd, "does not fit its model"),
     ]

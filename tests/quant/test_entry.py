@@ -14,10 +14,19 @@ from qsam2_deploy.errors import CheckpointError
 from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
 from qsam2_deploy.quant.entry import apply_entry, float_state, make_entry
 from qsam2_deploy.quant.modules import LayerPlan, quantize_layers, quantized_layers
+from qsam2_deploy.quant.quantizer import quantizer_names
 from tests.small_config import small_config
 
+LSC_OPTIONS = {"momentum": 0.5, "learn_alpha": False}
+PLANS = {
+    **{method: LayerPlan(4, 8, method) for method in quantizer_names()},
+    "mixed": LayerPlan(2, 3, "sawb", True, input_method="lsc", input_options=LSC_OPTIONS),
+    "affine": LayerPlan(4, 8, "lsc", input_grid="affine", weight_grid="midrise"),
+    "per tensor": LayerPlan(4, 8, "minmax", input_grid="affine", granularity="tensor"),
+}
 
-@pytest.fixture(scope="module", params=["lsc", "minmax"])
+
+@pytest.fixture(scope="module", params=PLANS)
 def quantized(request: pytest.FixtureRequest, float_checkpoint: Path) -> Any:
     model = load_checkpoint(float_checkpoint, config=small_config()).model
     names = [
@@ -25,7 +34,7 @@ def quantized(request: pytest.FixtureRequest, float_checkpoint: Path) -> Any:
         for n, m in model.named_modules()
         if type(m) is nn.Linear and n.startswith("image_encoder")
     ]
-    quantize_layers(model, {n: LayerPlan(4, 8, request.param) for n in names})
+    quantize_layers(model, dict.fromkeys(names, PLANS[request.param]))
     model.train()
     with torch.no_grad():
         for _ in range(2):
@@ -63,6 +72,11 @@ def test_reloading_gives_the_same_numbers(quantized: Any, tmp_path: Path) -> Non
         original = quantized_layers(quantized)[name]
         assert torch.equal(layer.weight_quantizer.scale, original.weight_quantizer.scale)
         assert torch.equal(layer.input_quantizer.scale, original.input_quantizer.scale)
+        assert layer.granularity == original.granularity
+        for part in ("weight_quantizer", "input_quantizer"):
+            ours, theirs = getattr(layer, part), getattr(original, part)
+            assert (type(ours), ours.grid) == (type(theirs), theirs.grid)
+            assert (ours.options, ours.half_step) == (theirs.options, theirs.half_step)
 
 
 def test_official_tools_find_the_official_names(quantized: Any, float_checkpoint: Path) -> None:
@@ -121,17 +135,42 @@ def test_weights_must_be_those_that_the_steps_were_found_for(
         load_checkpoint(path)
 
 
-def test_the_first_version_is_still_read(quantized: Any) -> None:
-    """It had no digests, and steps in single precision."""
+def test_a_zero_point_that_contradicts_is_refused(quantized: Any) -> None:
     from qsam2_deploy.quant.architecture import build_model
 
     entry = _entry(quantized)
-    entry["format_version"] = 1
+    part = entry["layers"][LAYER]["input"]
+    part["zero_point"] = torch.tensor(99.0)
+    model = build_model(small_config())
+    model.load_state_dict(float_state(quantized))
+    with pytest.raises(CheckpointError, match=f"the steps of {LAYER} contradict"):
+        apply_entry(model, entry, "model.pt")
+
+
+@pytest.mark.parametrize("quantized", ["lsc", "minmax"], indirect=True)
+@pytest.mark.parametrize("version", [1, 2])
+def test_older_versions_are_still_read(quantized: Any, version: int) -> None:
+    """The first had no digests, and steps in single precision; both, symmetric grids alone."""
+    from qsam2_deploy.quant.architecture import build_model
+
+    entry = _entry(quantized)
+    entry["format_version"] = version
     for layer in entry["layers"].values():
-        del layer["weight_sha256"]
-        for part in ("weight", "input"):
-            del layer[part]["half_step"]
+        del layer["granularity"]
+        if version == 1:
+            del layer["weight_sha256"]
+        for name in ("weight", "input"):
+            part = layer[name]
+            for key in ("grid", "options", "zero_point"):
+                del part[key]
+            if version == 1:
+                del part["half_step"]
+            if part["method"] == "minmax":
+                part["state"]["absmax"] = part["state"].pop("clip")
     model = build_model(small_config())
     model.load_state_dict(float_state(quantized))
     apply_entry(model, entry, "model.pt")
     assert list(quantized_layers(model)) == list(quantized_layers(quantized))
+    for name, layer in quantized_layers(model).items():
+        original = quantized_layers(quantized)[name]
+        assert torch.equal(layer.weight_quantizer.scale, original.weight_quantizer.scale)

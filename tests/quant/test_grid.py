@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.quant.grid import Grid, dequantize, fake_quantize, quantize
+from qsam2_deploy.quant.grid import (
+    AFFINE,
+    GRIDS,
+    MIDRISE,
+    SYMMETRIC,
+    Grid,
+    dequantize,
+    fake_quantize,
+    quantize,
+)
 
 bits = st.integers(2, 8)
 scales = st.floats(2.0**-13, 128.0, width=32)
@@ -27,31 +36,105 @@ def test_impossible_widths(width: int) -> None:
         Grid(width)
 
 
-@settings(deadline=None, max_examples=50)
-@given(bits, scales, values)
+@st.composite
+def grids(draw: st.DrawFn) -> tuple[Grid, torch.Tensor | None]:
+    """Draw a grid and, if it is affine, a zero-point."""
+    kind = draw(st.sampled_from(GRIDS))
+    grid = Grid(draw(st.integers(2, 7 if kind == MIDRISE else 8)), kind)
+    if kind != AFFINE:
+        return grid, None
+    return grid, torch.tensor(float(draw(st.integers(grid.qmin, grid.qmax))))
+
+
+def test_impossible_kinds() -> None:
+    with pytest.raises(InputError, match="one of symmetric, affine, midrise, but got 'log'"):
+        Grid(4, "log")
+    with pytest.raises(InputError, match="at most 7 bits, but got 8; use the symmetric one"):
+        Grid(8, MIDRISE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "levels", "clip_steps"),
+    [(SYMMETRIC, [-2, -1, 0, 1], 1), (MIDRISE, [-1.5, -0.5, 0.5, 1.5], 1.5), (AFFINE, None, 3)],
+)
+def test_all_levels_of_two_bits(kind: str, levels: list[float] | None, clip_steps: float) -> None:
+    grid, x = Grid(2, kind), torch.linspace(-9, 9, 181)
+    assert grid.clip_steps == clip_steps
+    for zero in range(-2, 2) if kind == AFFINE else [None]:
+        zero_point = None if zero is None else torch.tensor(float(zero))
+        found = quantize(x, torch.tensor(1.0), grid, zero_point)
+        wanted = [q - zero for q in range(-2, 2)] if zero is not None else levels
+        assert found.unique().tolist() == wanted
+        assert grid.codes(found, zero_point).unique().tolist() == [-2, -1, 0, 1]
+
+
+@settings(deadline=None, max_examples=80)
+@given(grids(), scales, values)
 def test_results_are_on_the_grid_and_stay_there(
-    width: int, scale: float, numbers: list[float]
+    drawn: tuple[Grid, torch.Tensor | None], scale: float, numbers: list[float]
 ) -> None:
-    grid, step = Grid(width), torch.tensor(scale)
+    (grid, zero_point), step = drawn, torch.tensor(scale)
     x = torch.tensor(numbers)
-    codes = quantize(x, step, grid)
+    levels = quantize(x, step, grid, zero_point)
+    codes = grid.codes(levels, zero_point)
     assert torch.equal(codes, codes.round())
     assert grid.qmin <= codes.min()
     assert codes.max() <= grid.qmax
-    once = fake_quantize(x, step, grid)
-    assert torch.equal(once, dequantize(codes, step))
-    assert torch.equal(fake_quantize(once, step, grid), once)
+    once = fake_quantize(x, step, grid, zero_point)
+    assert torch.equal(once, dequantize(levels, step))
+    assert torch.equal(fake_quantize(once, step, grid, zero_point), once)
 
 
-@settings(deadline=None, max_examples=50)
-@given(bits, scales, values)
+@settings(deadline=None, max_examples=80)
+@given(grids(), scales, values)
 def test_rounding_error_is_half_a_step_inside(
-    width: int, scale: float, numbers: list[float]
+    drawn: tuple[Grid, torch.Tensor | None], scale: float, numbers: list[float]
 ) -> None:
-    grid, x = Grid(width), torch.tensor(numbers)
-    inside = x.clamp(grid.qmin * scale, grid.qmax * scale)
-    error = (fake_quantize(inside, torch.tensor(scale), grid) - inside).abs()
+    grid, zero_point = drawn
+    low, high = (float(limit) * scale for limit in grid.limits(zero_point))
+    inside = torch.tensor(numbers).clamp(low, high)
+    error = (fake_quantize(inside, torch.tensor(scale), grid, zero_point) - inside).abs()
     assert (error <= 0.5001 * scale).all()
+
+
+@settings(deadline=None, max_examples=80)
+@given(grids(), st.floats(0.05, 4.0), st.booleans(), st.integers(0, 2**16))
+def test_gradients_equal_those_of_naive_autograd(
+    drawn: tuple[Grid, torch.Tensor | None], scale: float, rounding: bool, seed: int
+) -> None:
+    """The formula as one would write it, with a rounding that lets gradients pass."""
+    grid, zero = drawn
+    generator = torch.Generator().manual_seed(seed)
+    x = 4 * torch.randn(200, generator=generator, dtype=torch.float64)
+    upstream = torch.randn(200, generator=generator, dtype=torch.float64)
+
+    def leaves() -> list[torch.Tensor]:
+        numbers = [x, torch.tensor(scale).double()]
+        numbers += [] if zero is None else [zero.double()]
+        return [number.clone().requires_grad_() for number in numbers]
+
+    ours = leaves()
+    fake_quantize(*ours[:2], grid, *ours[2:], rounding_gradient=rounding).backward(upstream)
+
+    naive = leaves()
+    low, high = grid.limits(*naive[2:])
+    # Without a gradient from rounding, only what is clipped knows the step.
+    v = naive[0] / naive[1]
+    clipped = torch.minimum(torch.maximum(v, torch.as_tensor(low)), torch.as_tensor(high))
+    error = (grid.nearest(clipped.detach().clone()) - clipped).detach()
+    step = naive[1] if rounding else naive[1].detach()
+    value = clipped * naive[1] + error * step
+    value.backward(upstream)
+    for found, expected in zip(ours, naive, strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-6, atol=1e-6)
+
+
+def test_zero_points_are_those_of_onnx() -> None:
+    """Halves round to even before the zero-point is added."""
+    x = torch.tensor([-0.5, 0.5, 1.5, 2.5, 200.0, -200.0])
+    grid, zero_point = Grid(8, AFFINE), torch.tensor(3.0)
+    codes = grid.codes(quantize(x, torch.tensor(1.0), grid, zero_point), zero_point)
+    assert codes.tolist() == [3, 3, 5, 5, 127, -128]
 
 
 def test_halves_round_to_even() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from torch.nn import functional
 
 from qsam2_deploy.errors import InputError, Qsam2Error
 from qsam2_deploy.quant.grid import MIN_SCALE
+from qsam2_deploy.quant.layer_plan import GRANULARITIES, WEIGHT_GRIDS
 from qsam2_deploy.quant.modules import (
     LayerPlan,
     QuantLinear,
@@ -17,6 +21,7 @@ from qsam2_deploy.quant.modules import (
     quantize_layers,
     quantized_layers,
 )
+from qsam2_deploy.quant.quantizer import quantizer_names
 
 
 def _model(seed: int = 0) -> nn.Sequential:
@@ -24,18 +29,22 @@ def _model(seed: int = 0) -> nn.Sequential:
     return nn.Sequential(nn.Linear(12, 20), nn.GELU(), nn.Linear(20, 5, bias=False))
 
 
-def _trained_layer(weight_bits: int, method: str = "lsc") -> QuantLinear:
-    layer = quantize_layers(_model(), {"0": LayerPlan(weight_bits, 8, method)})["0"]
+def _trained_layer(weight_bits: int, method: str = "lsc", **plan: Any) -> QuantLinear:
+    layer = quantize_layers(_model(), {"0": LayerPlan(weight_bits, 8, method, **plan)})["0"]
     layer.train()
     for seed in range(3):
         layer(torch.randn(7, 12, generator=torch.Generator().manual_seed(seed)))
     return layer.eval()
 
 
-@pytest.mark.parametrize("method", ["lsc", "minmax"])
+@pytest.mark.parametrize("method", quantizer_names())
+@pytest.mark.parametrize("grid", WEIGHT_GRIDS)
+@pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("width", [2, 3, 4, 8])
-def test_export_form_is_the_trained_weight_to_the_bit(width: int, method: str) -> None:
-    layer = _trained_layer(width, method)
+def test_export_form_is_the_trained_weight_to_the_bit(
+    width: int, granularity: str, grid: str, method: str
+) -> None:
+    layer = _trained_layer(width, method, weight_grid=grid, granularity=granularity)
     form = layer.export_form()
     assert form.weight_codes.dtype == np.int8
     assert form.weight_codes.shape == (20, 12)
@@ -45,8 +54,10 @@ def test_export_form_is_the_trained_weight_to_the_bit(width: int, method: str) -
     assert form.weight_scale.dtype == np.float32
     assert form.weight_scale.shape == (20,)
     assert (form.weight_bits, form.input_bits) == (width, 8)
-    weight = form.weight_codes * form.weight_scale[:, None]
-    trained = layer.weight_quantizer(layer.weight).detach().numpy()
+    assert len(np.unique(form.weight_scale)) == (1 if granularity == "tensor" else 20)
+    assert form.weight_grid == (grid if width < 8 else "symmetric")
+    weight = form.weight_levels * form.weight_scale[:, None]
+    trained = layer.quantized_weight().detach().numpy()
     np.testing.assert_array_equal(weight, trained)
     assert not np.array_equal(weight, layer.weight.detach().numpy())
 
@@ -133,6 +144,26 @@ def test_dead_channels_are_reported_and_have_a_step() -> None:
     assert form.weight_scale[3] == MIN_SCALE
     assert not form.weight_codes[[3, 11]].any()
     assert form.weight_codes[0].any()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_zero_point_that_is_no_number_is_named(value: float) -> None:
+    layer = _trained_layer(8, input_grid="affine")
+    with torch.no_grad():
+        layer.input_quantizer.mu.fill_(value)
+    with pytest.raises(Qsam2Error, match=r"the input (step|zero-point) of the layer 0 must be"):
+        layer.export_form()
+
+
+@pytest.mark.parametrize("found", [0.5, 200.0, math.nan])
+def test_a_zero_point_that_is_no_code_is_named(
+    found: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = _trained_layer(8, input_grid="affine")
+    monkeypatch.setattr(layer.input_quantizer, "offset", lambda step: torch.tensor(found))
+    message = f"input zero-point of the layer 0 must be an integer of -128 to 127, but got {found}"
+    with pytest.raises(Qsam2Error, match=message):
+        layer.export_form()
 
 
 def test_training_reaches_weights_and_clips() -> None:

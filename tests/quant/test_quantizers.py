@@ -1,21 +1,31 @@
-"""What every quantizer does, and the mathematics of LSC."""
+"""What every quantizer does, whatever its method and grid, and the mathematics of LSC."""
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.quant import lsc, minmax  # noqa: F401  (they register themselves)
-from qsam2_deploy.quant.grid import MIN_SCALE, Grid, dequantize, quantize
-from qsam2_deploy.quant.lsc import GAUSSIAN_ALPHA, LSCQuantizer
+from qsam2_deploy.quant import layer_plan  # noqa: F401  (all quantizers register themselves)
+from qsam2_deploy.quant.grid import AFFINE, MIDRISE, MIN_SCALE, Grid, dequantize, quantize
+from qsam2_deploy.quant.lsc import BALANCED_ALPHA, GAUSSIAN_ALPHA, LSCQuantizer
 from qsam2_deploy.quant.minmax import MinMaxQuantizer
-from qsam2_deploy.quant.quantizer import make_quantizer, quantizer_names, round_to_half
+from qsam2_deploy.quant.quantizer import (
+    Quantizer,
+    make_quantizer,
+    quantizer_class,
+    quantizer_names,
+    round_to_half,
+)
 
-METHODS = ("lsc", "minmax")
+METHODS = quantizer_names()
+CASES = [(method, grid) for method in METHODS for grid in quantizer_class(method).grids]
+EVERY = pytest.mark.parametrize(("method", "grid"), CASES)
 
 
 def _data(seed: int = 0, rows: int = 6) -> torch.Tensor:
@@ -23,39 +33,88 @@ def _data(seed: int = 0, rows: int = 6) -> torch.Tensor:
     return torch.randn(rows, 200, generator=generator) * torch.arange(1, rows + 1)[:, None]
 
 
+def _on_grid(quantizer: Quantizer, x: torch.Tensor) -> torch.Tensor:
+    """Return ``x`` on the grid that the properties of ``quantizer`` describe."""
+    column = (..., None) if quantizer.channels else ...
+    zero = quantizer.zero_point
+    zero = None if zero is None else zero[column]
+    scale = quantizer.scale[column]
+    return dequantize(quantize(x, scale, quantizer.grid, zero), scale)
+
+
 def test_the_registry() -> None:
-    assert quantizer_names() == METHODS
-    with pytest.raises(InputError, match="expected one of lsc, minmax"):
+    assert METHODS == ("lsc", "lsq", "lsq+", "minmax", "pact", "sawb", "statsq")
+    for method in METHODS:
+        assert quantizer_class(method).method == method
+    with pytest.raises(InputError, match="expected one of lsc, lsq, "):
         make_quantizer("magic", 8)
+    with pytest.raises(InputError, match="no affine grid; expected midrise or symmetric"):
+        make_quantizer("sawb", 8, grid=AFFINE)
+    with pytest.raises(InputError, match="lsq has no option 'momentum'; its options are: none"):
+        make_quantizer("lsq", 8, momentum=0.5)
+    for momentum in (1.0, -0.1, math.nan):
+        with pytest.raises(InputError, match="momentum must be 0 or more and below 1, but got"):
+            make_quantizer("lsc", 8, momentum=momentum)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@EVERY
 @pytest.mark.parametrize("channels", [None, 6])
-def test_forward_uses_exactly_the_scale_property(method: str, channels: int | None) -> None:
-    quantizer, x = make_quantizer(method, 4, channels), _data()
+def test_forward_uses_exactly_the_properties(method: str, grid: str, channels: int | None) -> None:
+    quantizer, x = make_quantizer(method, 4, channels, grid=grid), _data()
     for mode in (True, False):
         quantizer.train(mode)
         y = quantizer(x)
         scale = quantizer.scale
         assert scale.shape == (() if channels is None else (channels,))
         assert scale.dtype == torch.float32
-        step = scale if channels is None else scale[:, None]
-        assert torch.equal(y, dequantize(quantize(x, step, quantizer.grid), step))
+        assert torch.isfinite(scale).all()
+        assert (quantizer.zero_point is not None) == (grid == AFFINE)
+        assert torch.equal(y, _on_grid(quantizer, x))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_steps_in_half_precision(method: str) -> None:
-    quantizer, x = make_quantizer(method, 4, 6), _data()
+@EVERY
+def test_steps_in_half_precision(method: str, grid: str) -> None:
+    quantizer, x = make_quantizer(method, 4, 6, grid=grid), _data() / 3
     whole = quantizer.train()(x)
     step = quantizer.scale
     quantizer.eval().half_step = True
     rounded = quantizer.scale
     assert torch.equal(rounded, step.half().float())
     assert 0 < (rounded / step - 1).abs().max() < 2**-11
-    assert torch.equal(
-        quantizer(x), dequantize(quantize(x, rounded[:, None], quantizer.grid), rounded[:, None])
-    )
+    assert torch.equal(quantizer(x), _on_grid(quantizer, x))
     assert not torch.equal(quantizer(x), whole)
+
+
+@EVERY
+def test_what_is_learned_is_a_parameter_with_a_gradient(method: str, grid: str) -> None:
+    quantizer, x = make_quantizer(method, 3, 6, grid=grid), _data()
+    values = quantizer._statistics(x)
+    quantizer.warm_start(values.std, values.std, values.mean, -1.2 * values.std)
+    quantizer.frozen = True
+    leaf = x.clone().requires_grad_()
+    (quantizer(leaf) - x).square().sum().backward()
+    parameters = dict(quantizer.named_parameters())
+    learned = {"lsc": {"log_alpha"}, "lsq": {"log_factor"}, "pact": {"log_factor"}}
+    learned["lsq+"] = {"log_factor", "shift"} if grid == AFFINE else {"log_factor"}
+    assert set(parameters) == learned.get(method, set())
+    for parameter in parameters.values():
+        assert torch.isfinite(parameter.grad).all()
+        assert (parameter.grad != 0).all()
+    assert 0.5 < (leaf.grad != 0).double().mean() < 0.95
+
+
+@EVERY
+def test_state_is_restored_to_the_bit(method: str, grid: str) -> None:
+    quantizer, x = make_quantizer(method, 4, 6, grid=grid), _data()
+    for seed in range(3):
+        quantizer(_data(seed))
+    with torch.no_grad():
+        for parameter in quantizer.parameters():
+            parameter.mul_(1.1).add_(-0.05)
+    again = make_quantizer(method, 4, 6, grid=grid, **quantizer.options)
+    again.load_state_dict(copy.deepcopy(quantizer.state_dict()))
+    assert torch.equal(again.eval()(x), quantizer.eval()(x))
+    assert torch.equal(again.scale, quantizer.scale)
 
 
 def test_rounding_to_half_lets_the_gradient_through() -> None:
@@ -66,15 +125,16 @@ def test_rounding_to_half_lets_the_gradient_through() -> None:
     assert torch.equal(x.grad, torch.ones(3))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_statistics_move_only_in_training(method: str) -> None:
-    quantizer = make_quantizer(method, 8)
+@EVERY
+def test_statistics_move_only_in_training(method: str, grid: str) -> None:
+    quantizer = make_quantizer(method, 4, grid=grid)
+    has_statistics = "momentum" in quantizer.option_names
     quantizer(_data())
     first = quantizer.scale
     assert torch.isfinite(first)
     quantizer(10 * _data(1))
     moved = quantizer.scale
-    assert moved > first
+    assert (moved > first) == has_statistics
     quantizer.frozen = True
     quantizer(100 * _data(2))
     assert torch.equal(quantizer.scale, moved)
@@ -84,28 +144,59 @@ def test_statistics_move_only_in_training(method: str) -> None:
     assert torch.equal(quantizer.scale, moved)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@EVERY
 @pytest.mark.parametrize("width", [2, 4, 8])
-def test_warm_start_sets_the_clip(method: str, width: int) -> None:
-    quantizer = make_quantizer(method, width, 3)
-    clip = torch.tensor([0.5, 2.0, 7.0])
-    quantizer.warm_start(clip, torch.tensor([0.2, 1.0, 0.0]), torch.zeros(3))
-    np.testing.assert_allclose(quantizer.scale, clip / Grid(width).qmax, rtol=1e-6)
+def test_warm_start_sets_the_clip(method: str, grid: str, width: int) -> None:
+    if grid == MIDRISE and width == 8:
+        pytest.skip("no mid-rise grid is so wide")
+    quantizer = make_quantizer(method, width, 3, grid=grid)
+    clip, std = torch.tensor([0.5, 2.0, 7.0]), torch.tensor([0.2, 1.0, 0.0])
+    quantizer.warm_start(clip, std, torch.zeros(3))
+    both = 2 if grid == AFFINE else 1
+    expected = both * clip / Grid(width, grid).clip_steps
+    np.testing.assert_allclose(quantizer.scale, expected, rtol=1e-6)
+    if grid == AFFINE:
+        quantizer.warm_start(clip, std, torch.zeros(3), torch.tensor([0.0, -2.0, -1.0]))
+        expected = torch.tensor([0.5, 4.0, 8.0]) / (2**width - 1)
+        # A side that no value lies on (the mean is 0) gets a small factor in LSC, not none.
+        slack = 0.03 if method == "lsc" else 0.0
+        np.testing.assert_allclose(quantizer.scale, expected, rtol=slack + 1e-6)
+        zero = quantizer.zero_point
+        assert zero is not None
+        assert 0 <= zero[0] + 2 ** (width - 1) <= slack * 2**width
+        assert abs(float(zero[1])) <= 1
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_dead_channel_gets_the_smallest_step(method: str) -> None:
-    quantizer = make_quantizer(method, 8, 2)
+@EVERY
+def test_a_dead_channel_gets_the_smallest_step(method: str, grid: str) -> None:
+    quantizer = make_quantizer(method, 4, 2, grid=grid)
     quantizer.warm_start(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 0.5]), torch.zeros(2))
     quantizer.eval()
     assert quantizer.scale[0] == MIN_SCALE
+    assert quantizer.collapsed().tolist() == [True, False]
     x = torch.stack([torch.zeros(4), torch.ones(4)])
-    assert torch.equal(quantizer(x)[0], x[0])
+    # A mid-rise grid has no zero, but its smallest level is next to nothing.
+    assert quantizer(x)[0].abs().max() <= (MIN_SCALE / 2 if grid == MIDRISE else 0)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_without_statistics_there_is_no_step(method: str) -> None:
-    assert torch.isnan(make_quantizer(method, 8).scale)
+@EVERY
+def test_without_statistics_there_is_no_step(method: str, grid: str) -> None:
+    assert torch.isnan(make_quantizer(method, 4, grid=grid).scale)
+
+
+@EVERY
+def test_a_clip_that_collapses_is_reported(method: str, grid: str) -> None:
+    quantizer = make_quantizer(method, 4, 6, grid=grid)
+    quantizer(_data())
+    assert not quantizer.collapsed().any()
+    learned: Any = list(quantizer.parameters())
+    if not learned:
+        quantizer.warm_start(torch.zeros(6), torch.zeros(6), torch.zeros(6))
+        assert quantizer.collapsed().all()
+        return
+    with torch.no_grad():
+        learned[0][2] = -30.0
+    assert quantizer.collapsed().tolist() == [False, False, True, False, False, False]
 
 
 def test_running_statistics_follow_the_formula() -> None:
@@ -162,22 +253,66 @@ def test_lsc_learns_a_better_clip() -> None:
     assert alpha == pytest.approx(GAUSSIAN_ALPHA[3], rel=0.1)
 
 
-@pytest.mark.parametrize("width", [2, 3, 4, 8])
-def test_the_gaussian_table_is_optimal(width: int) -> None:
+@pytest.mark.parametrize("width", [2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("kind", ["symmetric", MIDRISE])
+def test_the_gaussian_tables_are_optimal(width: int, kind: str) -> None:
+    if kind == MIDRISE and width == 8:
+        pytest.skip("no mid-rise grid is so wide")
     x = torch.linspace(-7, 7, 20001, dtype=torch.float64)
     density = torch.exp(-x.square() / 2)
+    optimum = (BALANCED_ALPHA if kind == MIDRISE else GAUSSIAN_ALPHA)[width]
 
     def error(alpha: float) -> float:
-        grid = Grid(width)
-        step = torch.tensor(alpha / grid.qmax, dtype=torch.float64)
+        grid = Grid(width, kind)
+        step = torch.tensor(alpha / grid.clip_steps, dtype=torch.float64)
         return float((density * (dequantize(quantize(x, step, grid), step) - x).square()).sum())
 
-    best = error(GAUSSIAN_ALPHA[width])
-    assert best < error(0.97 * GAUSSIAN_ALPHA[width])
-    assert best < error(1.03 * GAUSSIAN_ALPHA[width])
+    best = error(optimum)
+    assert best < error(0.97 * optimum)
+    assert best < error(1.03 * optimum)
+
+
+def test_lsc_clips_each_side_of_an_affine_grid_on_its_own() -> None:
+    quantizer, x = LSCQuantizer(Grid(4, AFFINE)), _data().abs() - 0.2
+    std, mean = torch.std_mean(x, correction=0)
+    quantizer.warm_start(torch.tensor(9.0), std, mean, torch.tensor(-0.2))
+    np.testing.assert_allclose(quantizer.scale, 9.2 / 15, rtol=1e-6)
+    assert quantizer.zero_point == -8
+    before = quantizer.scale
+    with torch.no_grad():
+        quantizer.log_alpha[1] += math.log(1.5)
+    upper = float(mean) + 1.5 * (9.0 - float(mean))
+    np.testing.assert_allclose(quantizer.scale, (upper + 0.2) / 15, rtol=1e-5)
+    assert quantizer.scale > before
+
+
+def test_lsc_with_a_fixed_factor_learns_nothing() -> None:
+    quantizer = LSCQuantizer(Grid(4), 6, learn_alpha=False, momentum=0.5)
+    x = _data()
+    quantizer(x)
+    assert not list(quantizer.parameters())
+    assert quantizer.options == {"momentum": 0.5, "learn_alpha": False}
+    first = quantizer.scale
+    quantizer(3 * x)
+    np.testing.assert_allclose(quantizer.scale, 2 * first, rtol=1e-5)
+    learning = LSCQuantizer(Grid(4), 6)
+    learning.load_state_dict(quantizer.state_dict())
+    assert torch.equal(learning.scale, quantizer.scale)
 
 
 def test_minmax_covers_the_largest_magnitude() -> None:
     quantizer, x = MinMaxQuantizer(Grid(8), 6), _data()
     quantizer(x)
     np.testing.assert_allclose(quantizer.scale, x.abs().amax(dim=1) / 127, rtol=1e-6)
+
+
+def test_minmax_covers_both_ends_of_an_affine_grid() -> None:
+    quantizer, x = MinMaxQuantizer(Grid(8, AFFINE)), _data().abs()[:, 1:] + 0.5
+    quantizer(x)
+    # Zero is always within the range.
+    np.testing.assert_allclose(quantizer.scale, x.max() / 255, rtol=1e-6)
+    assert quantizer.zero_point == -128
+    quantizer = MinMaxQuantizer(Grid(8, AFFINE))
+    y = quantizer(torch.tensor([-1.0, 0.0, 3.0]))
+    assert y[1] == 0
+    np.testing.assert_allclose(y, [-1.0, 0.0, 3.0], atol=0.01)

@@ -11,19 +11,28 @@ from qsam2_deploy.calibration.histogram import Histogram
 from qsam2_deploy.calibration.statistics import LayerStatistics
 from qsam2_deploy.quant.grid import Grid
 from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
-from qsam2_deploy.report.layers import ErrorMeter, block_of, clip_range, vrc_numbers, weight_error
+from qsam2_deploy.report.layers import (
+    ErrorMeter,
+    block_of,
+    clip_range,
+    layer_rows,
+    vrc_numbers,
+    weight_error,
+)
 from qsam2_deploy.report.sweep import RATIOS, SweepWidths, lambda_sweep
 from qsam2_deploy.report.weights import distributions, input_histogram, weight_histogram
 
+OTHER_GRIDS = {"weight_grid": "midrise", "input_grid": "affine"}
 
-def make_layer(bits=3):
+
+def make_layer(bits=3, reach=1.5, **plan):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(40, 12))
-    layer = quantize_layers(model, {"0": LayerPlan(bits, bits)})["0"]
+    layer = quantize_layers(model, {"0": LayerPlan(bits, bits, **plan)})["0"]
     rows = layer.weight_rows().detach()
-    layer.weight_quantizer.warm_start(1.5 * rows.std(1), rows.std(1), rows.mean(1))
+    layer.weight_quantizer.warm_start(reach * rows.std(1), rows.std(1), rows.mean(1))
     one = torch.tensor(1.0)
-    layer.input_quantizer.warm_start(1.2 * one, one, 0 * one)
+    layer.input_quantizer.warm_start(1.2 * one, one, 0 * one, -0.9 * one)
     return layer.eval()
 
 
@@ -35,6 +44,40 @@ def test_the_range_is_that_of_the_levels():
     assert torch.equal(high, 3 * step)
     low, high = clip_range(layer.input_quantizer)
     assert (float(low), float(high)) == pytest.approx((-1.6, 1.2))
+
+
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+def test_errors_and_clips_on_other_grids(granularity):
+    layer = make_layer(**OTHER_GRIDS, granularity=granularity, reach=1.2)
+    rows, step = layer.weight.detach(), layer.weight_quantizer.scale[:, None]
+    cells = torch.floor(rows / step)
+    changed = (cells.clamp(-4, 3) + 0.5) * step
+    found = weight_error(layer)
+    assert found.error == pytest.approx(float((changed - rows).norm() / rows.norm()), rel=1e-5)
+    outside = ((cells < -4) | (cells > 3)).double().mean()
+    assert found.clipped == pytest.approx(float(outside), abs=1e-9)
+    assert 0.02 < found.clipped < 0.5
+    x, meter = torch.randn(50, 40), ErrorMeter()
+    meter.add(layer.input_quantizer, x)
+    # Eight levels from -0.9 to 1.2: steps of 0.3, and zero is the fourth.
+    codes = torch.round(x / 0.3)
+    inside = codes.clamp(-3, 4) * 0.3
+    assert meter.result().error == pytest.approx(float((inside - x).norm() / x.norm()), rel=1e-4)
+    clipped = ((codes < -3) | (codes > 4)).double().mean()
+    assert meter.result().clipped == pytest.approx(float(clipped))
+    assert layer_rows({"a": layer}, {}, {})[0].grids == "midrise/affine"
+
+
+def test_histograms_of_other_grids():
+    layer = make_layer(**OTHER_GRIDS)
+    found = weight_histogram(layer)
+    assert (found.low, found.high, found.levels) == (-3.5, 3.5, 8)
+    histogram, x = Histogram(), torch.randn(4000)
+    histogram.add(x, float(x.abs().max()))
+    found = input_histogram(layer, histogram.centres().numpy(), histogram.counts.numpy())
+    assert (found.low, found.high, found.levels) == (
+        pytest.approx(-0.9), pytest.approx(1.2), 8
+    )  # fmt: skip
 
 
 def test_batches_add_up():
@@ -113,7 +156,8 @@ def test_an_entry_may_say_nothing_about_a_layer(reports):
     assert vrc_numbers(reports, "a") is None
 
 
-def test_errors_against_lambda_are_those_of_the_ridge_solution():
+@pytest.mark.parametrize("grids", [("symmetric", "symmetric"), ("midrise", "affine")])
+def test_errors_against_lambda_are_those_of_the_ridge_solution(grids):
     torch.manual_seed(1)
     mixing = torch.randn(16, 16) * torch.logspace(0, -3, 16)
     x, held = (torch.randn(count, 16) @ mixing for count in (300, 100))
@@ -124,7 +168,7 @@ def test_errors_against_lambda_are_those_of_the_ridge_solution():
     )
     statistics.add(x, heldout=False)
     statistics.add(held, heldout=True)
-    widths = SweepWidths(Grid(4), Grid(4))
+    widths = SweepWidths(*(Grid(4, kind) for kind in grids))
     sweep = lambda_sweep(weight, statistics, widths, {"vrc": "trace", "vrc_lambda": 0.01})
     assert sweep.chosen == pytest.approx(0.01)
     gram = x.double().numpy().T @ x.double().numpy()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,10 @@ def info(**widths: str) -> QuantizationInfo:
     return QuantizationInfo("all", 4, 4, 1, weights=len(table), widths=table)
 
 
+def grids(text: str, name: str = NAME) -> QuantizationInfo:
+    return dataclasses.replace(info(), grids={name: text})
+
+
 def quantized_model() -> onnx.ModelProto:
     codes = TensorProto(
         name=NAME,
@@ -49,6 +55,9 @@ def spec_of(quantization: QuantizationInfo | None) -> ModelSpec:
 
 def test_a_model_that_agrees() -> None:
     check_quantization(quantized_model(), spec_of(info()), "m.onnx")
+    midrise = quantized_model()
+    raise_to_the_middle(midrise)
+    check_quantization(midrise, spec_of(grids("midrise/symmetric")), "m.onnx")
 
 
 def weight(model: onnx.ModelProto) -> onnx.TensorProto:
@@ -67,6 +76,10 @@ def lengthen(model: onnx.ModelProto) -> None:
     weight(model).raw_data = bytes(5)
 
 
+def raise_to_the_middle(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Add", ["y", "half"], ["z"], "add"))
+
+
 def nothing(model: onnx.ModelProto) -> None:
     pass
 
@@ -81,6 +94,10 @@ def nothing(model: onnx.ModelProto) -> None:
         (nothing, info(**{NAME: "w3a4"}), "is of 3 bits, but is not stored as INT4"),
         (nothing, info(**{NAME: "w9a4"}), "has the widths 'w9a4', but they must be such as"),
         (nothing, info(**{NAME: 7}), "has the widths 7, but"),  # type: ignore[arg-type]
+        (raise_to_the_middle, info(), "has the grids 'symmetric/symmetric' in the metadata only"),
+        (nothing, grids("midrise/affine"), "has the grids 'midrise/affine' in the metadata only"),
+        (nothing, grids("affine"), "has the grids 'affine' in the metadata only"),
+        (nothing, grids("midrise/affine", "x.weight"), r"x\.weight is quantized in the metadata"),
         (widen, info(), "is of 2 bits, but is not stored as INT2"),
         (shorten, info(), "must have 4 bytes, but has 3"),
         (lengthen, info(), "must have 4 bytes, but has 5"),
@@ -121,6 +138,26 @@ def test_inputs_have_the_levels_of_their_width(bits: int, kind: str) -> None:
     message = f"inputs of {wrong} bits, which must have {2**wrong} levels, but have {2**bits};"
     with pytest.raises(ModelFileError, match=message):
         check_quantization(model, spec_of(other), "m.onnx")
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv", "transposed"])
+@pytest.mark.parametrize("bits", [4, 7])
+def test_inputs_have_the_grid_that_the_metadata_says(bits: int, kind: str) -> None:
+    layer, _ = make_layer(kind, bits, weight_grid="midrise", input_grid="affine")
+    assert layer.export_form().input_zero_point != 0
+    model = graph_of(kind, layer)
+    told = QuantizationInfo(
+        "all", bits, bits, 1, weights=1, weight_grid="midrise", activation_grid="affine"
+    )
+    check_quantization(model, spec_of(told), "m.onnx")
+    for change, message in (
+        ({"activation_grid": "symmetric"}, "has the grids 'midrise/symmetric' in the metadata"),
+        ({"weight_grid": "symmetric"}, "has the grids 'symmetric/affine' in the metadata only"),
+        ({"activation_bits": bits - 1}, f"must have {2 ** (bits - 1)} levels, but have {2**bits}"),
+    ):
+        other = dataclasses.replace(told, **change)  # type: ignore[arg-type]
+        with pytest.raises(ModelFileError, match=re.escape(message)):
+            check_quantization(model, spec_of(other), "m.onnx")
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf, -1.0])

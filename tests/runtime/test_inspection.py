@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from qsam2_deploy import _seal
@@ -19,6 +18,8 @@ from qsam2_deploy.runtime.inspection.layers import quantized_layers
 from qsam2_deploy.runtime.inspection.report import Inspection, inspect_model
 from qsam2_deploy.runtime.inspection.sizes import STEPS, file_sizes
 from qsam2_deploy.runtime.inspection.table import format_layers, format_summary
+from qsam2_deploy.runtime.lowering import lower_to_float
+from qsam2_deploy.runtime.ort import session_from_lowered
 from qsam2_deploy.spec import COMPONENTS, QuantizationInfo
 from tests.quantized_layers import graph_of, make_layer, run
 
@@ -206,29 +207,26 @@ def test_an_invalid_graph_with_a_good_seal_is_refused(model_path: Path, tmp_path
     assert "\n" not in str(error.value)
 
 
-def test_an_affine_input_and_a_midrise_weight_are_told() -> None:
-    make, constant = helper.make_node, numpy_helper.from_array
-    nodes = [
-        make("QuantizeLinear", ["x", "l.input_scale", "zero"], ["q"], "l/input"),
-        make("DequantizeLinear", ["q", "l.input_scale", "zero"], ["d"], "l/input:1"),
-        make("DequantizeLinear", ["l.weight", "l.weight_scale"], ["w"], "l/weight", axis=1),
-        make("Add", ["w", "half"], ["m"], "l/half"),
-        make("MatMul", ["d", "m"], ["y"], "l"),
-    ]
-    constants = [
-        constant(np.float32(0.5), "l.input_scale"),
-        constant(np.uint8(10), "zero"),
-        constant(np.array([[1, -2], [0, 1]], np.int8), "l.weight"),
-        constant(np.array([0.25, 0.5], np.float32), "l.weight_scale"),
-        constant(np.array([0.125, 0.25], np.float32), "half"),
-    ]
-    info = helper.make_tensor_value_info
-    x, y = (info(name, TensorProto.FLOAT, [3, 2]) for name in "xy")
-    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], constants))
-    [layer] = quantized_layers(model, QuantizationInfo("all", 2, 8, 1, weights=1))
-    assert (layer.weight_grid, layer.input_grid) == ("mid-rise", "affine")
-    assert layer.weights_at_ends == 0.75
+@pytest.mark.parametrize("bits", [2, 7])
+def test_an_affine_input_and_a_midrise_weight_are_told(bits: int) -> None:
+    layer, x = make_layer("linear", bits, weight_grid="midrise", input_grid="affine")
+    model = graph_of("linear", layer)
+    told = QuantizationInfo(
+        "all", bits, bits, 1, weights=1, weight_grid="midrise", activation_grid="affine"
+    )
+    [found] = quantized_layers(model, told)
+    form = layer.export_form()
+    assert (found.weight_grid, found.input_grid) == ("midrise", "affine")
+    assert found.weight_scale == (form.weight_scale.min(), form.weight_scale.max())
+    assert found.input_scale == form.input_scale
+    ends = (form.weight_codes == -(2 ** (bits - 1))) | (form.weight_codes == 2 ** (bits - 1) - 1)
+    assert found.weights_at_ends == ends.mean()
+    assert (ends.mean() > 0) == (bits == 2)
     add_probes(model)
-    limits = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    assert limits["probe/0/low"] == (0 - 10 - 0.5) * 0.5
-    assert limits["probe/0/high"] == (255 - 10 + 0.5) * 0.5
+    lower_to_float(model)
+    session = session_from_lowered(model.SerializeToString(), "c", 1)
+    outside, total = session.run(["probe/0/outside", "probe/0/total"], {"c/x": x.numpy()})
+    codes = np.round(x.numpy() / form.input_scale) + form.input_zero_point
+    clipped = (codes < -(2 ** (bits - 1))) | (codes > 2 ** (bits - 1) - 1)
+    assert (outside, total) == (clipped.sum(), x.numel())
+    assert 0.02 < clipped.mean() < 0.5

@@ -30,9 +30,10 @@ COUNTS = {
 W4A4 = QuantizationInfo("all", 4, 4, 1, weights=1)
 
 
+@pytest.mark.parametrize("plan", [{}, {"weight_grid": "midrise", "input_grid": "affine"}])
 @pytest.mark.parametrize("kind", COUNTS)
-def test_multiply_adds_of_a_layer(kind: str) -> None:
-    model = graph_of(kind, make_layer(kind, 4)[0])
+def test_multiply_adds_of_a_layer(kind: str, plan: dict[str, str]) -> None:
+    model = graph_of(kind, make_layer(kind, 4, **plan)[0])
     assert list(multiply_adds(model).values()) == [COUNTS[kind]]
     runs_in_integers = kind in ("linear", "conv")
     assert bool(ort_integer_products(model)) == runs_in_integers

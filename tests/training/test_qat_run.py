@@ -66,7 +66,7 @@ def contents(run):
 
 
 def statistics(model):
-    return {n: b.clone() for n, b in model.named_buffers() if n.endswith((".sigma", ".absmax"))}
+    return {n: b.clone() for n, b in model.named_buffers() if n.endswith((".sigma", ".clip"))}
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,14 @@ from tests.training.small import CPU
 CONFIG = QuantizerTraining(observe_first=2, observe_every=3, freeze=0.4)
 
 
-def small_model(bits=4, method="lsc"):
+def small_model(bits=4, method="lsc", **plan):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
-    plan = LayerPlan(bits, bits, method)
+    plan = LayerPlan(bits, bits, method, **plan)
     for layer in quantize_layers(model, {"0": plan, "2": plan}).values():
         rows = layer.weight_rows().detach()
         layer.weight_quantizer.warm_start(2 * rows.std(1), rows.std(1), rows.mean(1))
-        layer.input_quantizer.warm_start(*(torch.tensor(v) for v in (2.0, 1.0, 0.0)))
+        layer.input_quantizer.warm_start(*(torch.tensor(v) for v in (2.0, 1.0, 0.0, -2.0)))
     return model
 
 
@@ -97,7 +97,8 @@ def test_widths_come_down():
         bits = {quantizer.grid.bits for quantizer in trainer._quantizers}
         assert bits == {max(2, trainer.least_bits(step))}
         quantizer = model[0].input_quantizer
-        errors.append(float((quantizer.eval()(x).detach() - x).norm() / x.norm()))
+        with torch.no_grad():
+            errors.append(float((quantizer.eval()(x) - x).norm() / x.norm()))
         notes = run_step(trainer, model.train(), step, x)
         assert [note for note in notes if "lowest width" in note] == {
             2: ["the lowest width is 4 bits from now on"],
@@ -105,6 +106,84 @@ def test_widths_come_down():
         }.get(step, [])
     # As good as each width can be: the steps are started from this very data.
     assert errors[0] < 0.02 < errors[3] < 0.2 < errors[6] < 0.5
+
+
+def test_widths_come_down_on_other_grids():
+    model = small_model(bits=2, weight_grid="midrise", input_grid="affine")
+    trainer = trainer_of(model, lower=((0.3, 8), (0.6, 4)), freeze=0.5)
+    torch.manual_seed(0)
+    x = nn.functional.gelu(3 * torch.randn(64, 8))
+    with torch.no_grad(), trainer.calibration(64):
+        model.eval()(x)
+    errors, layer = [], model[0]
+    for step in range(10):
+        weights, inputs = layer.weight_quantizer.grid, layer.input_quantizer.grid
+        assert (weights.kind, inputs.kind) == ("midrise", "affine")
+        least = max(2, trainer.least_bits(step))
+        assert (weights.bits, inputs.bits) == (min(least, 7), least)
+        pairs = [(layer.input_quantizer, x), (layer.weight_quantizer, layer.weight.detach())]
+        with torch.no_grad():
+            errors.append([float((q.eval()(v) - v).norm() / v.norm()) for q, v in pairs])
+        run_step(trainer, model.train(), step, x)
+    assert all(errors[0][i] < 0.03 < errors[3][i] < 0.2 < errors[6][i] < 0.5 for i in range(2))
+
+
+def test_weights_that_are_measured_anew_are_so_in_every_step():
+    model, x = small_model(bits=3, method="statsq"), torch.randn(16, 8)
+    trainer, quantizer = trainer_of(model), model[0].weight_quantizer
+    for step in range(10):
+        with torch.no_grad():
+            model[0].weight.mul_(1.1)
+        before = quantizer.scale
+        run_step(trainer, model.train(), step, x)
+        expected = model[0].weight.detach().abs().mean(1) / 2
+        wanted = before if trainer.freezes(step) else expected
+        torch.testing.assert_close(quantizer.scale, wanted)
+
+
+def test_the_penalty_of_pact_is_added_to_the_gradients():
+    model, x = small_model(method="pact"), torch.randn(16, 8)
+    grads = {}
+    for weight in (0.0, 0.5):
+        trainer = trainer_of(model, penalty=weight)
+        model.zero_grad()
+        with trainer.training():
+            model.train()(x).square().mean().backward()
+        trainer.add_penalty()
+        grads[weight] = model[0].input_quantizer.log_factor.grad.clone()
+    # The threshold is 2: the slope of its square along its logarithm is 2 * 2^2.
+    assert float((grads[0.5] - grads[0.0]).detach()) == pytest.approx(0.5 * 8.0)
+    trainer = trainer_of(small_model())
+    trainer.add_penalty()
+    assert all(p.grad is None for layer in trainer.layers.values() for p in layer.parameters())
+
+
+@pytest.mark.parametrize("method", ["lsq", "lsq+", "pact", "sawb", "statsq", "minmax", "lsc"])
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+def test_every_quantizer_is_trained(method, granularity):
+    model, x = small_model(bits=3, method=method, granularity=granularity), torch.randn(64, 8)
+    model.requires_grad_(True)
+    trainer = trainer_of(model, 20, lower=((0.4, 5),))
+    with torch.no_grad(), trainer.calibration(64):
+        model.eval()(x)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    target, losses = 2 * torch.randn(64, 3), []
+    for step in range(20):
+        with trainer.training():
+            with trainer.forward(step, len(x)):
+                loss = (model.train()(x) - target).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+        trainer.add_penalty()
+        optimizer.step()
+        trainer.end_step(step, ("some clip",))
+        losses.append(float(loss.detach()))
+    assert losses[7] < losses[0]
+    assert losses[-1] < losses[8] + 0.1
+    for quantizer in trainer._quantizers:
+        assert quantizer.grid.bits == 3
+        assert torch.isfinite(quantizer.scale).all()
+        assert all(torch.isfinite(p).all() for p in quantizer.parameters())
 
 
 def test_a_model_at_its_own_widths_is_left_alone():

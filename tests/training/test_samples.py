@@ -41,9 +41,15 @@ def test_processes_that_share_a_batch_take_what_one_would(windows):
     assert together.numel() < x.numel() or windows == 1
 
 
-def test_extremes_are_all_that_a_maximum_needs():
-    x = torch.randn(3, 500, 40)
-    assert torch.equal(sample(x, 3, MINMAX), torch.stack([x.min(), x.max()]))
+@pytest.mark.parametrize("quantizer", [MINMAX, make_quantizer("sawb", 8)])
+def test_extremes_are_there_for_those_who_need_them(quantizer):
+    torch.manual_seed(0)
+    x = torch.randn(3, 5000, 40)
+    found = sample(x, 3, quantizer)
+    assert torch.equal(torch.stack(torch.aminmax(found)), torch.stack([x.min(), x.max()]))
+    assert torch.equal(found[:-2], sample(x, 3, LSC))
+    assert torch.equal(sample(x, 3, make_quantizer("sawb", 4)), sample(x, 3, LSC))
+    assert float(sample(x, 3, LSC).abs().max()) < float(x.abs().max())
 
 
 def test_small_inputs_are_taken_whole():

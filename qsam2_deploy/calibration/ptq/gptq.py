@@ -31,15 +31,15 @@ def gptq(
     Args:
         weight: ``[out, in]``.
         gram: ``X^T X``, ``[in, in]``; inputs that are always zero have plain rounding.
-        scale: step of every output, positive float32 ``[out]``.
-        grid: the codes.
+        scale: step of every output, positive float32 ``[out]``, or of all, ``[1]``.
+        grid: the codes; symmetric or mid-rise.
         damping: added to the diagonal in units of its mean; it is raised tenfold where the
             matrix is still not positive definite.
         act_order: take the columns with the largest inputs first (a later addition of the authors,
             "desc_act"), while the most columns are left to make up for their errors.
 
     Returns:
-        float32 ``[out, in]``, each value a code times its step: quantizing it again changes
+        float32 ``[out, in]``, each value a level times its step: quantizing it again changes
         nothing.
 
     Raises:

@@ -53,7 +53,7 @@ class GptqPtq(PtqMethod):
         gram, heldout = statistics.gram, statistics.heldout_gram
         if gram is None or heldout is None:
             raise ValueError("the statistics must be collected with their Gram matrices")
-        weight, quantizer = layer.weight_rows(), layer.weight_quantizer
+        weight, quantizer = layer.rows(layer.weight), layer.weight_quantizer
         solution = gptq(
             weight,
             gram,

@@ -12,7 +12,7 @@ from torch import nn
 from ...errors import InputError
 from ...quant.grid import Grid
 from ...quant.modules import QuantLayer
-from ..clip import histogram_clip, weight_clip
+from ..clip import histogram_range, weight_clip
 from ..data import Images
 from ..statistics import LayerStatistics
 from .options import PtqOptions
@@ -68,12 +68,18 @@ class PtqMethod:
         """Change the float ``model`` in place without changing its function; default: nothing."""
 
     def weight_clip(self, rows: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """Return the clip of every row of a weight ``[out, n]``, float32 ``[out]``."""
+        """Return the clip of every row of a weight ``[out, n]``, float32 ``[out]``.
+
+        It is the highest level of the grid, which is symmetric or mid-rise.
+        """
         return weight_clip(rows, grid)
 
-    def input_clip(self, statistics: LayerStatistics, grid: Grid) -> float:
-        """Return the clip of a layer's inputs."""
-        return histogram_clip(statistics.histogram, grid)
+    def input_range(self, statistics: LayerStatistics, grid: Grid) -> tuple[float, float]:
+        """Return the lower and the upper threshold of a layer's inputs.
+
+        On an affine grid they are its ends, elsewhere the clip with both signs.
+        """
+        return histogram_range(statistics.histogram, grid)
 
     def refine(self, job: PtqJob) -> None:
         """Improve the quantized layers in place; default: nothing.

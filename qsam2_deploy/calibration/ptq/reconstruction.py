@@ -170,7 +170,7 @@ def _optimise(
         _learn(block, options, generator, list(rounding.values()), list(steps.values()), drop, unit)
     for name, soft in rounding.items():
         layer = block.layers[name]
-        layer.weight.data.copy_(layer.weight_from_rows(soft.hard()))
+        layer.weight.data.copy_(layer.weight_from_quantizer(soft.hard()))
     for name, step in steps.items():
         step.settle(block.layers[name], block.statistics[name])
 

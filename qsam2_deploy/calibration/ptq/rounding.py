@@ -4,7 +4,8 @@ M. Nagel, R. A. Amjad, M. van Baalen, C. Louizos, T. Blankevoort: "Up or Down? A
 for Post-Training Quantization", ICML 2020, arXiv 2004.10568, section 3.3. With step s, the soft
 weight is ``s * clamp(floor(w / s) + h(v), qmin, qmax)`` with the rectified sigmoid
 ``h(v) = clamp(1.2 * sigmoid(v) - 0.1, 0, 1)``, and the regulariser ``sum(1 - |2 h - 1|^beta)``
-drives h to 0 or 1 as beta falls.
+drives h to 0 or 1 as beta falls. On a mid-rise grid the levels are half-integers, and ``floor``
+stands for the next level below.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _MARGIN = 1e-4
 
 
 class SoftRounding(nn.Module):
-    """Stands for the quantizer of a weight ``[out, n]`` while its rounding is learned.
+    """Stands for the quantizer of a weight's rows ``[out, n]`` while its rounding is learned.
 
     Attributes:
         v: what is learned, ``[out, n]``; it starts where the soft weight is the float weight.
@@ -34,7 +35,7 @@ class SoftRounding(nn.Module):
         self.grid = quantizer.grid
         self.register_buffer("step", quantizer.scale[:, None].clone())
         ratio = rows.detach() / self.step
-        self.register_buffer("floor", ratio.floor())
+        self.register_buffer("floor", (ratio - self.grid.centre).floor() + self.grid.centre)
         share = (ratio - self.floor).clamp(_MARGIN, 1.0 - _MARGIN)
         self.v = nn.Parameter(-torch.log((_HIGH - _LOW) / (share - _LOW) - 1.0))
 
@@ -44,7 +45,7 @@ class SoftRounding(nn.Module):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         """Return the soft weight; ``rows`` are those of the start."""
-        return (self.floor + self.up()).clamp(self.grid.qmin, self.grid.qmax) * self.step
+        return self._weight(self.up())
 
     def regulariser(self, beta: float) -> torch.Tensor:
         """Return ``sum(1 - |2 h - 1|^beta)``: the number of undecided weights, softly."""
@@ -52,6 +53,8 @@ class SoftRounding(nn.Module):
 
     @torch.no_grad()
     def hard(self) -> torch.Tensor:
-        """Return the weights on the grid, codes times steps, to the bit what is quantized then."""
-        up = (self.up() >= 0.5).to(self.floor.dtype)
-        return (self.floor + up).clamp(self.grid.qmin, self.grid.qmax) * self.step
+        """Return the weights on the grid, levels times steps, to the bit what is quantized then."""
+        return self._weight((self.up() >= 0.5).to(self.floor.dtype))
+
+    def _weight(self, up: torch.Tensor) -> torch.Tensor:
+        return (self.floor + up).clamp(*self.grid.limits()) * self.step  # type: ignore[arg-type]

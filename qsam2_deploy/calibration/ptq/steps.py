@@ -13,7 +13,8 @@ from ..statistics import LayerStatistics
 class LearnedStep(nn.Module):
     """Quantizes with ``exp(log_factor)`` times the step of a quantizer; the factor is learned.
 
-    The gradient is that of LSQ (S. K. Esser et al., "Learned Step Size Quantization", ICLR 2020).
+    A zero-point stays what it is, so that both ends of an affine grid move by the same factor. The
+    gradient is that of LSQ (S. K. Esser et al., "Learned Step Size Quantization", ICLR 2020).
     In training mode every value is left as it is with the probability ``drop``: QDrop (X. Wei et
     al., "QDrop: Randomly Dropping Quantization for Extremely Low-bit Post-Training Quantization",
     ICLR 2022, arXiv 2203.05740, section 3.3). In evaluation mode nothing is ever dropped.
@@ -28,6 +29,7 @@ class LearnedStep(nn.Module):
         super().__init__()
         self.grid = layer.input_quantizer.grid
         self.drop, self._generator = drop, generator
+        self.zero_point = layer.input_quantizer.zero_point
         self.register_buffer("step", layer.input_quantizer.scale.clone())
         self.log_factor = nn.Parameter(torch.zeros(()))
 
@@ -37,7 +39,7 @@ class LearnedStep(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x`` on the grid, but for what is dropped."""
-        quantized = fake_quantize(x, self.learned(), self.grid)
+        quantized = fake_quantize(x, self.learned(), self.grid, self.zero_point)
         if not self.training or self.drop == 0.0:
             return quantized
         return mix(x, quantized, self.drop, self._generator)
@@ -45,11 +47,10 @@ class LearnedStep(nn.Module):
     @torch.no_grad()
     def settle(self, layer: QuantLayer, statistics: LayerStatistics) -> None:
         """Give the learned step to the layer's own quantizer."""
-        layer.input_quantizer.warm_start(
-            self.learned() * self.grid.qmax,
-            torch.tensor(statistics.std),
-            torch.tensor(statistics.mean),
-        )
+        step = self.learned()
+        values = statistics.values(step.device)
+        low, high = (step * level for level in self.grid.limits(self.zero_point))
+        layer.input_quantizer.warm_start(high, values.std, values.mean, low)
 
 
 def mix(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,14 +10,14 @@ import numpy as np
 
 from ...errors import ModelFileError
 from ...spec import QuantizationInfo
-from ..lowering.graph import DEQUANTIZE, QUANTIZE, GraphIndex, value_of
+from ..lowering.graph import QUANTIZE, GraphIndex, value_of, zero_point
+from ..lowering.stored_weights import StoredWeight, stored_weights
 from ..lowering.widen_constants import widen_constants
 from .products import PRODUCTS, copy_of
 
 if TYPE_CHECKING:
     import onnx
 
-SYMMETRIC, AFFINE, MIDRISE = "symmetric", "affine", "mid-rise"
 _WIDTHS = re.compile(r"w(\d)a(\d)")
 
 
@@ -33,7 +32,7 @@ class QuantizedLayer:
         shape: of the codes.
         weight_bits: width of the weights, 2 to 8.
         input_bits: width of the inputs, 2 to 8.
-        weight_grid: ``symmetric`` or ``mid-rise`` (levels half a step off).
+        weight_grid: ``symmetric`` or ``midrise`` (levels half a step off).
         input_grid: ``symmetric`` or ``affine`` (with a zero-point).
         weight_scale: smallest and largest step of the output channels.
         input_scale: step of the input; None where the graph does not quantize it.
@@ -72,7 +71,7 @@ def quantized_layers(component: onnx.ModelProto, told: QuantizationInfo) -> list
 
     Args:
         component: in its canonical form, as it is in the file.
-        told: what the metadata says; the widths are taken from it.
+        told: what the metadata says; widths and grids are taken from it.
 
     Raises:
         ModelFileError: a weight is not used as a quantized weight must be; names it.
@@ -81,75 +80,50 @@ def quantized_layers(component: onnx.ModelProto, told: QuantizationInfo) -> list
     widened = copy_of(component)
     widen_constants(widened)
     index = GraphIndex(widened)
-    uses: dict[str, list[onnx.NodeProto]] = {}
-    for node in widened.graph.node:
-        if node.op_type == DEQUANTIZE and node.input[0] in index.constants:
-            uses.setdefault(node.input[0], []).append(node)
-    return [_layer(index, weight, nodes, told, stored) for weight, nodes in uses.items()]
+    found = stored_weights(widened, index).values()
+    return [_layer(index, weight, told, stored[weight.codes]) for weight in found]
 
 
 def _layer(
-    index: GraphIndex,
-    weight: str,
-    nodes: list[onnx.NodeProto],
-    told: QuantizationInfo,
-    stored: Mapping[str, int],
+    index: GraphIndex, weight: StoredWeight, told: QuantizationInfo, packed_bytes: int
 ) -> QuantizedLayer:
-    products, midrise = _products(index, nodes)
-    if not products or nodes[0].input[1] not in index.constants:
-        raise ModelFileError(f"the weight {weight} is multiplied with nothing; export it again")
-    match = _WIDTHS.fullmatch(told.widths.get(weight, told.usual_widths))
+    name = weight.codes.removesuffix(".weight")
+    products = [node for node in weight.users if node.op_type in PRODUCTS]
+    if not products or weight.scale not in index.constants:
+        raise ModelFileError(
+            f"the weight {weight.codes} is multiplied with nothing; export it again"
+        )
+    match = _WIDTHS.fullmatch(told.widths.get(weight.codes, told.usual_widths))
     assert match is not None  # the consistency check refuses other texts
-    codes = value_of(index.constants[weight])
-    scale = value_of(index.constants[nodes[0].input[1]])
+    weight_grid, input_grid = told.grids.get(weight.codes, told.usual_grids).split("/")
+    codes = value_of(index.constants[weight.codes])
+    scale = value_of(index.constants[weight.scale])
     quantize = next((q for p in products if (q := index.quantized_input(p.input[0]))), None)
-    scale_name = _input_scale_name(index, weight, quantize)
+    scale_name = _input_scale_name(index, name, quantize)
     half = 2 ** (int(match[1]) - 1)
     return QuantizedLayer(
-        name=weight.removesuffix(".weight"),
+        name=name,
         products=tuple(product.name for product in products),
         operator=products[0].op_type,
         shape=codes.shape,
         weight_bits=int(match[1]),
         input_bits=int(match[2]),
-        weight_grid=MIDRISE if midrise else SYMMETRIC,
-        input_grid=AFFINE if quantize is not None and zero_point(index, quantize) else SYMMETRIC,
+        weight_grid=weight_grid,
+        input_grid=input_grid,
         weight_scale=(float(scale.min()), float(scale.max())),
         input_scale=None if scale_name is None else float(value_of(index.constants[scale_name])),
         input_scale_name=scale_name,
         weights_at_ends=float(np.mean((codes == -half) | (codes == half - 1))),
-        packed_bytes=stored[weight],
+        packed_bytes=packed_bytes,
     )
 
 
-def _products(index: GraphIndex, nodes: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], bool]:
-    """Return what multiplies with a dequantized weight, and whether an offset is added to it."""
-    found, midrise = [], False
-    for node in nodes:
-        for user in index.users.get(node.output[0], []):
-            if user.op_type == "Add":  # a constant half step
-                midrise = True
-                found += index.users.get(user.output[0], [])
-            else:
-                found.append(user)
-    return [node for node in found if node.op_type in PRODUCTS], midrise
-
-
-def _input_scale_name(
-    index: GraphIndex, weight: str, quantize: onnx.NodeProto | None
-) -> str | None:
+def _input_scale_name(index: GraphIndex, name: str, quantize: onnx.NodeProto | None) -> str | None:
     if quantize is not None:
         return str(quantize.input[1])
     # The values of the memory are quantized before the attention, their projection comes after it.
-    by_name = weight.removesuffix(".weight") + ".input_scale"
+    by_name = f"{name}.input_scale"
     return by_name if by_name in index.constants else None
-
-
-def zero_point(index: GraphIndex, quantize: onnx.NodeProto) -> int:
-    """Return the zero-point of a QuantizeLinear, 0 where it has none."""
-    if len(quantize.input) < 3 or quantize.input[2] not in index.constants:
-        return 0
-    return int(value_of(index.constants[quantize.input[2]]))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ...errors import ModelFileError
 from ..lowering import lower_to_float
 from ..lowering.graph import attribute
@@ -76,5 +74,5 @@ def _count(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> int:
         return math.prod(y) * x[-1]
     if node.op_type == "Conv":
         return math.prod(y) * math.prod(weight[1:])
-    stride = int(np.prod(attribute(node, "strides", [1, 1])))
+    stride: int = math.prod(attribute(node, "strides", [1, 1]))
     return math.prod(y) // stride * weight[0] * math.prod(weight[2:])

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from ..._packing import stored_bits
 from ..bundle import WholeModel
-from ..lowering.graph import DEQUANTIZE, QUANTIZE
+from ..lowering.graph import DEQUANTIZE, QUANTIZE, GraphIndex
+from ..lowering.stored_weights import stored_weights
 
 NODES, NAMES = "nodes", "names and shapes of constants"
 REST = "metadata and the rest"
@@ -70,8 +71,9 @@ def file_sizes(whole: WholeModel) -> FileSizes:
 
 def _quantizer_constants(whole: WholeModel) -> set[str]:
     """Return the names of steps, zero-points, and the limits of the Clips before quantizers."""
+    weights = stored_weights(whole.model, GraphIndex(whole.model)).values()
     producer = {out: node for node in whole.model.graph.node for out in node.output}
-    found: set[str] = set()
+    found = {weight.scale for weight in weights}
     for node in whole.model.graph.node:
         if node.op_type in (QUANTIZE, DEQUANTIZE):
             found.update(node.input[1:])

@@ -30,9 +30,8 @@ def lower_for_ort(component: onnx.ModelProto) -> None:
     from .integer_attention import integer_attention
     from .integer_conv import integer_conv
     from .integer_matmul import integer_matmul
-    from .widen_constants import widen_constants
 
-    widen_constants(component)
+    integers_of_constants(component)
     # Before the integer products: shapes cannot be inferred through them, which are no ONNX.
     chunk_attention(component, QUERY_BLOCK)
     integer_attention(component, INTEGER_QUERY_BLOCK)
@@ -45,9 +44,8 @@ def lower_to_float(component: onnx.ModelProto) -> None:
     """Turn one component into plain floats that are on the trained grids, in place."""
     from .fold_activations import fold_activations
     from .fold_weights import fold_weights
-    from .widen_constants import widen_constants
 
-    widen_constants(component)
+    integers_of_constants(component)
     fold_weights(component)
     fold_activations(component)
 
@@ -56,8 +54,8 @@ def lower_for_openvino(component: onnx.ModelProto) -> None:
     """Prepare one component for OpenVINO's CPU engine, in place.
 
     It fuses the canonical QDQ form itself, depthwise and transposed convolutions and attention
-    products included. With the precision hint ``f32`` its sums are exact; ``bf16``, its default on
-    some processors, is not.
+    products included; transposed convolutions of affine inputs run in floats. With the precision
+    hint ``f32`` its sums are exact; ``bf16``, its default on some processors, is not.
     """
     from .pad_queries import pad_queries
     from .repeat_batch import repeat_batch
@@ -73,18 +71,31 @@ def lower_for_tensorrt_int8(component: onnx.ModelProto) -> None:
 
     TensorRT fuses the canonical QDQ form itself, with symmetric steps and float biases. Attention
     products stay in its own floating point.
+
+    Raises:
+        UnsupportedModelError: an input has an affine grid, which TensorRT does not have.
     """
     from .float_attention import float_attention
+    from .symmetric_only import check_symmetric
 
+    check_symmetric(component, "TensorRT INT8")
     float_attention(component)
     _widen_to_int8(component)
 
 
-def _widen_to_int8(component: onnx.ModelProto) -> None:
-    from .fold_weights import fold_weights
+def integers_of_constants(component: onnx.ModelProto) -> None:
+    """Bring the constants of one component to INT8 and FLOAT, in place; see the two passes."""
+    from .odd_codes import odd_codes
     from .widen_constants import widen_constants
 
     widen_constants(component)
+    odd_codes(component)
+
+
+def _widen_to_int8(component: onnx.ModelProto) -> None:
+    from .fold_weights import fold_weights
+
+    integers_of_constants(component)
     # Integer weights of float products gain nothing, and TensorRT-RTX 1.7 crashes on some.
     fold_weights(component, float_products_only=True)
 
@@ -92,15 +103,16 @@ def _widen_to_int8(component: onnx.ModelProto) -> None:
 def lower_for_tensorrt_int4(component: onnx.ModelProto) -> int:
     """Prepare one component for TensorRT with INT4 weights and float activations, in place.
 
+    Inputs may have any grid, because it is dropped; so are mid-rise weights of more than 3 bits.
+
     Returns:
         How many weights are in INT4; with 0 there is nothing to be gained.
     """
     from .block_weights import block_weights
     from .float_attention import float_attention
     from .fold_weights import fold_weights
-    from .widen_constants import widen_constants
 
-    widen_constants(component)
+    integers_of_constants(component)
     float_attention(component)
     blocked = block_weights(component)
     fold_weights(component)

@@ -3,14 +3,14 @@
 With the folded weights this is the reference that everything else is measured against: the model as
 it was trained, for any engine that knows nothing of integers.
 
-Requires: DequantizeLinear of QuantizeLinear with a scale per tensor and the zero-point 0, INT8 or
-UINT8. Ensures: the same numbers to the bit from ``Div``, ``Round`` (halves to even), ``Clip`` and
-``Mul``.
+Requires: DequantizeLinear of QuantizeLinear with a scale per tensor, INT8 or UINT8. Ensures: the
+same numbers to the bit from ``Div``, ``Round`` (halves to even), ``Clip`` and ``Mul``; what goes
+from Clip to Mul are levels, codes without their zero-point.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,8 +32,7 @@ def fold_activations(model: onnx.ModelProto) -> int:
     if not quantizers:
         return 0
     for quantize in quantizers:
-        kind = value_of(index.constants[quantize.input[2]]).dtype
-        new[quantize.name] = _codes(quantize, _limits(model, kind))
+        new[quantize.name] = _levels(quantize, _limits(model, index, quantize))
         for user in index.users.get(quantize.output[0], []):
             if user.op_type == DEQUANTIZE:
                 new[user.name] = [_values(user)]
@@ -41,13 +40,15 @@ def fold_activations(model: onnx.ModelProto) -> int:
     return len(quantizers)
 
 
-def _limits(model: onnx.ModelProto, kind: np.dtype[Any]) -> list[str]:
-    """Return the names of the lowest and the highest code of an integer type, as floats."""
-    ends = {"min": np.iinfo(kind).min, "max": np.iinfo(kind).max}
-    return [add_constant(model, f"{kind}_{e}", np.float32(v)) for e, v in ends.items()]
+def _limits(model: onnx.ModelProto, index: GraphIndex, node: onnx.NodeProto) -> list[str]:
+    """Return the names of the lowest and the highest level of a QuantizeLinear, as floats."""
+    zero_point = value_of(index.constants[node.input[2]])
+    codes = np.iinfo(zero_point.dtype)
+    levels = [int(end) - int(zero_point) for end in (codes.min, codes.max)]
+    return [add_constant(model, f"levels/{level}", np.float32(level)) for level in levels]
 
 
-def _codes(node: onnx.NodeProto, limits: list[str]) -> list[onnx.NodeProto]:
+def _levels(node: onnx.NodeProto, limits: list[str]) -> list[onnx.NodeProto]:
     from onnx import helper
 
     divided, rounded = f"{node.name}/divided", f"{node.name}/rounded"

@@ -92,6 +92,13 @@ def value_of(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
     return array
 
 
+def zero_point(index: GraphIndex, quantize: onnx.NodeProto) -> int:
+    """Return the zero-point of a QuantizeLinear or DequantizeLinear, 0 where it has none."""
+    if len(quantize.input) < 3 or quantize.input[2] not in index.constants:
+        return 0
+    return int(value_of(index.constants[quantize.input[2]]))
+
+
 def inferred_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Return the shapes of inner tensors by name; a dynamic dimension is 0."""
     import onnx

@@ -4,7 +4,8 @@
   which is the same grid; keys and values stay signed.
 - Keys are quantized before they are transposed, which moves a quarter of the bytes.
 - The values get a column of ones: the product itself then gives the sum of the weights, exactly,
-  without another pass over them.
+  without another pass over them. Next to values with a zero-point z these are the codes z + 1, or
+  z - 1 (minus one) where z is the last code.
 - Many queries attend a block at a time, so that their scores stay in the processor's cache.
 
 Requires: attention as :mod:`.attention_pattern` describes it, with queries of a known number and
@@ -21,11 +22,23 @@ import numpy as np
 
 from .attention_pattern import QuantizedAttention, find_quantized_attentions
 from .chunk_attention import MIN_QUERIES, block_sizes
-from .graph import GraphIndex, add_constant, attribute, inferred_shapes, replace_nodes
-from .integer_matmul import DOMAIN, FUSED, ZERO_POINT, add_unsigned_zero_point, use_fused_operators
+from .graph import (
+    GraphIndex,
+    add_constant,
+    attribute,
+    inferred_shapes,
+    replace_nodes,
+    value_of,
+    zero_point,
+)
+from .integer_matmul import DOMAIN, FUSED, use_fused_operators
+from .unsigned_codes import unsigned_zero_point
 
 if TYPE_CHECKING:
     import onnx
+
+
+_LAST_CODE = 127
 
 
 @dataclass(frozen=True)
@@ -34,13 +47,17 @@ class _Codes:
 
     Attributes:
         queries: unsigned codes.
+        middle: their zero-point.
         keys: signed codes, transposed.
         values: signed codes with a column of ones.
+        offset: their zero-point; empty where it is 0.
     """
 
     queries: str
+    middle: str
     keys: str
     values: str
+    offset: str
 
 
 def integer_attention(model: onnx.ModelProto, block: int) -> int:
@@ -57,32 +74,37 @@ def integer_attention(model: onnx.ModelProto, block: int) -> int:
     found = find_quantized_attentions(model, index)
     if not found:
         return 0
-    add_unsigned_zero_point(model)
     use_fused_operators(model)
     shapes = inferred_shapes(model)
     new = {}
     for attention in found:
-        codes, nodes = _codes(model, index, attention, len(shapes[attention.value.input[0]]))
-        queries, width = shapes[attention.query.input[0]], shapes[attention.value.input[0]][-1]
+        queries, values = shapes[attention.query.input[0]], shapes[attention.value.input[0]]
+        codes, nodes = _codes(model, index, attention, values)
         sizes = block_sizes(queries[-2], block if queries[-2] >= MIN_QUERIES else queries[-2])
         nodes += _products(model, attention, codes, sizes, len(queries) - 2)
-        nodes += _normalised(model, attention, width)
+        nodes += _normalised(model, index, attention, values[-1])
         new[attention.result.name] = nodes
     replace_nodes(model, new)
     return len(found)
 
 
 def _codes(
-    model: onnx.ModelProto, index: GraphIndex, attention: QuantizedAttention, rank: int
+    model: onnx.ModelProto,
+    index: GraphIndex,
+    attention: QuantizedAttention,
+    values: tuple[int, ...],
 ) -> tuple[_Codes, list[onnx.NodeProto]]:
+    """Return the names of the codes, and the nodes that make them; values have this shape."""
     from onnx import helper
 
     name = attention.result.name
-    codes = _Codes(*(f"{name}/{part}" for part in ("queries", "keys", "values")))
+    queries, keys, padded = (f"{name}/{part}" for part in ("queries", "keys", "values"))
+    offset = attention.value.input[2] if zero_point(index, attention.value) else ""
+    codes = _Codes(queries, unsigned_zero_point(model), keys, padded, offset)
     query, scale = attention.query.input[:2]
     nodes = [
         helper.make_node(
-            "QuantizeLinear", [query, scale, ZERO_POINT], [codes.queries], codes.queries
+            "QuantizeLinear", [query, scale, codes.middle], [codes.queries], codes.queries
         )
     ]
     transpose = index.made_by(attention.key.input[0], "Transpose")
@@ -98,12 +120,20 @@ def _codes(
             helper.make_node("QuantizeLinear", [transpose.input[0], *grid], [rows], rows),
             helper.make_node("Transpose", [rows], [codes.keys], codes.keys, perm=perm),
         ]
+    rank = len(values)
     before_and_after = np.zeros(2 * rank, np.int64)
     before_and_after[-1] = 1
     pads = add_constant(model, f"one_more_of_{rank}", before_and_after)
-    padding = [attention.value.output[0], pads, add_constant(model, "int8_one", np.int8(1))]
+    one = zero_point(index, attention.value) + _unit(index, attention)
+    filling = add_constant(model, f"int8/{one}", np.int8(one))
+    padding = [attention.value.output[0], pads, filling]
     nodes.append(helper.make_node("Pad", padding, [codes.values], codes.values))
     return codes, nodes
+
+
+def _unit(index: GraphIndex, attention: QuantizedAttention) -> int:
+    """Return what the ones are: 1, or -1 where there is no code for 1."""
+    return 1 if zero_point(index, attention.value) < _LAST_CODE else -1
 
 
 def _products(
@@ -148,18 +178,28 @@ def _block(
     one, none = add_constant(model, "float_one", np.float32(1)), ""
     return [
         helper.make_node(
-            FUSED, [queries, codes.keys, *scales, ZERO_POINT, none], [scores], scores, domain=DOMAIN
+            FUSED,
+            [queries, codes.keys, *scales, codes.middle, none],
+            [scores],
+            scores,
+            domain=DOMAIN,
         ),
         helper.make_node("ReduceMax", [scores], [largest], largest, axes=[-1], keepdims=1),
         helper.make_node("Sub", [scores, largest], [shifted], shifted),
         helper.make_node("Exp", [shifted], [exp], exp),
         helper.make_node("QuantizeLinear", [exp, *attention.weights.input[1:]], [weights], weights),
-        helper.make_node(FUSED, [weights, codes.values, one, one], [result], result, domain=DOMAIN),
+        helper.make_node(
+            FUSED,
+            [weights, codes.values, one, one, none, codes.offset],
+            [result],
+            result,
+            domain=DOMAIN,
+        ),
     ]
 
 
 def _normalised(
-    model: onnx.ModelProto, attention: QuantizedAttention, width: int
+    model: onnx.ModelProto, index: GraphIndex, attention: QuantizedAttention, width: int
 ) -> list[onnx.NodeProto]:
     """Return the nodes that divide the sums of the values by those of the ones."""
     from onnx import helper
@@ -168,6 +208,9 @@ def _normalised(
     sums, total, average = (f"{name}/{kind}" for kind in ("values.sum", "ones.sum", "average"))
     parts = add_constant(model, f"{name}/parts", np.array([width, 1], np.int64))
     scale, output = attention.value.input[1], list(attention.result.output)
+    if _unit(index, attention) < 0:
+        negative = -value_of(index.constants[scale])
+        scale = add_constant(model, f"{scale}/negative", negative)
     return [
         helper.make_node("Split", [f"{name}/sums", parts], [sums, total], f"{name}/parts", axis=-1),
         helper.make_node("Div", [sums, total], [average], average),

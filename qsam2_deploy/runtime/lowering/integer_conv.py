@@ -1,12 +1,12 @@
 """Run quantized convolutions as integer convolutions of ONNX Runtime.
 
 Its fused ``QLinearConv`` rounds the result to 8 bits, which nobody trained; ``ConvInteger`` gives
-the exact sums. Codes become unsigned ones around 128, as for matrix products, and the padding is
-that zero-point. Depthwise convolutions are left alone: one by one, their products are too small to
+the exact sums. Codes become unsigned ones, as for matrix products, and the padding is their
+zero-point. Depthwise convolutions are left alone: one by one, their products are too small to
 gain anything.
 
 Requires: ``Conv(DequantizeLinear(QuantizeLinear(x)), DequantizeLinear(codes), bias)`` with a
-symmetric INT8 scale per tensor for ``x`` and per output channel for the codes. Ensures:
+INT8 scale per tensor for ``x`` and a symmetric one per output channel for the codes. Ensures:
 ``ConvInteger``, ``Cast``, ``Mul`` with both scales, ``Add`` in its place, but for depthwise ones.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .graph import GraphIndex, QuantizedProduct, add_constant, attribute, replace_nodes, value_of
-from .integer_matmul import ZERO_POINT, add_unsigned_zero_point
+from .unsigned_codes import unsigned_codes
 
 if TYPE_CHECKING:
     import onnx
@@ -33,7 +33,7 @@ def integer_conv(model: onnx.ModelProto) -> int:
     layers = _find(model, index)
     if not layers:
         return 0
-    add_unsigned_zero_point(model)
+    unsigned_codes(model, [layer.quantize for layer in layers])
     replace_nodes(model, {layer.node.name: _integer_nodes(model, index, layer) for layer in layers})
     return len(layers)
 
@@ -56,14 +56,14 @@ def _integer_nodes(
     from onnx import TensorProto, helper
 
     name, codes = layer.node.name, layer.codes
-    layer.quantize.input[2] = ZERO_POINT
-    input_scale = value_of(index.constants[layer.quantize.input[1]])
+    step, zero_point = layer.quantize.input[1:3]
+    input_scale = value_of(index.constants[step])
     weight_scale = value_of(index.constants[layer.weight.input[1]])
     scale = add_constant(model, f"{name}/scale", (input_scale * weight_scale).reshape(-1, 1, 1))
     sums, real, scaled = (f"{name}/{kind}" for kind in ("sums", "real", "scaled"))
     has_bias = len(layer.node.input) > 2
     output = layer.node.output[0]
-    conv = helper.make_node(CONV, [codes, layer.weight.input[0], ZERO_POINT], [sums], name)
+    conv = helper.make_node(CONV, [codes, layer.weight.input[0], zero_point], [sums], name)
     conv.attribute.extend(layer.node.attribute)
     nodes = [
         conv,

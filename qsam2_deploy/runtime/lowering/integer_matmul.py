@@ -4,12 +4,12 @@ ONNX Runtime can fuse QDQ around a MatMul by itself, but whether it does hangs o
 optimizers: joining MatMul and Add to Gemm first leaves a float product behind, silently. Here the
 fused operator is written down, with the float bias inside.
 
-The signed codes of ``x`` become unsigned ones around 128, which is the same grid: its x86 kernels
-multiply unsigned by signed bytes, and signed by signed runs almost twenty times slower on a core
-with AVX512-VNNI (``benchmarks/components.py`` measures both).
+The signed codes of ``x`` become unsigned ones, which is the same grid: its x86 kernels multiply
+unsigned by signed bytes, and signed by signed runs almost twenty times slower on a core with
+AVX512-VNNI (``benchmarks/components.py`` measures both).
 
 Requires: ``Add(MatMul(DequantizeLinear(QuantizeLinear(x)), DequantizeLinear(codes)), bias)`` with
-a symmetric INT8 scale per tensor for ``x`` and per output channel for the codes. Ensures:
+an INT8 scale per tensor for ``x`` and a symmetric one per output channel for the codes. Ensures:
 ``com.microsoft`` ``MatMulIntegerToFloat`` in its place; the integer sums are exact.
 """
 
@@ -18,17 +18,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from .graph import GraphIndex, QuantizedProduct, add_constant, replace_nodes
+from .graph import GraphIndex, QuantizedProduct, replace_nodes
+from .unsigned_codes import unsigned_codes
 
 if TYPE_CHECKING:
     import onnx
 
 DOMAIN = "com.microsoft"
 FUSED = "MatMulIntegerToFloat"
-
-ZERO_POINT = "unsigned_zero_point"
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def integer_matmul(model: onnx.ModelProto) -> int:
     layers = _find(model)
     if not layers:
         return 0
-    add_unsigned_zero_point(model)
+    unsigned_codes(model, [layer.product.quantize for layer in layers])
     replace_nodes(model, {layer.add.name: [_fused(layer)] for layer in layers})
     use_fused_operators(model)
     return len(layers)
@@ -58,11 +55,6 @@ def use_fused_operators(model: onnx.ModelProto) -> None:
 
     if all(entry.domain != DOMAIN for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-
-
-def add_unsigned_zero_point(model: onnx.ModelProto) -> None:
-    """Add the initializer :data:`ZERO_POINT`, in the middle of the unsigned codes."""
-    add_constant(model, ZERO_POINT, np.uint8(128))
 
 
 def _find(model: onnx.ModelProto) -> list[_Layer]:
@@ -88,12 +80,11 @@ def _fused(layer: _Layer) -> onnx.NodeProto:
     from onnx import helper
 
     weight, weight_scale = layer.product.weight.input[:2]
-    layer.product.quantize.input[2] = ZERO_POINT
-    codes, scale = layer.product.codes, layer.product.quantize.input[1]
+    scale, zero_point = layer.product.quantize.input[1:3]
     bias, no_zero_point = layer.add.input[1], ""
     return helper.make_node(
         FUSED,
-        [codes, weight, scale, weight_scale, ZERO_POINT, no_zero_point, bias],
+        [layer.product.codes, weight, scale, weight_scale, zero_point, no_zero_point, bias],
         list(layer.add.output),
         layer.product.node.name,
         domain=DOMAIN,

@@ -3,17 +3,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from qsam2_deploy.calibration.clip import histogram_clip, weight_clip
 from qsam2_deploy.calibration.ptq.reconstruction import Block
+from qsam2_deploy.calibration.start import start_from_statistics, start_weights
 from qsam2_deploy.calibration.statistics import LayerStatistics, collect_statistics
-from qsam2_deploy.quant.grid import Grid
 from qsam2_deploy.quant.modules import LayerPlan, quantize_layers, quantized_layers
-from qsam2_deploy.quant.quantizer import tensor_statistics
 
 WIDTH = 24
 
@@ -26,18 +25,13 @@ class TinyBlock:
     inputs: list[torch.Tensor]
     statistics: dict[str, LayerStatistics]
 
-    def quantized(self, weight_bits: int, input_bits: int, *, half: bool = False) -> Block:
+    def quantized(self, weight_bits: int, input_bits: int, **plan: Any) -> Block:
+        """Return a quantized copy; ``plan`` holds other arguments of ``LayerPlan``."""
         module = copy.deepcopy(self.module)
-        plan = {n: LayerPlan(weight_bits, input_bits, half_steps=half) for n in self.statistics}
-        for name, layer in quantize_layers(module, plan).items():
-            rows, seen = layer.weight_rows().detach(), self.statistics[name]
-            layer.weight_quantizer.warm_start(
-                weight_clip(rows, Grid(weight_bits)), *tensor_statistics(rows, per_row=True)
-            )
-            clip = histogram_clip(seen.histogram, Grid(input_bits))
-            layer.input_quantizer.warm_start(
-                torch.tensor(clip), torch.tensor(seen.std), torch.tensor(seen.mean)
-            )
+        plans = {n: LayerPlan(weight_bits, input_bits, **plan) for n in self.statistics}
+        for name, layer in quantize_layers(module, plans).items():
+            start_weights(layer)
+            start_from_statistics(layer.input_quantizer, self.statistics[name])
         module.eval().requires_grad_(False)
         targets = [self.module(x) for x in self.inputs]
         layers = quantized_layers(module)

@@ -11,25 +11,27 @@ import torch
 from qsam2_deploy.calibration.clip import weight_clip
 from qsam2_deploy.calibration.ptq.gptq import gptq
 from qsam2_deploy.calibration.vrc import relative_output_error
-from qsam2_deploy.quant.grid import Grid, fake_quantize
+from qsam2_deploy.quant.grid import MIDRISE, SYMMETRIC, Grid, fake_quantize
 from tests.calibration.ptq.conftest import WIDTH
 
 
-def _problem(correlated: Callable[[int], torch.Tensor], bits: int) -> tuple[torch.Tensor, ...]:
+def _problem(correlated: Callable[[int], torch.Tensor], grid: Grid) -> tuple[torch.Tensor, ...]:
     weight = torch.randn(10, WIDTH, generator=torch.Generator().manual_seed(3))
     x = torch.cat([correlated(seed) for seed in range(4)]).double()
-    return weight, x.T @ x, weight_clip(weight, Grid(bits)) / Grid(bits).qmax
+    return weight, x.T @ x, weight_clip(weight, grid) / grid.clip_steps
 
 
+@pytest.mark.parametrize("kind", [SYMMETRIC, MIDRISE])
 @pytest.mark.parametrize("bits", [2, 3, 4])
 @pytest.mark.parametrize("act_order", [False, True])
 def test_correlated_inputs_lose_less_than_by_rounding(
-    correlated: Callable[[int], torch.Tensor], bits: int, act_order: bool
+    correlated: Callable[[int], torch.Tensor], bits: int, act_order: bool, kind: str
 ) -> None:
-    weight, gram, scale = _problem(correlated, bits)
-    found = gptq(weight, gram, scale, Grid(bits), act_order=act_order)
-    rounded = fake_quantize(weight, scale[:, None], Grid(bits))
-    assert torch.equal(fake_quantize(found, scale[:, None], Grid(bits)), found)
+    grid = Grid(bits, kind)
+    weight, gram, scale = _problem(correlated, grid)
+    found = gptq(weight, gram, scale, grid, act_order=act_order)
+    rounded = fake_quantize(weight, scale[:, None], grid)
+    assert torch.equal(fake_quantize(found, scale[:, None], grid), found)
     error, plain = (relative_output_error(weight, w, gram) for w in (found, rounded))
     assert error < 0.85 * plain
 
@@ -38,7 +40,7 @@ def test_columns_are_rounded_as_the_paper_says(
     correlated: Callable[[int], torch.Tensor],
 ) -> None:
     """Against the plain algorithm: the inverse Hessian, one column removed after another."""
-    weight, gram, scale = _problem(correlated, 3)
+    weight, gram, scale = _problem(correlated, Grid(3))
     hessian = gram + 0.01 * gram.diagonal().mean() * torch.eye(WIDTH, dtype=torch.float64)
     inverse = np.linalg.inv(hessian.numpy())
     w, expected = weight.double().numpy().copy(), np.zeros((10, WIDTH))

@@ -15,7 +15,7 @@ from qsam2_deploy.calibration.histogram import Histogram
 from qsam2_deploy.calibration.ptq import PtqOptions, make_ptq, ptq_names
 from qsam2_deploy.calibration.statistics import LayerStatistics
 from qsam2_deploy.quant.checkpoint import load_checkpoint
-from qsam2_deploy.quant.grid import Grid
+from qsam2_deploy.quant.grid import AFFINE, Grid
 from qsam2_deploy.quant.modules import QuantLinear, quantized_layers
 
 FEW = PtqOptions(iterations=15, rounding_rate=0.05)
@@ -93,6 +93,28 @@ def test_mse_is_the_start_of_lsc_and_minmax_that_of_minmax(calibrate: Any) -> No
         assert default.feature_error == explicit.feature_error
 
 
+GRIDS = (("weight_grid", "midrise"), ("activation_grid", "affine"), ("granularity", "tensor"))
+
+
+@pytest.mark.parametrize("name", ["percentile", "gptq", "qdrop"])
+def test_other_grids_and_one_step_for_a_weight(
+    calibrate: Any, photos: Path, float_checkpoint: Path, name: str
+) -> None:
+    report = calibrate(name, **dict(GRIDS))
+    layers = quantized_layers(load_checkpoint(report.output).model)
+    narrow = [layer for layer in layers.values() if layer.weight_quantizer.grid.bits == 3]
+    assert narrow
+    for layer in narrow:
+        assert layer.weight_quantizer.grid.kind == "midrise"
+        assert layer.weight_quantizer.scale.shape == (1,)
+        assert layer.input_quantizer.zero_point is not None
+    if name != "percentile":
+        assert any(torch.equal(layer.quantized_weight(), layer.weight) for layer in narrow)
+    test_the_file_computes_what_the_report_says(
+        functools.partial(calibrate, **dict(GRIDS)), photos, float_checkpoint, name, "none"
+    )
+
+
 def test_the_whole_model(calibrate: Any) -> None:
     """GPTQ is for all linear layers; reconstruction is for the blocks of the trunk."""
     start = quantized_layers(load_checkpoint(calibrate("mse", scope="all").output).model)
@@ -121,6 +143,22 @@ def test_percentiles_of_weights_and_inputs() -> None:
     values = torch.randn(200_000, generator=torch.Generator().manual_seed(0))
     statistics = LayerStatistics(histogram=Histogram())
     statistics.add(values[:, None], heldout=False)
-    assert method.input_clip(statistics, Grid(4)) == pytest.approx(1.645, abs=0.02)
+    assert method.input_range(statistics, Grid(4)) == pytest.approx((-1.645, 1.645), abs=0.02)
     whole = make_ptq("percentile", PtqOptions(percentile=100.0))
-    assert whole.input_clip(statistics, Grid(4)) == pytest.approx(statistics.absmax, rel=1e-3)
+    absmax = statistics.absmax
+    assert whole.input_range(statistics, Grid(4)) == pytest.approx((-absmax, absmax), rel=1e-3)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 5.0])
+def test_ranges_of_an_affine_grid_hold_zero_and_as_much_as_they_should(shift: float) -> None:
+    values = torch.randn(200_000, generator=torch.Generator().manual_seed(0)) + shift
+    statistics = LayerStatistics()
+    statistics.add(values[:, None], heldout=False)
+    grid = Grid(4, AFFINE)
+    low, high = make_ptq("percentile", PtqOptions(percentile=90.0)).input_range(statistics, grid)
+    assert (low, high) == pytest.approx((min(shift - 1.645, 0.0), shift + 1.645), abs=0.02)
+    low, high = make_ptq("minmax").input_range(statistics, grid)
+    assert (low, high) == (min(float(values.min()), 0.0), float(values.max()))
+    low, high = make_ptq("mse").input_range(statistics, grid)
+    assert low == pytest.approx(0.0) if shift == 5.0 else low < -0.5
+    assert high < float(values.max())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -23,14 +24,23 @@ def _reconstruct(block: Block, method: type[BrecqPtq | QDropPtq], **options: obj
     method(settings).reconstruct(block, torch.Generator().manual_seed(0))
 
 
+GRIDS: list[dict[str, Any]] = [
+    {},
+    {"weight_grid": "midrise", "input_grid": "affine"},
+    {"method": "sawb", "input_method": "lsq+", "granularity": "tensor"},
+]
+
+
+@pytest.mark.parametrize("plan", GRIDS)
 def test_soft_rounding_starts_at_the_float_weight_and_ends_on_the_grid(
-    tiny_block: TinyBlock,
+    tiny_block: TinyBlock, plan: dict[str, Any]
 ) -> None:
-    layer = tiny_block.quantized(4, 8).layers["0"]
+    layer = tiny_block.quantized(4, 8, **plan).layers["0"]
     quantizer, rows = layer.weight_quantizer, layer.weight_rows()
     soft = SoftRounding(rows, quantizer)
     step = quantizer.scale[:, None]
-    inside = (rows / step >= quantizer.grid.qmin) & (rows / step <= quantizer.grid.qmax)
+    low, high = quantizer.grid.limits()
+    inside = (rows / step >= low) & (rows / step <= high)
     assert float(inside.float().mean()) > 0.9
     difference = (soft(rows) - rows).abs() / step
     assert float(difference[inside].max()) < 1e-3
@@ -45,12 +55,13 @@ def test_soft_rounding_starts_at_the_float_weight_and_ends_on_the_grid(
     assert not torch.equal(soft.hard(), nearest)
 
 
+@pytest.mark.parametrize("plan", GRIDS)
 @pytest.mark.parametrize("bits", [2, 3])
 @pytest.mark.parametrize("method", [BrecqPtq, QDropPtq])
 def test_a_reconstructed_block_is_closer_to_float(
-    tiny_block: TinyBlock, method: type[BrecqPtq | QDropPtq], bits: int
+    tiny_block: TinyBlock, method: type[BrecqPtq | QDropPtq], bits: int, plan: dict[str, Any]
 ) -> None:
-    block = tiny_block.quantized(bits, 4)
+    block = tiny_block.quantized(bits, 4, **plan)
     before = block.error()
     _reconstruct(block, method)
     assert block.error() < 0.8 * before
@@ -58,7 +69,7 @@ def test_a_reconstructed_block_is_closer_to_float(
 
 @pytest.mark.parametrize("half", [False, True])
 def test_the_result_is_an_ordinary_quantized_layer(tiny_block: TinyBlock, half: bool) -> None:
-    block = tiny_block.quantized(3, 4, half=half)
+    block = tiny_block.quantized(3, 4, half_steps=half)
     before = {name: copy.deepcopy(layer) for name, layer in block.layers.items()}
     _reconstruct(block, QDropPtq)
     for name, layer in block.layers.items():
@@ -126,3 +137,22 @@ def test_a_block_that_got_worse_is_put_back(
 def test_beta_falls_from_20_to_2() -> None:
     values = [reconstruction._beta(share) for share in (0.2, 0.6, 1.0)]
     assert values == pytest.approx([20.0, 11.0, 2.0])
+
+
+def test_a_learned_step_keeps_the_zero_point(tiny_block: TinyBlock) -> None:
+    """The inputs of the second layer lie behind a GELU, on one side."""
+    block = tiny_block.quantized(4, 4, input_grid="affine")
+    layer = block.layers["2"]
+    before, zero_point = layer.input_quantizer.scale, layer.input_quantizer.zero_point
+    assert zero_point is not None
+    assert float(zero_point) < -2
+    step = LearnedStep(layer)
+    x = torch.randn(40, 9)
+    assert torch.equal(step(x), layer.input_quantizer(x))
+    with torch.no_grad():
+        step.log_factor += 0.3
+    expected = step(x)
+    step.settle(layer, block.statistics["2"])
+    assert torch.equal(layer.input_quantizer.zero_point, zero_point)
+    torch.testing.assert_close(layer.input_quantizer.scale, before * 1.3498588)
+    torch.testing.assert_close(layer.input_quantizer(x), expected)

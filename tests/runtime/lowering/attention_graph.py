@@ -20,6 +20,7 @@ def attention_graph(
     *,
     transposed: bool = True,
     limit: float | None = None,
+    zero_point: int = 0,
 ) -> onnx.ModelProto:
     """Return a model with inputs ``q``, ``k``, ``v`` and output ``y``.
 
@@ -29,6 +30,7 @@ def attention_graph(
         heads: how many; 0 for no axis of heads.
         transposed: the keys are transposed by a node, else they are given so.
         limit: clip the values to so much, as narrow grids do.
+        zero_point: of the values.
     """
     lead = [2, heads] if heads else [2]
     shapes = {"q": [*lead, queries, WIDTH], "v": [*lead, keys, VALUES]}
@@ -36,6 +38,7 @@ def attention_graph(
     info = helper.make_tensor_value_info
     constants: dict[str, Any] = {f"{n}_scale": step for n, step in STEPS.items()}
     constants |= {"zero": np.int8(0), "p_scale": np.float32(1 / 255), "p_zero": np.uint8(0)}
+    constants |= {"v_zero": np.int8(zero_point)}
     constants |= {"last": np.array([-1]), "low": np.float32(-(limit or 0))}
     constants |= {"high": np.float32(limit or 0)}
     graph = helper.make_graph(
@@ -60,7 +63,7 @@ def _nodes(rank: int, transposed: bool, clipped: bool) -> list[onnx.NodeProto]:
         make("Clip" if clipped else "Identity", ["v", *limits], ["v1"], "values"),
     ]
     for part in STEPS:
-        grid = [f"{part}_scale", "zero"]
+        grid = [f"{part}_scale", "v_zero" if part == "v" else "zero"]
         nodes.append(make("QuantizeLinear", [f"{part}1", *grid], [f"{part}2"], f"{part}_codes"))
         nodes.append(make("DequantizeLinear", [f"{part}2", *grid], [f"{part}3"], f"{part}_on_grid"))
     grid = ["p_scale", "p_zero"]
@@ -90,10 +93,16 @@ def random_factors(queries: int, keys: int, heads: int = 0) -> dict[str, np.ndar
     }
 
 
-def expected(factors: dict[str, np.ndarray], limit: float = np.inf) -> np.ndarray:
+def expected(
+    factors: dict[str, np.ndarray], limit: float = np.inf, zero_point: int = 0
+) -> np.ndarray:
     """Return the result in float64 from sums of whole numbers."""
     clipped = factors | {"v": np.clip(factors["v"], -limit, limit)}
-    codes = {n: np.clip(np.rint(x / STEPS[n]), -128, 127) for n, x in clipped.items()}
+    zeros = {"q": 0, "k": 0, "v": zero_point}
+    codes = {
+        n: np.clip(np.rint(x / STEPS[n]), -128 - zeros[n], 127 - zeros[n])
+        for n, x in clipped.items()
+    }
     q, k, v = (codes[n].astype(np.int64) for n in ("q", "k", "v"))
     scores = (q @ np.swapaxes(k, -1, -2)) * (float(STEPS["q"]) * float(STEPS["k"]))
     weights = np.rint(255 * np.exp(scores - scores.max(-1, keepdims=True))).astype(np.int64)

@@ -40,6 +40,18 @@ def test_same_numbers_in_integers(queries: int, blocks: int, heads: int) -> None
     assert sum(parts) == (queries if blocks > 1 else 0)
 
 
+@pytest.mark.parametrize("zero_point", [-128, -100, 126, 127])
+def test_values_with_a_zero_point(zero_point: int) -> None:
+    """The last code leaves none for a one."""
+    factors = random_factors(40, 90)
+    wanted = expected(factors, zero_point=zero_point)
+    assert wanted.min() >= 0 if zero_point == -128 else wanted.min() < 0
+    model = attention_graph(40, 90, zero_point=zero_point)
+    assert_same(run(model, factors), wanted)
+    assert integer_attention(model, 200) == 1
+    assert_same(run(model, factors), wanted)
+
+
 def test_keys_are_quantized_before_they_are_transposed() -> None:
     model = attention_graph(8, 20)
     integer_attention(model, 64)
