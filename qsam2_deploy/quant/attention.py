@@ -88,8 +88,7 @@ class QuantAttention(nn.Module):
                 f"the step of {part} of the attention {self.attention_name} must be finite and "
                 "positive, but it is not; calibrate the model again"
             )
-        step: np.float32 = np.float32(value)
-        return step
+        return value
 
 
 class _Redirected(TorchFunctionMode):
