@@ -3,8 +3,8 @@
     python examples/make_demo_clip.py            # writes to assets/
 
 The scene is composed of the pieces of the generated training clips, so the mask of the fish is
-exact in every frame. The column hides up to half of the fish and cuts it in two, and another fish of
-the same kind is in sight meanwhile.
+exact in every frame. The column hides up to half of the fish and cuts it in two, while another fish
+of the same kind is in sight.
 The demo reads the files that this wrote; it does not need OpenCV, which this does.
 """
 
