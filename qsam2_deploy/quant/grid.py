@@ -20,6 +20,9 @@ _CLIPPED = 512.0
 Half precision holds this plus any level, and plus half a level, without an error.
 """
 
+_MANY_VALUES = 1 << 16
+"""So many rounding errors are kept in half precision, whose own errors average out in their sum."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -89,7 +92,7 @@ def _precise(x: torch.Tensor) -> torch.Tensor:
 
 
 class _FakeQuantize(torch.autograd.Function):
-    """Fake quantization that keeps two bytes per value for the backward pass.
+    """Fake quantization that keeps two bytes per value of a large tensor for the backward pass.
 
     That is what the gradients need of ``v = x / scale``: its rounding error or, where it is
     clipped, its level. ``x`` itself would often be kept by nobody else: what follows it, the
@@ -102,7 +105,7 @@ class _FakeQuantize(torch.autograd.Function):
         codes = torch.round(v).clamp_(grid.qmin, grid.qmax)
         outside = (v < grid.qmin) | (v > grid.qmax)
         errors = torch.where(outside, codes + _CLIPPED, codes - v)
-        ctx.save_for_backward(errors.half())
+        ctx.save_for_backward(errors.half() if errors.numel() > _MANY_VALUES else errors)
         ctx.scale_shape, ctx.scale_dtype = scale.shape, scale.dtype
         return dequantize(codes, scale).to(x.dtype)
 
