@@ -15,45 +15,39 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import math
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks._report import environment, quiet_official_predictor
+from benchmarks._report import quiet_official_predictor
 
 if __name__ == "__main__":
     quiet_official_predictor()
 
 import torch
 
-from benchmarks import _demo_data as data
-from benchmarks._outliers import add_outliers, real_peaks
-from benchmarks.outliers import STATISTICS
-from qsam2_deploy._files import atomic_open, file_digest
+from benchmarks._cells import keep, read_cells
+from benchmarks._workplace import (
+    BITS,
+    REGIMES,
+    Workplace,
+    add_workplace_options,
+    relative_error,
+    workplace_settings,
+)
 from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
-from qsam2_deploy.calibration.data import CalibrationImages, calibration_images
+from qsam2_deploy.calibration.data import calibration_images
 from qsam2_deploy.calibration.ptq import ptq_names
 from qsam2_deploy.calibration.ptq.attention import quantized_attention
 from qsam2_deploy.calibration.ptq.options import parse_ptq_options
 from qsam2_deploy.cli._main import command
-from qsam2_deploy.data.davis import DavisSequence, davis_sequences
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.evaluation.results import Evaluation
-from qsam2_deploy.evaluation.rules import DAVIS, IMAGES
-from qsam2_deploy.evaluation.scoring import evaluate
-from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
-from qsam2_deploy.quant.official_predictor import OfficialModel
+from qsam2_deploy.quant.checkpoint import load_checkpoint
 
-ROOT = Path(__file__).parents[1]
-BITS = ("w8a8", "w4a8", "w4a4", "w3a3", "w2a4", "w2a2")
 VRC = ("none", "noise")
-REGIMES = ("plain", "outliers")
 FLOAT = "float"
 KEYS = ("feature_error", "J&F", "mIoU")
 
@@ -81,32 +75,8 @@ def cells(args: argparse.Namespace) -> Iterator[Cell]:
             yield Cell(method, bits, vrc, regime)
 
 
-class Workplace:
-    """The checkpoints of both regimes, and the data."""
-
-    def __init__(self, args: argparse.Namespace, folder: Path) -> None:
-        """Open the data; sequences that are missing or damaged raise VideoError."""
-        self.args, self.folder = args, folder
-        self._test = [
-            data.first_frames(sequence, args.frames)
-            for sequence in davis_sequences(args.davis, tuple(args.test))
-        ]
-        frames = folder / "calibration"
-        train: list[DavisSequence] = davis_sequences(args.davis, tuple(args.train))
-        self.images = data.link_evenly(train, args.calibration_frames, frames)
-        self.frames = frames
-        self._checkpoints: dict[str, Path] = {}
-
-    def checkpoint(self, regime: str) -> Path:
-        """Return the float checkpoint of a regime."""
-        if regime == REGIMES[0]:
-            return Path(self.args.checkpoint)
-        path = self.folder / "outliers.pt"
-        if not path.exists():
-            loaded = load_checkpoint(self.args.checkpoint, config=self.args.config)
-            add_outliers(loaded.model, real_peaks(self.args.statistics))
-            save_checkpoint(path, loaded.model.state_dict(), config=loaded.config)
-        return path
+class PtqWorkplace(Workplace):
+    """Calibrates and scores."""
 
     def measure(self, cell: Cell) -> dict[str, Any]:
         """Calibrate and score one cell."""
@@ -118,7 +88,7 @@ class Workplace:
                 source, self.frames, path, config=self._config(cell), model_config=self.args.config
             )
             notes = report.ptq_notes
-        found = {**self._feature_errors(cell, source, path), **self._scores(path)}
+        found = {**self._feature_errors(cell, source, path), **self.scores(path)}
         return {**found, "notes": notes}
 
     def _config(self, cell: Cell) -> CalibrationConfig:
@@ -134,28 +104,17 @@ class Workplace:
             return {"feature_error": 0.0}
         config = self.args.config
         plain = load_checkpoint(source, config=config).model
-        loaded = load_checkpoint(path, config=config)
-        encoder: Any = loaded.model.image_encoder
-        probes = self._probes(plain.image_size)
+        encoder: Any = load_checkpoint(path, config=config).model.image_encoder
+        probes = self.probes(plain.image_size)
         expected = [plain.image_encoder(x)["vision_features"] for x in probes]
-        found = {"feature_error": _relative(encoder, probes, expected)}
+        found = {"feature_error": relative_error(encoder, probes, expected)}
         if cell.method == "ptq4sam":
             bits = CalibrationConfig(bits=cell.bits).activation_bits
             images = calibration_images(self.frames, plain.image_size, self.args.calibration_frames)
             with quantized_attention(encoder, images, bits):
-                found["feature_error_with_attention"] = _relative(encoder, probes, expected)
+                error = relative_error(encoder, probes, expected)
+            found["feature_error_with_attention"] = error
         return found
-
-    def _probes(self, size: int) -> CalibrationImages:
-        return CalibrationImages([s.frame_files[s.frame_count // 2] for s in self._test], size)
-
-    def _scores(self, path: Path) -> dict[str, Any]:
-        stills = data.still_frames(self._test, self.args.every)
-        config, threads = self.args.config, self.args.threads
-        with OfficialModel(path, exclusive=True, config=config, threads=threads) as model:
-            video: Evaluation = evaluate(model, self._test, DAVIS, prompt="mask")
-            image: Evaluation = evaluate(model, stills, IMAGES, prompt="box")
-        return {"J&F": video.j_and_f, "J": video.j, "F": video.f, "mIoU": image.j}
 
 
 def table(folder: Path) -> str:
@@ -164,9 +123,7 @@ def table(folder: Path) -> str:
     Raises:
         InputError: there are none, or one is damaged.
     """
-    rows = [_read(path) for path in sorted(folder.glob("*.json"))]
-    if not rows:
-        raise InputError(f"there are no results in {folder}; run the benchmark first")
+    rows = read_cells(folder)
     order = {bits: n for n, bits in enumerate((FLOAT, *BITS))}
     rows.sort(key=lambda r: (r["regime"] != REGIMES[0], order.get(r["bits"], 99), r["vrc"]))
     lines = ["| weights | bits | VRC | method | feature error | J&F | mIoU |", "|---" * 7 + "|"]
@@ -178,48 +135,9 @@ def table(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def run_cell(workplace: Workplace, cell: Cell, settings: Mapping[str, Any]) -> None:
+def run_cell(workplace: PtqWorkplace, cell: Cell, settings: Mapping[str, Any]) -> None:
     """Measure a cell, unless its file holds results of the same settings."""
-    target = workplace.args.output / cell.file
-    key = json.loads(json.dumps({**settings, **asdict(cell)}))
-    if target.exists() and _read(target)["settings"] == key:
-        print(f"kept     {target.name}", flush=True)
-        return
-    started = time.perf_counter()
-    results = workplace.measure(cell)
-    seconds = round(time.perf_counter() - started, 1)
-    content = {
-        **asdict(cell), "settings": key, "seconds": seconds, "environment": environment(),
-        "results": results,
-    }  # fmt: skip
-    with atomic_open(target) as stream:
-        stream.write(json.dumps(content, indent=1).encode() + b"\n")
-    numbers = "  ".join(f"{name} {results[name]:.4g}" for name in KEYS)
-    print(f"measured {target.name:<40}{numbers}", flush=True)
-
-
-def _relative(encoder: Any, probes: CalibrationImages, expected: Sequence[torch.Tensor]) -> float:
-    found = [encoder(x)["vision_features"] for x in probes]
-    error = sum(float((a - b).square().sum()) for a, b in zip(found, expected, strict=True))
-    return math.sqrt(error / sum(float(b.square().sum()) for b in expected))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-        if {"settings", "results", *asdict(Cell("", "", "", ""))} <= content.keys():
-            return dict(content)
-    except (OSError, ValueError, AttributeError):
-        pass
-    raise InputError(f"{path} is no result of this benchmark; delete it")
-
-
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("train", "calibration_frames", "test", "frames", "every", "ptq_option")
-    return {
-        "model_sha256": file_digest(args.checkpoint),
-        **{name: getattr(args, name) for name in names},
-    }
+    keep(workplace.args.output, cell, settings, lambda: workplace.measure(cell), KEYS)
 
 
 @command("benchmarks.ptq")
@@ -231,9 +149,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise InputError("the benchmark needs --davis ROOT; with --table it only prints")
         torch.set_num_threads(args.threads)
         args.output.mkdir(exist_ok=True)
-        settings = _settings(args)
+        settings = {**workplace_settings(args), "ptq_option": args.ptq_option}
         with tempfile.TemporaryDirectory() as folder:
-            workplace = Workplace(args, Path(folder))
+            workplace = PtqWorkplace(args, Path(folder))
             for cell in cells(args):
                 run_cell(workplace, cell, settings)
     print(table(args.output))
@@ -246,24 +164,12 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_workplace_options(parser)
     add = parser.add_argument
-    add("--checkpoint", type=Path, default=ROOT / "assets" / "demo.pt", help="float checkpoint")
-    add("--config", type=Path, help="its configuration, if it carries none")
-    add("--davis", type=Path, metavar="ROOT", help="DAVIS 2016, 480p")
-    add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the results")
-    add("--table", action="store_true", help="only print the table of what is there")
     add("--methods", nargs="+", default=list(ptq_names()), choices=ptq_names(), metavar="NAME")
     add("--bits", nargs="+", default=list(BITS), help=f"default: {' '.join(BITS)}")
     add("--vrc", nargs="+", default=list(VRC), help=f"default: {' '.join(VRC)}")
-    add("--regimes", nargs="+", default=list(REGIMES), choices=REGIMES)
-    add("--train", nargs="+", default=list(data.TRAIN), help="sequences to calibrate on")
-    add("--calibration-frames", type=int, default=5, help="of each of them (default 5)")
-    add("--test", nargs="+", default=list(data.TEST), help="sequences to score")
-    add("--frames", type=int, help="first frames of each (default: all)")
-    add("--every", type=int, default=10, help="distance of the single frames (default 10)")
     add("--ptq-option", action="append", default=[], metavar="NAME=X", help="as qsam2-calibrate")
-    add("--statistics", type=Path, default=STATISTICS, metavar="CSV", help="for the outliers")
-    add("--threads", type=int, default=1, help="of torch (default 1)")
     return parser
 
 

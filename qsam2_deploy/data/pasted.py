@@ -37,7 +37,7 @@ class PastedClipsConfig:
         still: share of clips on a single frame, with a moving camera.
         twin: share of objects that are pasted twice, as two objects that look alike.
         occluder: share of clips with a generated occluder in front.
-        hidden: share of clips of 8 frames or more in which something generated passes in front of
+        hidden: share of clips of 4 frames or more in which something generated passes in front of
             a pasted object and hides it for some frames.
         keep: share of clips that may annotate an object of the background video too.
         min_area: least visible area of an object in the first frame, as a share of the frame.

@@ -35,7 +35,7 @@ class SequenceWindowsConfig:
             have step 1.
         reverse: share of clips that run backwards.
         min_area: least visible area of an object in the first frame, as a share of the frame.
-        hidden: share of clips of 8 frames or more in which something generated passes in front of
+        hidden: share of clips of 4 frames or more in which something generated passes in front of
             an object and hides it for some frames.
         short_side: frames are kept in memory with at most this many pixels on the shorter side.
         memory_mb: MiB of frames to keep in memory, in each process that makes clips.

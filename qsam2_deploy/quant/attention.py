@@ -6,13 +6,13 @@ that one call is redirected while they run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -78,17 +78,17 @@ class QuantAttention(nn.Module):
         if not (self.product.enabled and self.product.quantizers):
             return None
         found = {n: self._checked(n, q.scale) for n, q in self.product.quantizers.items()}
-        return AttentionSteps(found["q"], found["k"], found.get("v"))
+        values = np.float32(found["v"]) if "v" in found else None
+        return AttentionSteps(np.float32(found["q"]), np.float32(found["k"]), values)
 
-    def _checked(self, part: str, scale: torch.Tensor) -> np.float32:
-        value: npt.NDArray[np.float32] = scale.detach().float().cpu().numpy()
-        if not (np.isfinite(value) and value >= MIN_SCALE):
+    def _checked(self, part: str, scale: torch.Tensor) -> float:
+        value = float(scale)
+        if not (math.isfinite(value) and value >= MIN_SCALE):
             raise Qsam2Error(
                 f"the step of {part} of the attention {self.attention_name} must be finite and "
                 "positive, but it is not; calibrate the model again"
             )
-        step: np.float32 = np.float32(value)
-        return step
+        return value
 
 
 class _Redirected(TorchFunctionMode):

@@ -81,9 +81,8 @@ class AttentionProduct(nn.Module):
         q, k = _codes(self.q(q), found["q"].scale), _codes(self.k(k), found["k"].scale)
         v = v if self.values_first else self.v(v)
         step = found["q"].scale * q.shape[-1] ** -0.5 * found["k"].scale
-        parts = torch.split(q, _QUERY_BLOCK, dim=-2)
-        blocks = [_attend(part, k, v, step, dropout_p) for part in parts]
-        return torch.cat(blocks, dim=-2)
+        blocks = torch.split(q, _QUERY_BLOCK, dim=-2)
+        return torch.cat([_attend(block, k, v, step, dropout_p) for block in blocks], dim=-2)
 
 
 def probability_codes(scores: torch.Tensor) -> torch.Tensor:

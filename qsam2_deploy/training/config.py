@@ -154,7 +154,7 @@ class Stage:
         learning_rate: at the start and at the end of the stage; a cosine between them.
         data: share of clips from each source, by its name; they need not add up to one.
         easy: share of easy generated clips, at the start and at the end; linear between them.
-        hidden: share of clips of 8 frames or more in which something hides an object for a while,
+        hidden: share of clips of 4 frames or more in which something hides an object for a while,
             instead of the share that the settings of the data name.
         mask_loss: ``focal`` is SAM2's; ``balanced`` weighs object and background the same, for the
             start of training from scratch.

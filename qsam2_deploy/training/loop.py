@@ -91,11 +91,13 @@ class TrainingRun:
         self.state = TrainingState(self.model, self.average, optimizer, digest)
         self._wrapped: nn.Module = self.model
         if self.world.size > 1:
-            # An image step uses no memory, a mask prompt no point embedding. Buffers are the same
-            # everywhere, and weights may already be quantized with them when forward begins.
-            self._wrapped = DistributedDataParallel(
-                self.model, find_unused_parameters=True, broadcast_buffers=False
+            # An image step uses no memory, a mask prompt no point embedding.
+            self._wrapped = wrapped = DistributedDataParallel(
+                self.model, find_unused_parameters=True
             )
+            # They are the same everywhere, and weights are quantized with them before forward
+            # begins. (The argument of this name is deprecated since PyTorch 2.13.)
+            wrapped.broadcast_buffers = False
 
     def resume(self) -> None:
         """Go on from the state on disk.
@@ -135,7 +137,7 @@ class TrainingRun:
         started = time.perf_counter() - self.state.seconds
         for step, on_host in enumerate(loader, first_step):
             batch = on_host.to(self.world.device)
-            if self.state.step == 0 and self.config.quantizers.lower:
+            if self.state.step == 0 and self.quantizers.starts_higher:
                 self._start_at_higher_widths(stage, batch)
             rate = learning_rate(stage, step, self.config.warmup_steps)
             losses = self._step(stage, batch, rate)

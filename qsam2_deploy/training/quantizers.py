@@ -68,6 +68,11 @@ class QuantizerTrainer:
                 return bits
         return 0
 
+    @property
+    def starts_higher(self) -> bool:
+        """Whether the run begins at higher widths than it ends with."""
+        return bool(self.layers) and self.least_bits(0) > 0
+
     def lowers_after(self, step: int) -> bool:
         """Return whether widths are lowered between ``step`` and the next."""
         return bool(self.layers) and self.least_bits(step) != self.least_bits(step + 1)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .._files import check_output
+from ..data.generated.config import GeneratedClipsConfig
 from ..data.sample import VideoSequence
 from ..errors import InputError
 from ..quant.architecture import build_model, effective_config, read_config
@@ -40,6 +41,7 @@ class TrainJob:
         sequences: annotated videos and images to train on.
         unlabelled: videos without labels to train on, which needs a teacher.
         validation: annotated videos to score while training; never trained on.
+        score: score the model on generated clips and ``validation`` at the end of each stage.
         resume: go on from the state on disk.
         device: such as ``cpu`` or ``cuda``; the default is a GPU where there is one.
         half: store weights in half precision; of a float model.
@@ -54,6 +56,7 @@ class TrainJob:
     sequences: Sequence[VideoSequence] = ()
     unlabelled: Sequence[VideoSequence] = ()
     validation: Sequence[VideoSequence] = field(default=())
+    score: bool = True
     resume: bool = False
     device: str | None = None
     half: bool = False
@@ -170,9 +173,6 @@ def _run(job: TrainJob, world: World, start: _Start) -> TrainingRun:
     train = start.train
     size = train.stages[-1].image_size
     settings = recipe_settings(job.recipe)
-    validations = {GENERATED: generated_validation(settings.generated, size)}
-    if job.validation:
-        validations[VIDEOS] = ClipValidation([whole_clip(s, size) for s in job.validation])
     return TrainingRun(
         config=train,
         sam2=start.sam2,
@@ -181,7 +181,7 @@ def _run(job: TrainJob, world: World, start: _Start) -> TrainingRun:
         world=world,
         state_path=_beside(job.output, ".state"),
         log=TrainingLog(_beside(job.output, ".log.jsonl"), every=train.log_every, quiet=job.quiet),
-        validate=Validations(validations),
+        validate=_validations(job, settings.generated, size) if job.score else None,
         teacher=None if start.teacher is None else start.teacher.model,
     )
 
@@ -198,6 +198,13 @@ def _inputs(job: TrainJob, start: _Start) -> dict[str, Any]:
         inputs["teacher"] = None if start.teacher is None else start.teacher.sha256
         inputs["unlabelled"] = [sequence.name for sequence in job.unlabelled]
     return inputs
+
+
+def _validations(job: TrainJob, generated: GeneratedClipsConfig, size: int) -> Validations:
+    found = {GENERATED: generated_validation(generated, size)}
+    if job.validation:
+        found[VIDEOS] = ClipValidation([whole_clip(s, size) for s in job.validation])
+    return Validations(found)
 
 
 def _refuse_earlier_run(job: TrainJob) -> None:

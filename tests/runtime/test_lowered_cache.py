@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -166,7 +167,23 @@ def test_a_folder_without_permission(model_path: Path, tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), InputError("full")])
+def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = LoweredCache(tmp_path, **ABOUT)
+    cache.store("c", b"model")
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("qsam2_deploy._files.tempfile.mkstemp", refused)
+    assert not cache.store("d", b"model")
+    assert cache.load("c") is not None, "what is there can be used"
+    monkeypatch.setattr(Path, "mkdir", refused)
+    assert not LoweredCache(tmp_path / "new", **ABOUT).store("c", b"model")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), InputError("full")]
+)
 def test_a_full_disk(
     model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

@@ -80,9 +80,11 @@ def test_inputs_need_not_be_contiguous(opened: OpenVinoBackend) -> None:
     np.testing.assert_array_equal(strided, expected)
 
 
-@pytest.mark.parametrize("fixture", ["quantized_path", "integer_attention_path"])
-def test_masks_of_a_quantized_model(fixture: str, request: pytest.FixtureRequest) -> None:
-    """Tracking with both engines: the same masks but for single pixels at the edges."""
+@pytest.mark.parametrize(
+    ("fixture", "overlap"), [("model_path", 0.99), ("integer_attention_path", 0.9)]
+)
+def test_masks(fixture: str, overlap: float, request: pytest.FixtureRequest) -> None:
+    """Tracking with both engines; masks of random weights are close to zero everywhere."""
     pytest.importorskip("openvino", reason="needs OpenVINO")
     path: Path = request.getfixturevalue(fixture)
     rng = np.random.default_rng(0)
@@ -95,7 +97,7 @@ def test_masks_of_a_quantized_model(fixture: str, request: pytest.FixtureRequest
                            for i, f in enumerate(frames)]  # fmt: skip
     for ours, theirs in zip(masks["openvino"], masks["ort"], strict=True):
         assert 0 < theirs.sum() < theirs.size
-        assert (ours & theirs).sum() / (ours | theirs).sum() > 0.98
+        assert (ours & theirs).sum() / (ours | theirs).sum() > overlap
 
 
 def test_threads_are_those_that_were_asked_for(model_path: Path) -> None:

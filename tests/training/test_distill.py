@@ -60,7 +60,7 @@ def test_another_student_learns_from_its_teacher():
     assert student.sam2.sam_mask_decoder.conv_s0.weight.grad.abs().max() > 0
     assert student.sam2.mask_downsample.weight.grad is None
     found["teacher mask"].backward()
-    hypernetwork = student.sam2.sam_mask_decoder.output_hypernetworks_mlps[1].layers[0].weight
+    hypernetwork = student.sam2.sam_mask_decoder.output_hypernetworks_mlps[0].layers[0].weight
     assert hypernetwork.grad.abs().max() > 0
     assert set(losses(predicted, wanted, DistillWeights(masks=1.0))) == {"teacher mask"}
 

@@ -89,24 +89,25 @@ def test_equal_to_one_process_with_all_clips(folder, tmp_path):
 
 
 def test_statistics_are_those_of_all_clips(folder, tmp_path):
-    """Each process sees one clip; statistics of one alone would differ by a per mille."""
+    """One step: the next would start from weights that differ where Adam follows rounding."""
     alone = run_of("quantized", tmp_path)
-    start = dict(alone.sam2.state_dict())
-    start = {name: value.clone() for name, value in start.items()}
     alone.train()
+    (tmp_path / "one").mkdir()
+    one_clip = run_of("quantized", tmp_path / "one", clips=1)
+    one_clip.train()
     both = result(folder, "quantized0")
-    found = {
-        n: v for n, v in alone.sam2.state_dict().items() if n.endswith("input_quantizer.sigma")
-    }
-    moved = [float((found[name] / start[name] - 1).abs()) for name in found]
-    assert sorted(moved)[len(moved) // 2] > 2e-3
-    for name, value in found.items():
-        # Rounding flips a code here and there, and the second step starts from there.
-        torch.testing.assert_close(both["weights"][f"sam2.{name}"], value, rtol=1e-4, atol=0)
+    different = 0
+    wanted, of_one = alone.sam2.state_dict(), one_clip.sam2.state_dict()
+    names = [name for name in wanted if name.endswith("input_quantizer.sigma")]
+    for name in names:
+        found = both["weights"][f"sam2.{name}"]
+        torch.testing.assert_close(found, wanted[name], rtol=1e-5, atol=0)
+        different += not torch.allclose(of_one[name], wanted[name], rtol=1e-5, atol=0)
+    assert different > 0.5 * len(names)
     for name, gradient in gradients_of(alone).items():
         if float(gradient.norm()) > 1e-3:
             error = (both["gradients"][name] - gradient).norm() / gradient.norm()
-            assert float(error) < 0.05, name
+            assert float(error) < 0.02, name  # rounding flips a code here and there
 
 
 def iter_batches(run):
@@ -116,7 +117,7 @@ def iter_batches(run):
 
 
 def test_one_process_writes(folder):
-    for kind, steps in ((kind, 2) for kind in KINDS):
+    for kind, steps in (("clips", 2), ("mixed", 2), ("quantized", 1)):
         names = sorted(path.name for path in (folder / kind).iterdir())
         assert names == ["run.log.jsonl", "run.state"]
         assert len(read_log(folder / kind / "run.log.jsonl")) == steps

@@ -37,9 +37,9 @@ stages:
 SIZE = 64
 LAYERS = (
     "image_encoder.trunk.blocks.0",
-    "memory_attention.layers.0",
+    "memory_attention.layers.0.self_attn",
     "sam_mask_decoder.output_upscaling",
-    "memory_encoder",
+    "memory_encoder.out_proj",
 )
 """Some of every kind; starting the quantizers of all would take a test's time."""
 

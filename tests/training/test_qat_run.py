@@ -42,12 +42,11 @@ CONFIG = TrainConfig(
 
 
 LAYERS = (
-    "image_encoder.trunk.blocks.0",
-    "image_encoder.trunk.blocks.1",
-    "image_encoder.neck",
-    "memory_attention.layers.0",
+    "image_encoder.trunk.blocks.0.attn",
+    "image_encoder.trunk.blocks.1.mlp",
+    "memory_attention.layers.0.cross_attn_image",
     "memory_encoder.out_proj",
-    "sam_mask_decoder.transformer.layers.0",
+    "sam_mask_decoder.transformer.layers.0.mlp",
     "sam_mask_decoder.conv_s0",
 )
 """Some of every part; starting the quantizers of all would take a test's time."""

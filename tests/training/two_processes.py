@@ -22,7 +22,7 @@ from tests.training.small import CPU, MASK_ONLY, SIZE, new_run, tiny_model
 
 RATES = (1e-4, 1e-4)
 CLIPS = Stage("clips", 2, 2, 2, SIZE, learning_rate=RATES, prompts=MASK_ONLY)
-DISTILLED = replace(CLIPS, distill=DistillWeights(features=1.0, masks=1.0, scores=1.0))
+DISTILLED = replace(CLIPS, steps=1, distill=DistillWeights(features=1.0, masks=1.0, scores=1.0))
 MIXED = (
     # Random clicks differ between processes; a step on images uses no memory.
     Stage("images", 1, 1, 2, SIZE, losses=LossWeights(affinity=1.0)),
@@ -33,8 +33,9 @@ MIXED = (
 KINDS = ("clips", "mixed", "quantized")
 
 
-def config(kind):
+def config(kind, **changes):
     stages = {"clips": (CLIPS,), "mixed": MIXED, "quantized": (DISTILLED,)}[kind]
+    stages = tuple(replace(stage, **changes) for stage in stages)
     return TrainConfig(
         stages=stages,
         warmup_steps=1,
@@ -44,13 +45,14 @@ def config(kind):
     )
 
 
-def run_of(kind, folder, world=CPU):
+def run_of(kind, folder, world=CPU, **changes):
     """A new run; the quantized one distils from the float model that it was made from."""
     model = tiny_model()
     if kind == "quantized":
         model = quantize_in_place(model, 8)
-        return new_run(folder, config(kind), world=world, model=model, teacher=tiny_model())
-    return new_run(folder, config(kind), world=world, model=model)
+        teacher = tiny_model()
+        return new_run(folder, config(kind, **changes), world=world, model=model, teacher=teacher)
+    return new_run(folder, config(kind, **changes), world=world, model=model)
 
 
 def gradients_of(run):

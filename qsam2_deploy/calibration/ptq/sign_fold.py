@@ -183,7 +183,8 @@ def _observed(
 
 def _density(histogram: Histogram) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a kernel density estimate at equally spaced points over the range."""
-    values, counts = histogram.centres(), histogram.counts
+    filled = torch.nonzero(histogram.counts).flatten()
+    values, counts = histogram.centres()[filled], histogram.counts[filled]
     mean = (counts @ values) / counts.sum()
     std = ((counts @ (values - mean).square()) / counts.sum()).sqrt().clamp_min(1e-12)
     points = torch.linspace(-3.0, 3.0, _POINTS, dtype=torch.float64) * std + mean

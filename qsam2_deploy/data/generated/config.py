@@ -21,7 +21,7 @@ class GeneratedClipsConfig:
         photo_share: share of textures cut from photos, where photos are given.
         min_area: least visible area of an annotated object in the first frame, as a share of the
             frame.
-        hidden: share of clips of 8 frames or more in which something passes in front of an object
+        hidden: share of clips of 4 frames or more in which something passes in front of an object
             and hides it for some frames.
 
     Raises:

@@ -17,7 +17,9 @@ from . import shapes
 from .scene import Body
 from .skins import Wardrobe
 
-MIN_FRAMES = 8  # a shorter clip has no time to hide something and to show it again
+MIN_FRAMES = 4  # a shorter clip has no time to hide something and to show it again
+
+_LONG = 8  # frames of a clip that shows an object twice before it is hidden
 
 _WALLS = 0.6  # share of walls among what hides small objects
 _WALL_RADIUS = 0.3  # of the largest object that a wall hides, else it would fill the frame
@@ -101,7 +103,7 @@ def passage(
 
 def _hidden_frames(rng: np.random.Generator, frames: int) -> tuple[int, int]:
     """First and last frame in which the object is hidden; the last may be after the clip."""
-    first = int(rng.integers(2, frames - 2))
+    first = int(rng.integers(2 if frames >= _LONG else 1, frames - 2))
     if rng.random() < _STAYS_HIDDEN:
         return first, frames
     # Long absences matter: then no recent frame shows the object, and only older memories tell.

@@ -12,12 +12,13 @@ import tempfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import EngineError
 from ..lowering import lower_for_openvino
+from ..lowering.graph import GraphIndex
 from ..ort import session_from_onnx
-from .products import copy_of, fix_dimensions
+from .products import PRODUCTS, copy_of, fix_dimensions
 
 if TYPE_CHECKING:
     import onnx
@@ -84,13 +85,40 @@ def openvino_integer_products(component: onnx.ModelProto) -> set[str]:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise EngineError(f"OpenVINO cannot load {component.graph.name}: {reason}") from error
-    names: set[str] = set()
+    products, by_weight = _products(lowered)
+    found: set[str] = set()
     for operator in compiled.get_runtime_model().get_ops():
-        info = {key: str(value.astype(str)) for key, value in operator.get_rt_info().items()}
+        info = _runtime_info(operator)
         if info.get("layerType") in _OPENVINO_PRODUCTS and _is_integer_kernel(info):
             originals = info.get("originalLayersNames", "").split(",")
-            names.update(_SUFFIXES.sub("", name) for name in originals)
-    return names
+            own = products & {_SUFFIXES.sub("", name) for name in originals}
+            # Next to an output of the model, a product may lose its name, but not its weight.
+            found |= own or by_weight.get(_weight_name(operator), set())
+    return found
+
+
+def _products(component: onnx.ModelProto) -> tuple[set[str], dict[str, set[str]]]:
+    """Return the names of all products, and those that multiply with each quantized constant."""
+    index = GraphIndex(component)
+    products = [node for node in component.graph.node if node.op_type in PRODUCTS]
+    by_weight: dict[str, set[str]] = {}
+    for node in products:
+        weight = index.quantized_constant(node.input[1])
+        if weight is not None:
+            by_weight.setdefault(weight.input[0], set()).add(node.name)
+    return {node.name for node in products}, by_weight
+
+
+def _runtime_info(operator: Any) -> dict[str, str]:
+    return {key: str(value.astype(str)) for key, value in operator.get_rt_info().items()}
+
+
+def _weight_name(operator: Any) -> str:
+    """Return the name of the second input of an operator, or of what it was reordered from."""
+    source = operator.input_value(1).get_node()
+    while source.get_input_size() == 1:
+        source = source.input_value(0).get_node()
+    return str(source.get_friendly_name())
 
 
 def _is_integer_kernel(info: Mapping[str, str]) -> bool:

@@ -57,9 +57,12 @@ def lower_for_openvino(component: onnx.ModelProto) -> None:
     products included; transposed convolutions of affine inputs run in floats. With the precision
     hint ``f32`` its sums are exact; ``bf16``, its default on some processors, is not.
     """
+    from .pad_queries import pad_queries
     from .repeat_batch import repeat_batch
 
     _widen_to_int8(component)
+    # What this engine computes wrong as it stands.
+    pad_queries(component)
     repeat_batch(component)
 
 

@@ -47,7 +47,7 @@ def test_same_numbers(size: int | str, swapped: bool) -> None:
     onnx.checker.check_model(model, full_check=True)
     after = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feeds(3))[0]
     assert before.shape == (3, 4, 5, 5)
-    np.testing.assert_array_equal(after, before)
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
     assert repeat_batch(model) == 0
 
 

@@ -1,0 +1,99 @@
+"""The table of trainings: which cells are measured, which rate is chosen, what is shown."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="the benchmark trains")
+pytest.importorskip("sam2", reason="the benchmark trains")
+
+from benchmarks import qsam2_table
+from benchmarks.qsam2_table import Cell
+from qsam2_deploy.errors import InputError
+from qsam2_deploy.training.recipe import read_recipe
+
+METHODS, RATES, SEEDS = ["lsc", "minmax"], [0.5, 2.0], [3, 4]
+
+
+class _Workplace:
+    """Scores that follow from the cell: rate 2 validates best, but tests worst."""
+
+    def __init__(self, folder: Path) -> None:
+        self.args = Namespace(
+            output=folder, regimes=["plain"], bits=["w2a2"], methods=METHODS, vrc=["none"],
+            rates=RATES, seeds=SEEDS,
+        )  # fmt: skip
+        self.measured: list[Cell] = []
+
+    def measure(self, cell: Cell) -> dict[str, Any]:
+        self.measured.append(cell)
+        test = 90.0 if cell.bits == "float" else 50 - 10 * cell.rate + cell.seed
+        numbers = {"generated": test + 1, "J&F": test, "mIoU": test + 2}
+        return {"validation": 10 * cell.rate + cell.seed, **numbers}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    work: Any = _Workplace(tmp_path)
+    qsam2_table.run(work, {"frames": 3})
+    first = list(work.measured)
+    assert first[0] == Cell("plain", "float")
+    assert first[1:6] == [
+        Cell("plain", "w2a2", "lsc", "none", rate, seed)
+        for rate, seed in ((0.0, 0), (0.5, 3), (2.0, 3), (2.0, 4))
+    ] + [Cell("plain", "w2a2", "minmax", "none", 0.0, 0)]
+    qsam2_table.run(work, {"frames": 3})
+    assert work.measured == first, "what is there is kept"
+    qsam2_table.run(work, {"frames": 4})
+    assert work.measured == first + first, "other settings are measured anew"
+    return tmp_path
+
+
+def test_the_table_shows_the_rate_that_validates_best(folder: Path) -> None:
+    assert qsam2_table.table(folder).splitlines()[2:] == [
+        "| plain | float | float | none |  |  | 90.0 | 91.0 | 92.0 |",
+        "| plain | w2a2 | lsc | none | no training |  | 50.0 | 51.0 | 52.0 |",
+        "| plain | w2a2 | minmax | none | no training |  | 50.0 | 51.0 | 52.0 |",
+        "| plain | w2a2 | lsc | none | 2 | 2 | 33.5 ± 0.7 | 34.5 ± 0.7 | 35.5 ± 0.7 |",
+        "| plain | w2a2 | minmax | none | 2 | 2 | 33.5 ± 0.7 | 34.5 ± 0.7 | 35.5 ± 0.7 |",
+    ]
+
+
+def test_the_plot_is_drawn_from_the_files(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    target = tmp_path / "table.png"
+    arguments = ["-o", str(folder), "--table", "--plot", str(target)]
+    assert qsam2_table.main(arguments) == 0
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_trained_nothing_drawn(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="run the benchmark first"):
+        qsam2_table.table(tmp_path)
+    cell = {"regime": "plain", "bits": "float", "method": "float", "vrc": "none", "rate": 0.0}
+    scores = dict.fromkeys(qsam2_table.KEYS, 1.0)
+    content = {**cell, "seed": 0, "settings": {}, "results": scores}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="nothing was trained"):
+        qsam2_table.plot(tmp_path, tmp_path / "x.png")
+
+
+def test_the_data_are_needed_to_measure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert qsam2_table.main(["-o", str(tmp_path)]) == 2
+    assert "needs --davis ROOT" in capsys.readouterr().err
+
+
+def test_rates_seeds_and_steps_of_a_cell(tmp_path: Path) -> None:
+    recipe = read_recipe(qsam2_table.RECIPE)
+    work: Any = qsam2_table.QatWorkplace.__new__(qsam2_table.QatWorkplace)
+    work.recipe, work.args = recipe, Namespace(scale=0.5)
+    changed = work._recipe(Cell("plain", "w2a2", "lsc", "none", 2.0, 7)).train
+    (stage,), (original,) = changed.stages, recipe.train.stages
+    assert changed.seed == 7
+    assert stage.steps == round(0.5 * original.steps)
+    assert stage.learning_rate == tuple(2.0 * rate for rate in original.learning_rate)
