@@ -33,7 +33,7 @@ class QuantizerPlan:
 
     method: str
     grid: Grid
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def make(self, channels: int | None = None) -> Quantizer:
         """Return a new quantizer, without statistics.
@@ -73,8 +73,8 @@ class LayerPlan:
     weight_grid: str | None = None
     input_grid: str | None = None
     granularity: str = PER_CHANNEL
-    weight_options: Mapping[str, Any] = field(default_factory=dict)
-    input_options: Mapping[str, Any] = field(default_factory=dict)
+    weight_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    input_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Check the choices.

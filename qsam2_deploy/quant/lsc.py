@@ -118,7 +118,8 @@ class LSCQuantizer(Quantizer):
 
     def collapsed(self) -> torch.Tensor:
         """Return where the step is the smallest, or a factor below :data:`MIN_ALPHA`."""
-        small = self.log_alpha.detach().exp() < MIN_ALPHA
+        # A side that starts at the limit must not look smaller for the rounding of its logarithm.
+        small = self.log_alpha.detach().exp() < (1.0 - 1e-6) * MIN_ALPHA
         return super().collapsed() | (small.any(dim=-1) if self.is_affine else small)
 
     def _start(self, reach: torch.Tensor, sigma: torch.Tensor, mu: torch.Tensor) -> None:
