@@ -252,11 +252,11 @@ def _rows(
 
 
 def _about_scores(truth: Masks) -> str:
-    hidden = int((~truth[1:].any(axis=(1, 2))).sum())
+    areas = truth.sum(axis=(1, 2))
+    least = areas.min() / areas.max()
     return (
         f"J and F as DAVIS defines them, on the {len(truth) - 1} frames after the one with the "
-        f"click, by exact masks.\nIn {hidden} of them the object is hidden: there the right mask "
-        "is empty."
+        f"click, by exact masks.\nAt its least, {least:.0%} of the object is seen."
     )
 
 

@@ -1,9 +1,10 @@
-"""Draw the clip that the demo tracks: a clownfish swims behind a rock and comes back out.
+"""Draw the clip that the demo tracks: a clownfish swims past behind a column of rock.
 
     python examples/make_demo_clip.py            # writes to assets/
 
 The scene is composed of the pieces of the generated training clips, so the mask of the fish is
-exact in every frame. Another fish of the same kind is in sight while the first one is hidden.
+exact in every frame. The column hides up to half of the fish and cuts it in two, while another fish
+of the same kind is in sight.
 The demo reads the files that this wrote; it does not need OpenCV, which this does.
 """
 
@@ -30,6 +31,7 @@ FRAMES = 80
 WIDTH, HEIGHT = 640, 360
 SUPERSAMPLING = 2
 SEED = 5
+SLENDER = 0.25  # width of the column, as a share of the one that hides the whole fish
 
 Frames = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.bool_]
@@ -66,7 +68,7 @@ def compose_scene(rng: np.random.Generator, frames: int) -> tuple[Scene, int]:
     camera = _camera(share)
     behind = [*_school(frames, share), _other_fish(frames, share), _fish(frames, share)]
     front = [
-        pillar(rng, similarity(np.full(frames, 0.45), 0.02, np.array([0.52, 0.5]))),
+        pillar(rng, similarity(np.full(frames, 0.45), 0.02, np.array([0.52, 0.5]), SLENDER)),
         weed(rng, frames, (0.36, 0.79), 0.24, [70, 128, 60], 6),
         weed(rng, frames, (0.68, 0.80), 0.20, [98, 140, 56], 5),
         weed(rng, frames, (0.00, 0.86), 0.34, [44, 96, 62], 7),
@@ -114,7 +116,7 @@ def _fish(frames: int, share: npt.NDArray[np.float64]) -> Body:
 
 
 def _other_fish(frames: int, share: npt.NDArray[np.float64]) -> Body:
-    """Its look-alike: it comes in from the left, and is in sight while the first is hidden."""
+    """Its look-alike: it comes in from the left, and is in sight while the first is half hidden."""
     x = -0.11 + 0.36 * share
     y = 0.345 + 0.015 * np.sin(2 * np.pi * share + 2)
     return Body(fish(frames, 0.4, 2.0), fish_skins(2), _swim(x, y, 0.066 + 0.0 * share))

@@ -102,12 +102,13 @@ def test_shipped_clip_has_a_mask_for_each_frame_and_is_small(load, truth):
     assert size < 1e6
 
 
-def test_object_of_the_shipped_clip_is_hidden_completely_and_comes_back(truth):
+def test_half_of_the_object_of_the_shipped_clip_is_hidden_for_a_while(truth):
     areas = truth.sum(axis=(1, 2))
-    hidden = np.flatnonzero(areas == 0)
-    assert hidden.size >= 4
-    assert 20 < hidden[0] < hidden[-1] < 60
-    assert areas[[0, -1]].min() > 5000
+    seen = areas / areas.max()
+    least = int(seen.argmin())
+    assert 0.3 < seen[least] < 0.6
+    assert 20 < least < 60
+    assert seen[[0, -1]].min() > 0.75
 
 
 def test_click_of_the_shipped_clip_is_on_the_object(load, truth):

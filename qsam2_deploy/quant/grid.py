@@ -56,6 +56,9 @@ Half precision holds this plus any level (at most 255 in magnitude, on an affine
 half-integer level (at most 63.5) without an error.
 """
 
+_MANY_VALUES = 1 << 16
+"""So many rounding errors are kept in half precision, whose own errors average out in their sum."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -199,7 +202,7 @@ def _precise(x: torch.Tensor) -> torch.Tensor:
 
 
 class _FakeQuantize(torch.autograd.Function):
-    """Fake quantization that keeps two bytes per value for the backward pass.
+    """Fake quantization that keeps two bytes per value of a large tensor for the backward pass.
 
     That is what the gradients need of ``v = x / scale``: its rounding error or, where it is
     clipped, its level. ``x`` itself would often be kept by nobody else: what follows it, the
@@ -220,7 +223,8 @@ class _FakeQuantize(torch.autograd.Function):
         levels = grid.nearest(v).clamp_(low, high)  # type: ignore[arg-type]
         outside = (v < low) | (v > high)
         errors = torch.where(outside, levels + _CLIPPED, levels - v)
-        ctx.save_for_backward(errors.half(), scale)
+        kept = errors.half() if errors.numel() > _MANY_VALUES else errors
+        ctx.save_for_backward(kept, scale)
         ctx.zero_shape = None if zero_point is None else zero_point.shape
         ctx.rounding_gradient = rounding_gradient
         return dequantize(levels, scale).to(x.dtype)

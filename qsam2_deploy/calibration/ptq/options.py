@@ -33,7 +33,7 @@ class PtqOptions:
     act_order: bool = True
     iterations: int = 500
     batch: int = 1
-    rounding_rate: float = 0.01
+    rounding_rate: float = 0.03
     step_rate: float = 0.001
     drop: float = 0.5
     seed: int = 0

@@ -30,7 +30,9 @@ TRUNK = "image_encoder.trunk.blocks"
 _WEIGHT, _INPUT = PARTS
 _WARM_UP = 0.2
 _FIRST_BETA, _LAST_BETA = 20.0, 2.0
-_REGULARISER = 0.1
+# In units of the error of plain rounding per weight. With 1 and below, many weights are still
+# undecided at the end, and rounding these undoes what was learned.
+_REGULARISER = 100.0
 _TINY = 1e-30
 
 

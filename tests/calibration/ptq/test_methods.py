@@ -18,7 +18,7 @@ from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.quant.grid import AFFINE, Grid
 from qsam2_deploy.quant.modules import QuantLinear, quantized_layers
 
-FEW = PtqOptions(iterations=15, rounding_rate=0.05)
+FEW = PtqOptions(iterations=15, rounding_rate=0.3)
 
 
 @pytest.fixture(scope="module")
