@@ -11,6 +11,9 @@ from typing import Any
 from .._files import atomic_open, describe_os_error
 from ..errors import InputError
 
+_CONTENTS = frozenset({"losses", "scores", "note"})
+"""Keys of which every line has one."""
+
 
 class TrainingLog:
     """Writes ``PATH`` line by line and says the same on standard error.
@@ -109,7 +112,7 @@ def log_beside(checkpoint: Path) -> Path:
 def _line(text: str, number: int, path: Path) -> dict[str, Any]:
     try:
         line = json.loads(text)
-        if {"step", "stage", "seconds"} <= line.keys() and line.keys() & {"losses", "scores"}:
+        if {"step", "stage", "seconds"} <= line.keys() and line.keys() & _CONTENTS:
             return dict(line)
     except (ValueError, AttributeError):
         pass

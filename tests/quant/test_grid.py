@@ -125,10 +125,8 @@ def test_gradients_equal_those_of_naive_autograd(
     step = naive[1] if rounding else naive[1].detach()
     value = clipped * naive[1] + error * step
     value.backward(upstream)
-    # Rounding errors, at most 1/2, are kept in half precision, levels exactly.
-    lost = 2.0**-13 * float(upstream.abs().sum()) if rounding else 0.0
-    for found, expected, most in zip(ours, naive, (0.0, lost, 0.0), strict=False):
-        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-6, atol=1e-6 + most)
+    for found, expected in zip(ours, naive, strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-6, atol=1e-6)
 
 
 def test_zero_points_are_those_of_onnx() -> None:

@@ -29,12 +29,14 @@ def test_means_between_lines(tmp_path):
     for step, value in enumerate((1.0, 3.0, 5.0, 8.0), 1):
         log.add_step(step, "s", 10.04 * step, 1e-4, {"mask": value, "total": 2 * value})
     log.add_scores(4, "s", 40.0, {"J&F": 51.23456})
+    log.add_note(4, "s", 40.0, "the statistics are frozen")
     assert read_log(log.path) == [
         {"step": 2, "stage": "s", "seconds": 20.1, "learning_rate": 1e-4,
          "losses": {"mask": 2.0, "total": 4.0}},
         {"step": 4, "stage": "s", "seconds": 40.2, "learning_rate": 1e-4,
          "losses": {"mask": 6.5, "total": 13.0}},
         {"step": 4, "stage": "s", "seconds": 40.0, "scores": {"J&F": 51.23}},
+        {"step": 4, "stage": "s", "seconds": 40.0, "note": "the statistics are frozen"},
     ]  # fmt: skip
 
 

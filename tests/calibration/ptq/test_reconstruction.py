@@ -64,8 +64,7 @@ def test_a_reconstructed_block_is_closer_to_float(
     block = tiny_block.quantized(bits, 8, **plan)
     before = block.error()
     _reconstruct(block, method)
-    # Where there are more levels, there is less to be gained in so few steps.
-    assert block.error() < {2: 0.8, 3: 0.97}[bits] * before
+    assert block.error() < 0.8 * before
 
 
 def test_learned_activation_steps_lower_the_error(tiny_block: TinyBlock) -> None:
