@@ -68,7 +68,7 @@ def write_report(job: ReportJob) -> tuple[Path, ...]:
         MissingDependencyError: a package is not installed.
     """
     page_path = _page_path(job.output)
-    _check_place(page_path)
+    _check_place(job.output, page_path)
     page = page_of(collect_findings(job))
     contents = {page_path: render(page).encode(), **_pictures(page, job.output, page_path)}
     _make_folder(page_path.parent)
@@ -85,12 +85,13 @@ def _page_path(output: Path) -> Path:
     return output if output.suffix.lower() in _PAGE_SUFFIXES else output / PAGE_NAME
 
 
-def _check_place(page: Path) -> None:
-    folder = page.parent
-    # A folder that is yet to be made is checked like a file.
-    check_output(page if folder.is_dir() else folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"cannot write {page}: {folder} is not a folder; give another one")
+def _check_place(output: Path, page: Path) -> None:
+    if page == output or output.is_dir():
+        check_output(page)
+    elif output.exists():
+        raise InputError(f"cannot write {page}: {output} is not a folder; give another one")
+    else:
+        check_output(output)  # it is yet to be made
 
 
 def _make_folder(folder: Path) -> None:
