@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := train,export,ort,openvino,tensorrt-rtx,video,dev
+EXTRAS := train,export,ort,tensorrt-rtx,video,dev
 
 # Passed through to the demo: make demo VIDEO=film.mp4 CLICK=320,240 (or BOX=100,80,300,240)
 VIDEO ?=

@@ -262,11 +262,13 @@ def test_engine_is_opened_when_needed_and_closed(monkeypatch, tmp_path) -> None:
     opened: list[tuple[object, ...]] = []
     backend = FakeBackend()
     monkeypatch.setattr(
-        image_predictor, "open_backend", lambda *args: opened.append(args) or backend
+        image_predictor,
+        "open_backend",
+        lambda *args, cache: opened.append((*args, cache)) or backend,
     )
     path = tmp_path / "model.onnx"
     predictor = SAM2ImagePredictor(path, backend="ort", threads=3)
-    assert opened == [(path, "ort", 3)]
+    assert opened == [(path, "ort", 3, None)]
     assert backend.entered == 0
     predictor.set_image(IMAGE)
     predictor.predict([[1, 1]], [1])

@@ -11,7 +11,7 @@ import pytest
 from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError, ModelFileError
 from qsam2_deploy.runtime.backend import open_backend
 from qsam2_deploy.runtime.bundle import read_bundle
-from qsam2_deploy.runtime.ort import OrtBackend, session_from_onnx
+from qsam2_deploy.runtime.ort import OrtBackend, session_from_lowered, session_from_onnx
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ENCODER
 from tests.runtime.test_bundle import random_inputs
 
@@ -97,13 +97,13 @@ def test_a_failed_start_leaves_nothing_half_open(
     backend = OrtBackend(model_path, threads=1)
     calls: list[str] = []
 
-    def fails_later(component: Any, threads: int | None) -> Any:
-        calls.append(component.graph.name)
+    def fails_later(model: bytes, name: str, threads: int | None) -> Any:
+        calls.append(name)
         if len(calls) == 3:
             raise EngineError("no memory")
-        return session_from_onnx(component, threads)
+        return session_from_lowered(model, name, threads)
 
-    monkeypatch.setattr("qsam2_deploy.runtime.ort.session_from_onnx", fails_later)
+    monkeypatch.setattr("qsam2_deploy.runtime.ort.session_from_lowered", fails_later)
     with pytest.raises(EngineError, match="no memory"):
         backend.__enter__()
     with pytest.raises(EngineError, match="closed"):
