@@ -16,6 +16,7 @@ from benchmarks.outliers import STATISTICS
 from qsam2_deploy._files import file_digest
 from qsam2_deploy.calibration.data import CalibrationImages
 from qsam2_deploy.data.davis import DavisSequence, davis_sequences
+from qsam2_deploy.errors import InputError
 from qsam2_deploy.evaluation.results import Evaluation
 from qsam2_deploy.evaluation.rules import DAVIS, IMAGES
 from qsam2_deploy.evaluation.scoring import evaluate
@@ -24,6 +25,9 @@ from qsam2_deploy.quant.official_predictor import OfficialModel
 
 ROOT = Path(__file__).parents[1]
 REGIMES = ("plain", "outliers")
+VRC = ("none", "noise")
+FLOAT = "float"
+"""Bits and method of the cell of the float model."""
 BITS = ("w8a8", "w4a8", "w4a4", "w3a3", "w2a4", "w2a2")
 
 
@@ -97,6 +101,18 @@ def workplace_settings(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def prepare(args: argparse.Namespace) -> None:
+    """Check that there is data to measure on, set torch's threads and make the output folder.
+
+    Raises:
+        InputError: no data was named.
+    """
+    if args.davis is None:
+        raise InputError("the benchmark needs --davis ROOT; with --table it only prints")
+    torch.set_num_threads(args.threads)
+    args.output.mkdir(exist_ok=True)
+
+
 def add_workplace_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that a `Workplace` reads."""
     add = parser.add_argument
@@ -106,6 +122,8 @@ def add_workplace_options(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the results")
     add("--table", action="store_true", help="only print the table of what is there")
     add("--regimes", nargs="+", default=list(REGIMES), choices=REGIMES)
+    add("--bits", nargs="+", default=list(BITS), help=f"default: {' '.join(BITS)}")
+    add("--vrc", nargs="+", default=list(VRC), help=f"default: {' '.join(VRC)}")
     add("--train", nargs="+", default=list(data.TRAIN), help="sequences to learn from")
     add("--calibration-frames", type=int, default=5, help="of each of them (default 5)")
     add("--test", nargs="+", default=list(data.TEST), help="sequences to score")

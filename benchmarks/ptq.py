@@ -32,9 +32,11 @@ import torch
 from benchmarks._cells import keep, read_cells
 from benchmarks._workplace import (
     BITS,
+    FLOAT,
     REGIMES,
     Workplace,
     add_workplace_options,
+    prepare,
     relative_error,
     workplace_settings,
 )
@@ -44,11 +46,8 @@ from qsam2_deploy.calibration.ptq import ptq_names
 from qsam2_deploy.calibration.ptq.attention import quantized_attention
 from qsam2_deploy.calibration.ptq.options import parse_ptq_options
 from qsam2_deploy.cli._main import command
-from qsam2_deploy.errors import InputError
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 
-VRC = ("none", "noise")
-FLOAT = "float"
 KEYS = ("feature_error", "J&F", "mIoU")
 
 
@@ -145,10 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is missing and print the table."""
     args = _parser().parse_args(argv)
     if not args.table:
-        if args.davis is None:
-            raise InputError("the benchmark needs --davis ROOT; with --table it only prints")
-        torch.set_num_threads(args.threads)
-        args.output.mkdir(exist_ok=True)
+        prepare(args)
         settings = {**workplace_settings(args), "ptq_option": args.ptq_option}
         with tempfile.TemporaryDirectory() as folder:
             workplace = PtqWorkplace(args, Path(folder))
@@ -167,8 +163,6 @@ def _parser() -> argparse.ArgumentParser:
     add_workplace_options(parser)
     add = parser.add_argument
     add("--methods", nargs="+", default=list(ptq_names()), choices=ptq_names(), metavar="NAME")
-    add("--bits", nargs="+", default=list(BITS), help=f"default: {' '.join(BITS)}")
-    add("--vrc", nargs="+", default=list(VRC), help=f"default: {' '.join(VRC)}")
     add("--ptq-option", action="append", default=[], metavar="NAME=X", help="as qsam2-calibrate")
     return parser
 

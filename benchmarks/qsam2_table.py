@@ -33,15 +33,16 @@ from benchmarks._report import quiet_official_predictor
 if __name__ == "__main__":
     quiet_official_predictor()
 
-import torch
 
 from benchmarks import _demo_data as data
 from benchmarks._cells import keep, read_cells
 from benchmarks._workplace import (
     BITS,
+    FLOAT,
     REGIMES,
     Workplace,
     add_workplace_options,
+    prepare,
     workplace_settings,
 )
 from qsam2_deploy._files import file_digest
@@ -56,8 +57,6 @@ from qsam2_deploy.training.recipe import Recipe, read_recipe
 from qsam2_deploy.training.train import TrainJob, train_model
 
 RECIPE = Path(__file__).with_suffix(".yaml")
-VRC = ("none", "noise")
-FLOAT = "float"
 KEYS = ("validation", "generated", "J&F", "mIoU")
 VALIDATION_SEED = 27_182_818
 """Of the clips that choose the learning rate; neither trained on nor reported as a result."""
@@ -291,10 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is missing and print the table."""
     args = _parser().parse_args(argv)
     if not args.table:
-        if args.davis is None:
-            raise InputError("the benchmark needs --davis ROOT; with --table it only prints")
-        torch.set_num_threads(args.threads)
-        args.output.mkdir(exist_ok=True)
+        prepare(args)
         settings = _settings(args)
         with tempfile.TemporaryDirectory() as folder:
             run(QatWorkplace(args, Path(folder)), settings)
@@ -314,8 +310,6 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     methods = quantizer_names()
     add("--methods", nargs="+", default=list(methods), choices=methods, metavar="NAME")
-    add("--bits", nargs="+", default=list(BITS), help=f"default: {' '.join(BITS)}")
-    add("--vrc", nargs="+", default=list(VRC), help=f"default: {' '.join(VRC)}")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
     add("--rates", nargs="*", type=float, default=[0.3, 1.0, 3.0], help="default: 0.3 1 3")
     add("--recipe", type=Path, default=RECIPE, help="of the training")

@@ -86,3 +86,23 @@ def run(model: onnx.ModelProto, x: torch.Tensor, *, optimised: bool = True) -> A
 def steps_apart(found: Any, expected: Any, step: float) -> Any:
     """Return by how many steps two results differ after rounding both to a grid."""
     return np.abs(np.round(found / step) - np.round(expected / step))
+
+
+def assert_computes(
+    lower: Callable[[onnx.ModelProto], object], kind: str, layer: Any, x: torch.Tensor
+) -> onnx.ModelProto:
+    """Assert that the lowered graph of ``layer`` computes what it does; return that graph.
+
+    As the next layer sees the results, rounded to 8 bits: they may differ by one step in one of a
+    thousand values.
+    """
+    with torch.inference_mode():
+        expected = layer(x).numpy()
+    model = graph_of(kind, layer)
+    lower(model)
+    found = run(model, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.ptp(expected))
+    apart = steps_apart(found, expected, float(np.ptp(expected)) / 255)
+    assert apart.max() <= 1
+    assert np.mean(apart > 0) <= 1e-3
+    return model

@@ -4,113 +4,56 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError, MissingDependencyError
-from ..spec import ModelSpec
 from .backend import Arrays
-from .lowered_cache import LoweredCache, lowered_model
+from .lowered_cache import LoweredCache
 from .lowering import lower_for_openvino
-from .sessions import ComponentSessions
+from .sessions import SessionBackend
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(SessionBackend):
     """Runs a bundle with one compiled model of OpenVINO per component."""
 
-    def __init__(
-        self,
-        model: str | os.PathLike[str],
-        threads: int | None = None,
-        *,
-        cache: str | os.PathLike[str] | None = None,
-    ) -> None:
-        """Read and check ``model``; it is compiled on entering the context.
-
-        Args:
-            model: path of a ``model.onnx``.
-            threads: threads within an operator; default: OpenVINO's own choice.
-            cache: folder for the lowered graphs; see :mod:`.lowered_cache`. Default: none.
-
-        Raises:
-            ModelFileError: the file cannot be used.
-            MissingDependencyError: ``openvino`` or ``onnx`` is not installed.
-        """
+    @staticmethod
+    def _require_engine() -> None:
         try:
             import openvino  # noqa: F401
         except ImportError as error:
             raise MissingDependencyError("openvino", "openvino", "running a model") from error
-        self._threads = threads
-        self._requests = ComponentSessions(model, self._request)
-        self._cache = None if cache is None else _cache(cache, self._requests.digest)
 
-    @property
-    def spec(self) -> ModelSpec:
-        """Metadata of the model."""
-        return self._requests.spec
+    @staticmethod
+    def _lower(component: Any) -> None:
+        lower_for_openvino(component)
 
-    def __enter__(self) -> OpenVinoBackend:
-        """Compile the components.
+    @staticmethod
+    def _lowered_cache(folder: str | os.PathLike[str], digest: str) -> LoweredCache:
+        import onnx
+        import openvino
 
-        Raises:
-            EngineError: OpenVINO refuses the model.
-        """
-        self._requests.__enter__()
-        return self
+        return LoweredCache(
+            folder,
+            digest=digest,
+            engine="openvino",
+            engine_version=openvino.__version__,
+            options=f"onnx={onnx.__version__}",
+        )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Release the compiled components."""
-        self._requests.__exit__(kind, error, trace)
+    def _open(self, lowered: bytes, name: str) -> Any:
+        return request_from_lowered(lowered, name, self._threads)
 
-    def _request(self, component: Any) -> Any:
-        lowered = lowered_model(component, lower_for_openvino, self._cache)
-        return request_from_lowered(lowered, component.graph.name, self._threads)
-
-    def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        """Run one component; see :class:`~qsam2_deploy.runtime.backend.Backend`."""
-        request = self._requests[component]
+    def _run(self, session: Any, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         names = [tensor.name for tensor in self.spec.component(component).outputs]
         feeds = {key: np.ascontiguousarray(value) for key, value in inputs.items()}
         try:
-            results = request.infer(feeds)
+            results = session.infer(feeds)
             return {name: results[name] for name in names}
         except Exception as error:  # what OpenVINO raises depends on what goes wrong
             raise EngineError(f"OpenVINO failed in {component}: {_first_line(error)}") from error
-
-
-def _cache(folder: str | os.PathLike[str], digest: str) -> LoweredCache:
-    import onnx
-    import openvino
-
-    return LoweredCache(
-        folder,
-        digest=digest,
-        engine="openvino",
-        engine_version=openvino.__version__,
-        options=f"onnx={onnx.__version__}",
-    )
-
-
-def request_from_onnx(component: Any, threads: int | None = None) -> Any:
-    """Lower one component for OpenVINO, compile it, and return its ``InferRequest``.
-
-    Args:
-        component: an ``onnx.ModelProto`` with one component; it is changed.
-        threads: threads within an operator.
-
-    Raises:
-        EngineError: OpenVINO refuses the model.
-    """
-    lower_for_openvino(component)
-    return request_from_lowered(component.SerializeToString(), component.graph.name, threads)
 
 
 def request_from_lowered(model: bytes, name: str, threads: int | None = None) -> Any:

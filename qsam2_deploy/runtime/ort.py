@@ -4,85 +4,60 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError, MissingDependencyError
-from ..spec import ModelSpec
 from .backend import Arrays
-from .lowered_cache import LoweredCache, lowered_model
+from .lowered_cache import LoweredCache
 from .lowering import INTEGER_QUERY_BLOCK, QUERY_BLOCK, lower_for_ort
-from .sessions import ComponentSessions
+from .sessions import SessionBackend
 
 
-class OrtBackend:
+class OrtBackend(SessionBackend):
     """Runs a bundle with one ONNX Runtime session per component."""
 
-    def __init__(
-        self,
-        model: str | os.PathLike[str],
-        threads: int | None = None,
-        *,
-        cache: str | os.PathLike[str] | None = None,
-    ) -> None:
-        """Read and check ``model``; sessions are made on entering the context.
-
-        Args:
-            model: path of a ``model.onnx``.
-            threads: threads within an operator; default: ONNX Runtime's own choice.
-            cache: folder for the lowered graphs; see :mod:`.lowered_cache`. Default: none.
-
-        Raises:
-            ModelFileError: the file cannot be used.
-            MissingDependencyError: ``onnxruntime`` or ``onnx`` is not installed.
-        """
+    @staticmethod
+    def _require_engine() -> None:
         try:
             import onnxruntime  # noqa: F401
         except ImportError as error:
             raise MissingDependencyError("onnxruntime", "ort", "running a model") from error
-        self._threads = threads
-        self._sessions = ComponentSessions(model, self._session)
-        self._cache = None if cache is None else ort_cache(cache, self._sessions.digest)
 
-    @property
-    def spec(self) -> ModelSpec:
-        """Metadata of the model."""
-        return self._sessions.spec
+    @staticmethod
+    def _lower(component: Any) -> None:
+        lower_for_ort(component)
 
-    def __enter__(self) -> OrtBackend:
-        """Make the sessions.
+    @staticmethod
+    def _lowered_cache(folder: str | os.PathLike[str], digest: str) -> LoweredCache:
+        return ort_cache(folder, digest)
 
-        Raises:
-            EngineError: ONNX Runtime refuses the model.
-        """
-        self._sessions.__enter__()
-        return self
+    def _open(self, lowered: bytes, name: str) -> Any:
+        return session_from_lowered(lowered, name, self._threads)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Release the sessions."""
-        self._sessions.__exit__(kind, error, trace)
+    def _run(self, session: Any, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        return run_session(session, component, inputs)
 
-    def _session(self, component: Any) -> Any:
-        lowered = lowered_model(component, lower_for_ort, self._cache)
-        return session_from_lowered(lowered, component.graph.name, self._threads)
 
-    def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        """Run one component; see :class:`~qsam2_deploy.runtime.backend.Backend`."""
-        session = self._sessions[component]
-        names = [output.name for output in session.get_outputs()]
-        feeds = {key: np.ascontiguousarray(value) for key, value in inputs.items()}
-        try:
-            return dict(zip(names, session.run(names, feeds), strict=True))
-        except Exception as error:  # ONNX Runtime raises types of its own, without a base
-            raise EngineError(f"ONNX Runtime failed in {component}: {error}") from error
+def run_session(session: Any, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    """Return all outputs of an ``InferenceSession`` by name.
+
+    Args:
+        session: of `session_from_lowered`.
+        component: what messages call it.
+        inputs: arrays by name.
+
+    Raises:
+        EngineError: ONNX Runtime fails.
+    """
+    names = [output.name for output in session.get_outputs()]
+    feeds = {key: np.ascontiguousarray(value) for key, value in inputs.items()}
+    try:
+        return dict(zip(names, session.run(names, feeds), strict=True))
+    except Exception as error:  # ONNX Runtime raises types of its own, without a base
+        raise EngineError(f"ONNX Runtime failed in {component}: {error}") from error
 
 
 def ort_cache(folder: str | os.PathLike[str], digest: str) -> LoweredCache:

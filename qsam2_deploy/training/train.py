@@ -18,7 +18,7 @@ from ..quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .curves import draw_curves
 from .distributed import World, joined_world
-from .log import TrainingLog, read_log
+from .log import TrainingLog, log_beside, read_log
 from .loop import TrainingRun
 from .qat import describe_quantization, load_quantized, load_teacher, save_quantized
 from .recipe import Recipe
@@ -180,7 +180,7 @@ def _run(job: TrainJob, world: World, start: _Start) -> TrainingRun:
         sources=clip_sources(settings, job.sequences, job.unlabelled),
         world=world,
         state_path=_beside(job.output, ".state"),
-        log=TrainingLog(_beside(job.output, ".log.jsonl"), every=train.log_every, quiet=job.quiet),
+        log=TrainingLog(log_beside(job.output), every=train.log_every, quiet=job.quiet),
         validate=_validations(job, settings.generated, size) if job.score else None,
         teacher=None if start.teacher is None else start.teacher.model,
     )
@@ -225,7 +225,7 @@ def _write(job: TrainJob, average: Any, start: _Start) -> None:
         if job.half:
             state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
         save_checkpoint(job.output, state, config=start.config)
-    draw_curves(read_log(_beside(job.output, ".log.jsonl")), _beside(job.output, ".curves.png"))
+    draw_curves(read_log(log_beside(job.output)), _beside(job.output, ".curves.png"))
 
 
 def _training_record(job: TrainJob, start: _Start) -> dict[str, Any]:

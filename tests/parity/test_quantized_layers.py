@@ -13,7 +13,7 @@ import torch
 from qsam2_deploy.runtime.lowering import lower_for_openvino, lower_for_ort, lower_to_float
 from qsam2_deploy.runtime.lowering.integer_conv import CONV
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
-from tests.quantized_layers import KINDS, graph_of, make_layer, run, steps_apart
+from tests.quantized_layers import KINDS, assert_computes, graph_of, make_layer, steps_apart
 
 INTEGER_OPERATOR = {"linear": FUSED, "conv": CONV, "patches": CONV, "pointwise": CONV}
 
@@ -25,15 +25,8 @@ def test_floats_and_integers_are_what_was_trained(kind: str, bits: int) -> None:
     with torch.inference_mode():
         expected = layer(x).numpy()
     assert np.ptp(expected) > 1
-    step = float(np.ptp(expected)) / 255
     for lower in (lower_to_float, lower_for_ort):
-        model = graph_of(kind, layer)
-        lower(model)
-        found = run(model, x)
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.ptp(expected))
-        apart = steps_apart(found, expected, step)
-        assert apart.max() <= 1
-        assert np.mean(apart > 0) <= 1e-3
+        assert_computes(lower, kind, layer, x)
 
 
 @pytest.mark.parametrize("grids", [{}, {"weight_grid": "midrise", "input_grid": "affine"}])

@@ -25,7 +25,7 @@ from qsam2_deploy.runtime.lowering import (
 )
 from qsam2_deploy.runtime.lowering.integer_conv import CONV
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
-from tests.quantized_layers import KINDS, graph_of, run, steps_apart
+from tests.quantized_layers import KINDS, assert_computes, graph_of
 
 INTEGER_OPERATOR = {"linear": FUSED, "conv": CONV}
 PLANS: list[dict[str, Any]] = [
@@ -66,15 +66,8 @@ def test_calibrate_export_and_run(kind: str, plan: dict[str, Any], bits: int) ->
     with torch.inference_mode():
         expected = layer(x).numpy()
     assert np.ptp(expected) > 0.5
-    step = float(np.ptp(expected)) / 255
     for lower in (lower_to_float, lower_for_ort):
-        model = graph_of(kind, layer)
-        lower(model)
-        found = run(model, x)
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.ptp(expected))
-        apart = steps_apart(found, expected, step)
-        assert apart.max() <= 1
-        assert np.mean(apart > 0) <= 1e-3
+        model = assert_computes(lower, kind, layer, x)
     kinds = [node.op_type for node in model.graph.node]
     assert kinds.count(INTEGER_OPERATOR.get(kind, "Conv")) == (kind != "transposed")
 

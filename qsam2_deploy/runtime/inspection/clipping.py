@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..._progress import progress
 from ..._spread import spread_indices
-from ...errors import EngineError, InputError
+from ...errors import InputError
 from ...spec import ModelSpec
 from ..backend import Arrays
 from ..bundle import Bundle
@@ -25,7 +25,7 @@ from ..lowering.chunk_attention import chunk_attention
 from ..lowering.graph import GraphIndex, add_constant
 from ..media.protocols import IndexedFrames
 from ..media.sources import open_indexed
-from ..ort import session_from_lowered
+from ..ort import run_session, session_from_lowered
 from ..results import Prompt
 from ..segmenter import VideoSegmenter
 from .layers import input_grid, input_quantizers
@@ -90,13 +90,7 @@ class ClippingProbe:
 
     def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Run one component, and count."""
-        session = self._sessions[component]
-        names = [output.name for output in session.get_outputs()]
-        feeds = {key: np.ascontiguousarray(value) for key, value in inputs.items()}
-        try:
-            found = dict(zip(names, session.run(names, feeds), strict=True))
-        except Exception as error:  # ONNX Runtime raises types of its own, without a base
-            raise EngineError(f"ONNX Runtime failed in {component}: {error}") from error
+        found = run_session(self._sessions[component], component, inputs)
         for i, step in enumerate(self._steps[component]):
             outside, total = (int(found.pop(name)) for name in _outputs(i))
             self.outside[step] = self.outside.get(step, 0) + outside
