@@ -3,7 +3,7 @@ r"""Quantization-aware training, method by method, under the same budget.
 Every cell calibrates the checkpoint, trains the quantized model for the same steps on the same
 clips, and scores it in PyTorch: J&F of the first mask on test videos and on held-out generated
 clips, and mIoU of boxes on single frames. ``outliers`` is the same function as ``plain``, with the
-weight outliers of a real checkpoint.
+weight outliers of a real checkpoint. A variant changes one thing of a method, for the ablation.
 
 The learning rate of each method and width is chosen from the same grid (``--rates``), with the
 first seed, by clips that are generated for validation; nothing is chosen by the test videos. A rate
@@ -13,6 +13,8 @@ goes on where it was interrupted. Table and plot are made of the files alone.
 Example::
 
     python -m benchmarks.qsam2_table --davis DAVIS -o table/ --bits w2a2 --seeds 0 1 2
+    python -m benchmarks.qsam2_table --davis DAVIS -o table/ --bits w2a2 --methods lsc \
+        --vrc noise --variants fixed-alpha per-tensor no-teacher --rates 1
     python -m benchmarks.qsam2_table -o table/ --table --plot table.png
 """
 
@@ -24,7 +26,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +54,50 @@ from qsam2_deploy.data.generated import GeneratedClips, GeneratedClipsConfig
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.evaluation.rules import DAVIS
 from qsam2_deploy.evaluation.scoring import evaluate
+from qsam2_deploy.quant.grid import AFFINE, MIDRISE
+from qsam2_deploy.quant.layer_plan import PER_TENSOR
 from qsam2_deploy.quant.quantizer import quantizer_names
+from qsam2_deploy.training.config import DistillWeights, LossWeights
 from qsam2_deploy.training.recipe import Recipe, read_recipe
 from qsam2_deploy.training.train import TrainJob, train_model
 
 RECIPE = Path(__file__).with_suffix(".yaml")
+NAMED = ("regime", "bits", "method", "vrc", "variant")
 KEYS = ("validation", "generated", "J&F", "mIoU")
+NO_LABELS = LossWeights(focal=0.0, dice=0.0, iou=0.0, object_score=0.0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one line of the ablation has otherwise.
+
+    Attributes:
+        calibration: settings of `CalibrationConfig`.
+        quantizers: settings of `QuantizerTraining`.
+        stage: settings of every `Stage`.
+    """
+
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    quantizers: Mapping[str, Any] = field(default_factory=dict)
+    stage: Mapping[str, Any] = field(default_factory=dict)
+
+
+AS_IT_IS = "-"
+VARIANTS = {
+    AS_IT_IS: Variant(),
+    "fixed-alpha": Variant(calibration={"options": (("learn_alpha", False),)}),
+    "momentum-0.9": Variant(calibration={"options": (("momentum", 0.9),)}),
+    "momentum-0.999": Variant(calibration={"options": (("momentum", 0.999),)}),
+    "per-tensor": Variant(calibration={"granularity": PER_TENSOR}),
+    "midrise-weights": Variant(calibration={"weight_grid": MIDRISE}),
+    "affine-inputs": Variant(calibration={"activation_grid": AFFINE}),
+    "midrise-and-affine": Variant(calibration={"weight_grid": MIDRISE, "activation_grid": AFFINE}),
+    "no-teacher": Variant(stage={"distill": DistillWeights()}),
+    "teacher-alone": Variant(stage={"losses": NO_LABELS}),
+    "lowered-widths": Variant(quantizers={"lower": ((0.2, 8), (0.4, 4))}),
+}
+"""By the name that ``--variants`` takes."""
+
 VALIDATION_SEED = 27_182_818
 """Of the clips that choose the learning rate; neither trained on nor reported as a result."""
 
@@ -73,6 +113,7 @@ class Cell:
         vrc: how the weights are calibrated.
         rate: factor on the recipe's learning rates; 0 trains not.
         seed: of the training.
+        variant: one of ``VARIANTS``.
     """
 
     regime: str
@@ -81,11 +122,14 @@ class Cell:
     vrc: str = "none"
     rate: float = 0.0
     seed: int = 0
+    variant: str = AS_IT_IS
 
     @property
     def file(self) -> str:
         """Name of its JSON file."""
         what = f"{self.regime}_{self.bits}_{self.method}_{self.vrc}"
+        if self.variant != AS_IT_IS:
+            what += f"_{self.variant}"
         return f"{what}_rate{self.rate:g}_seed{self.seed}.json"
 
 
@@ -109,7 +153,11 @@ class QatWorkplace(Workplace):
     def _calibrated(self, cell: Cell, source: Path) -> Path:
         path = self.folder / "calibrated.pt"
         config = CalibrationConfig(
-            bits=cell.bits, vrc=cell.vrc, method=cell.method, limit=self.images
+            bits=cell.bits,
+            vrc=cell.vrc,
+            method=cell.method,
+            limit=self.images,
+            **VARIANTS[cell.variant].calibration,
         )
         calibrate_checkpoint(
             source, self.frames, path, config=config, model_config=self.args.config
@@ -132,13 +180,15 @@ class QatWorkplace(Workplace):
             return written.replace(self.folder / "trained.pt")
 
     def _recipe(self, cell: Cell) -> Recipe:
-        train = self.recipe.train.scaled(self.args.scale)
+        train, variant = self.recipe.train.scaled(self.args.scale), VARIANTS[cell.variant]
         stages = tuple(
-            replace(stage, learning_rate=(first * cell.rate, last * cell.rate))
+            replace(stage, learning_rate=(first * cell.rate, last * cell.rate), **variant.stage)
             for stage in train.stages
             for first, last in (stage.learning_rate,)
         )
-        return replace(self.recipe, train=replace(train, stages=stages, seed=cell.seed))
+        quantizers = replace(train.quantizers, **variant.quantizers)
+        train = replace(train, stages=stages, quantizers=quantizers, seed=cell.seed)
+        return replace(self.recipe, train=train)
 
     def _generated_scores(self, path: Path) -> dict[str, float]:
         with self.open(path) as model:
@@ -177,11 +227,14 @@ def run(workplace: QatWorkplace, settings: Mapping[str, Any]) -> None:
 
 
 def _groups(args: argparse.Namespace) -> Iterator[Cell]:
-    """Yield the untrained cell of each regime, width, method and VRC."""
-    for regime, bits, method, vrc in itertools.product(
-        args.regimes, args.bits, args.methods, args.vrc
+    """Yield the untrained cell of each regime, width, method, VRC and variant."""
+    for regime, bits, method, vrc, variant in itertools.product(
+        args.regimes, args.bits, args.methods, args.vrc, args.variants
     ):
-        yield Cell(regime, bits, method, vrc)
+        yield Cell(regime, bits, method, vrc, variant=variant)
+
+
+Name = tuple[str, str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -189,12 +242,12 @@ class Row:
     """A line of the table: one method at its best rate, over all seeds.
 
     Attributes:
-        name: regime, bits, method and VRC.
+        name: regime, bits, method, VRC and variant.
         rate: the chosen factor on the learning rates; 0 before training.
         scores: by name, one for each seed.
     """
 
-    name: tuple[str, str, str, str]
+    name: Name
     rate: float
     scores: Mapping[str, Sequence[float]]
 
@@ -211,9 +264,10 @@ def rows(folder: Path) -> list[Row]:
     Raises:
         InputError: there are none, or one is damaged.
     """
-    groups: dict[tuple[str, str, str, str], dict[float, list[dict[str, Any]]]] = {}
+    groups: dict[Name, dict[float, list[dict[str, Any]]]] = {}
     for content in read_cells(folder):
-        name = (content["regime"], content["bits"], content["method"], content["vrc"])
+        regime, bits, method, vrc, variant = (str(content[key]) for key in NAMED)
+        name = (regime, bits, method, vrc, variant)
         groups.setdefault(name, {}).setdefault(content["rate"], []).append(content)
     found = []
     for name, by_rate in groups.items():
@@ -227,8 +281,8 @@ def rows(folder: Path) -> list[Row]:
 
 
 def _order(row: Row, order: Mapping[str, int]) -> tuple[Any, ...]:
-    regime, bits, method, vrc = row.name
-    return (REGIMES.index(regime), order.get(bits, 99), row.rate > 0, method, vrc)
+    regime, bits, *others = row.name
+    return (REGIMES.index(regime), order.get(bits, 99), row.rate > 0, *others)
 
 
 def _first_validation(cells: Sequence[Mapping[str, Any]]) -> float:
@@ -242,15 +296,15 @@ def _scores(cells: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 
 def table(folder: Path) -> str:
     """Return the table of all cells in ``folder`` as Markdown; see `rows`."""
-    header = ["weights", "bits", "method", "VRC", "rate", "seeds"]
+    header = ["weights", "bits", "method", "VRC", "variant", "rate", "seeds"]
     header += ["DAVIS J&F", "generated J&F", "mIoU box"]
     lines = [header, ["---"] * len(header)]
     for row in rows(folder):
         rate = f"{row.rate:g}" if row.rate > 0 else "no training"
         numbers = [row.shown(key) for key in ("J&F", "generated", "mIoU")]
         seeds = str(len(row.scores["J&F"])) if row.rate > 0 else ""
-        regime, bits, method, vrc = row.name
-        lines.append([regime, bits, method, vrc, rate if bits != FLOAT else "", seeds, *numbers])
+        rate = "" if row.name[1] == FLOAT else rate
+        lines.append([*row.name, rate, seeds, *numbers])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -267,7 +321,7 @@ def plot(folder: Path, path: Path) -> None:
     floats = {row.name[0]: row.scores["J&F"][0] for row in found if row.name[1] == FLOAT}
     for axis, panel in zip(axes, panels, strict=True):
         shown = [row for row in found if row.name[:2] == panel and row.rate > 0]
-        labels = [f"{r.name[2]}{' + VRC' if r.name[3] != 'none' else ''}" for r in shown]
+        labels = [_label(row) for row in shown]
         means = [statistics.fmean(row.scores["J&F"]) for row in shown]
         spread = [statistics.pstdev(row.scores["J&F"]) for row in shown]
         axis.barh(labels, means, xerr=spread, color="#4878a8", capsize=3)
@@ -277,6 +331,12 @@ def plot(folder: Path, path: Path) -> None:
         axis.set_title(f"{panel[1].upper()}, {panel[0]} weights", fontsize=10)
         axis.set_xlabel("J&F on test videos, percent")
     figure.savefig(path, dpi=120)
+
+
+def _label(row: Row) -> str:
+    _, _, method, vrc, variant = row.name
+    label = method if vrc == "none" else f"{method} + VRC"
+    return label if variant == AS_IT_IS else f"{label}, {variant}"
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -310,6 +370,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     methods = quantizer_names()
     add("--methods", nargs="+", default=list(methods), choices=methods, metavar="NAME")
+    variants = f"changes to the methods, of: {', '.join(VARIANTS)} (default {AS_IT_IS}: none)"
+    add("--variants", nargs="+", default=[AS_IT_IS], choices=VARIANTS, metavar="V", help=variants)
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
     add("--rates", nargs="*", type=float, default=[0.3, 1.0, 3.0], help="default: 0.3 1 3")
     add("--recipe", type=Path, default=RECIPE, help="of the training")

@@ -14,6 +14,7 @@ pytest.importorskip("sam2", reason="the benchmark trains")
 
 from benchmarks import qsam2_table
 from benchmarks.qsam2_table import Cell
+from qsam2_deploy.calibration import CalibrationConfig
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.training.recipe import read_recipe
 
@@ -26,7 +27,7 @@ class _Workplace:
     def __init__(self, folder: Path) -> None:
         self.args = Namespace(
             output=folder, regimes=["plain"], bits=["w2a2"], methods=METHODS, vrc=["none"],
-            rates=RATES, seeds=SEEDS,
+            rates=RATES, seeds=SEEDS, variants=["-"],
         )  # fmt: skip
         self.measured: list[Cell] = []
 
@@ -56,11 +57,11 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_table_shows_the_rate_that_validates_best(folder: Path) -> None:
     assert qsam2_table.table(folder).splitlines()[2:] == [
-        "| plain | float | float | none |  |  | 90.0 | 91.0 | 92.0 |",
-        "| plain | w2a2 | lsc | none | no training |  | 50.0 | 51.0 | 52.0 |",
-        "| plain | w2a2 | minmax | none | no training |  | 50.0 | 51.0 | 52.0 |",
-        "| plain | w2a2 | lsc | none | 2 | 2 | 33.5 ± 0.7 | 34.5 ± 0.7 | 35.5 ± 0.7 |",
-        "| plain | w2a2 | minmax | none | 2 | 2 | 33.5 ± 0.7 | 34.5 ± 0.7 | 35.5 ± 0.7 |",
+        "| plain | float | float | none | - |  |  | 90.0 | 91.0 | 92.0 |",
+        "| plain | w2a2 | lsc | none | - | no training |  | 50.0 | 51.0 | 52.0 |",
+        "| plain | w2a2 | minmax | none | - | no training |  | 50.0 | 51.0 | 52.0 |",
+        "| plain | w2a2 | lsc | none | - | 2 | 2 | 33.5 ± 0.7 | 34.5 ± 0.7 | 35.5 ± 0.7 |",
+        "| plain | w2a2 | minmax | none | - | 2 | 2 | 33.5 ± 0.7 | 34.5 ± 0.7 | 35.5 ± 0.7 |",
     ]
 
 
@@ -77,7 +78,7 @@ def test_nothing_trained_nothing_drawn(tmp_path: Path) -> None:
         qsam2_table.table(tmp_path)
     cell = {"regime": "plain", "bits": "float", "method": "float", "vrc": "none", "rate": 0.0}
     scores = dict.fromkeys(qsam2_table.KEYS, 1.0)
-    content = {**cell, "seed": 0, "settings": {}, "results": scores}
+    content = {**cell, "seed": 0, "variant": "-", "settings": {}, "results": scores}
     (tmp_path / "a.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="nothing was trained"):
         qsam2_table.plot(tmp_path, tmp_path / "x.png")
@@ -97,3 +98,20 @@ def test_rates_seeds_and_steps_of_a_cell(tmp_path: Path) -> None:
     assert changed.seed == 7
     assert stage.steps == round(0.5 * original.steps)
     assert stage.learning_rate == tuple(2.0 * rate for rate in original.learning_rate)
+
+
+@pytest.mark.parametrize("variant", qsam2_table.VARIANTS)
+def test_a_variant_changes_one_part(variant: str) -> None:
+    recipe = read_recipe(qsam2_table.RECIPE)
+    work: Any = qsam2_table.QatWorkplace.__new__(qsam2_table.QatWorkplace)
+    work.recipe, work.args = recipe, Namespace(scale=1.0)
+    changed = work._recipe(Cell("plain", "w2a2", "lsc", "noise", 1.0, variant=variant)).train
+    calibrated = CalibrationConfig(bits="w2a2", **qsam2_table.VARIANTS[variant].calibration)
+    same = [
+        changed.stages == recipe.train.stages,
+        changed.quantizers == recipe.train.quantizers,
+        calibrated == CalibrationConfig(bits="w2a2"),
+    ]
+    assert same.count(False) == (variant != "-")
+    file = Cell("plain", "w2a2", variant=variant).file
+    assert (variant in file) == (variant != "-")
