@@ -56,8 +56,8 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, list[float]]:
     video = folder / "frames"
     size = _models.write_frames(args.video, video, args.frames)
     sources: dict[str, Any] = {"ours, float": checkpoint}
-    if args.quantized is not None:
-        sources["ours, quantized"] = args.quantized
+    for path in args.quantized:
+        sources[f"ours, {path.stem}"] = path
     with ExitStack() as stack:
         contenders: dict[str, Any] = {}
         for name, source in sources.items():
@@ -91,7 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.frame_time", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, help="default: a tiny one with random weights")
     parser.add_argument("--config", type=Path, help="YAML of the architecture")
-    parser.add_argument("--quantized", type=Path, help="time this quantized checkpoint as well")
+    parser.add_argument(
+        "--quantized", type=Path, nargs="+", default=[], help="time these checkpoints as well"
+    )
     parser.add_argument("--image-size", type=int, help="replaces the configured image size")
     parser.add_argument("--video", type=Path, help="default: a generated clip")
     parser.add_argument("--frames", type=int, default=12)
@@ -113,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     results = {
         "checkpoint": args.checkpoint.name,
-        "quantized": args.quantized.name if args.quantized else None,
+        "quantized": [path.name for path in args.quantized],
         "image_size": args.image_size,
         "threads": args.threads,
         "seconds": seconds,

@@ -12,6 +12,7 @@ import numpy as np
 from .._packing import packed_size, stored_bits
 from ..errors import ModelFileError
 from ..spec import AFFINE, COMPONENTS, SYMMETRIC, ModelSpec, TensorSpec, graph_name
+from .lowering.attention_pattern import find_quantized_attentions
 from .lowering.graph import GraphIndex, value_of, zero_point
 from .lowering.stored_weights import StoredWeight, stored_weights
 
@@ -59,12 +60,12 @@ def _compare(
 
 
 def check_quantization(model: onnx.ModelProto, spec: ModelSpec, origin: str) -> None:
-    """Compare the quantized layers of a whole model with its metadata.
+    """Compare the quantized layers and attention products of a whole model with its metadata.
 
     Raises:
-        ModelFileError: a weight is quantized in one of them only, has another grid, or is stored in
-            another type or number of bytes than its width asks for, or its inputs have another grid
-            or number of levels; names the weight.
+        ModelFileError: the numbers of attention products differ; or a weight is quantized in one of
+            them only, has another grid, or is stored in another type or number of bytes than its
+            width asks for, or its inputs have another grid or number of levels; names the weight.
     """
     index = GraphIndex(model)
     stored = stored_weights(model, index)
@@ -73,6 +74,13 @@ def check_quantization(model: onnx.ModelProto, spec: ModelSpec, origin: str) -> 
     if len(stored) != count:
         raise _contradiction(
             origin, f"{len(stored)} weights are quantized in the graph, {count} in the metadata"
+        )
+    products = len(find_quantized_attentions(model, index))
+    wanted = told.attentions if told is not None else 0
+    if products != wanted:
+        raise _contradiction(
+            origin,
+            f"{products} attention products are quantized in the graph, {wanted} in the metadata",
         )
     if told is None:
         return

@@ -210,3 +210,20 @@ def test_another_element_type_is_refused() -> None:
         check_interface(model, spec, "m.onnx")
     image.type.tensor_type.elem_type = TensorProto.FLOAT
     check_interface(helper.make_model(helper.make_graph([], "g", [image], [])), spec, "m.onnx")
+
+
+def test_the_number_of_attention_products_is_that_of_the_graph(
+    integer_attention_path: Path, tmp_path: Path
+) -> None:
+    products = read_bundle(integer_attention_path).spec.quantization
+    assert products is not None
+    assert products.attentions > 0
+    for told in (products.attentions + 1, 0):
+        crafted = write_with(
+            integer_attention_path,
+            tmp_path / "crafted.onnx",
+            lambda spec, told=told: spec["quantization"].update(attentions=told),
+        )
+        message = f"{products.attentions} attention products are .* graph, {told} in the metadata"
+        with pytest.raises(ModelFileError, match=message):
+            read_bundle(crafted)
