@@ -49,13 +49,6 @@ GRIDS = (SYMMETRIC, AFFINE, MIDRISE)
 MAX_MIDRISE_BITS = 7
 """Engines multiply a mid-rise level ``q + 1/2`` as the INT8 code ``2q + 1``, which must fit."""
 
-_CLIPPED = 512.0
-"""Added to the level of a clipped value, which sets it apart from rounding errors (at most 1/2).
-
-Half precision holds this plus any level (at most 255 in magnitude, on an affine grid) and plus any
-half-integer level (at most 63.5) without an error.
-"""
-
 _MANY_VALUES = 1 << 16
 """So many rounding errors are kept in half precision, whose own errors average out in their sum."""
 
@@ -204,9 +197,10 @@ def _precise(x: torch.Tensor) -> torch.Tensor:
 class _FakeQuantize(torch.autograd.Function):
     """Fake quantization that keeps two bytes per value of a large tensor for the backward pass.
 
-    That is what the gradients need of ``v = x / scale``: its rounding error or, where it is
-    clipped, its level. ``x`` itself would often be kept by nobody else: what follows it, the
-    product with the weight, keeps the quantized values.
+    That is what the gradient of ``scale`` multiplies, with ``v = x / scale``: the rounding error
+    or, where ``v`` is clipped, its level. On grids around zero the outermost levels are further
+    from it than any rounding error, which tells the two apart. ``x`` itself would often be kept by
+    nobody else: what follows it, the product with the weight, keeps the quantized values.
     """
 
     @staticmethod
@@ -221,25 +215,43 @@ class _FakeQuantize(torch.autograd.Function):
         v = _precise(x) / scale
         low, high = grid.limits(zero_point)
         levels = grid.nearest(v).clamp_(low, high)  # type: ignore[arg-type]
-        outside = (v < low) | (v > high)
-        errors = torch.where(outside, levels + _CLIPPED, levels - v)
-        kept = errors.half() if errors.numel() > _MANY_VALUES else errors
-        ctx.save_for_backward(kept, scale)
+        outside = v.clamp(low, high) != v  # type: ignore[arg-type]
+        if rounding_gradient:
+            factors = torch.sub(levels, v.masked_fill_(outside, 0), out=v)
+        else:
+            factors = levels * outside
+        kept = factors.half() if factors.numel() > _MANY_VALUES else factors
+        # The outermost level of an affine grid may be zero.
+        ctx.save_for_backward(kept, scale, outside if grid.kind == AFFINE else None)
         ctx.zero_shape = None if zero_point is None else zero_point.shape
-        ctx.rounding_gradient = rounding_gradient
         return dequantize(levels, scale).to(x.dtype)
 
     @staticmethod
     def backward(
         ctx: Any, *grads: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, None, None]:
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None, None, None]:
         (grad,) = grads
-        errors, scale = ctx.saved_tensors
-        inside = errors < _CLIPPED / 4
-        d_scale = errors.to(scale.dtype)
-        rounding = d_scale if ctx.rounding_gradient else torch.zeros_like(d_scale)
-        d_scale = grad * torch.where(inside, rounding, d_scale - _CLIPPED)
-        d_zero = None
-        if ctx.zero_shape is not None:
-            d_zero = (grad * -scale * ~inside).sum_to_size(ctx.zero_shape)
-        return grad * inside, d_scale.sum_to_size(scale.shape), d_zero, None, None
+        kept, scale, outside = ctx.saved_tensors
+        factors = kept.to(scale.dtype)
+        d_x = d_scale = d_zero = None
+        if ctx.needs_input_grad[1]:
+            d_scale = _product_sum(grad.to(scale.dtype), factors, scale.shape)
+        if outside is None:
+            # A copy in full precision is ours, a kept tensor is not.
+            outside = (factors.abs_() if factors is not kept else factors.abs()) > _LARGEST_ERROR
+        if ctx.zero_shape is not None and ctx.needs_input_grad[2]:
+            d_zero = (grad * -scale * outside).sum_to_size(ctx.zero_shape)
+        if ctx.needs_input_grad[0]:
+            d_x = grad.masked_fill(outside, 0)
+        return d_x, d_scale, d_zero, None, None
+
+
+_LARGEST_ERROR = 0.5
+"""Of rounding, in steps."""
+
+
+def _product_sum(a: torch.Tensor, b: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Return ``(a * b).sum_to_size(shape)``; for one number without forming the products."""
+    if shape.numel() == 1:
+        return torch.dot(a.flatten(), b.flatten()).reshape(shape)
+    return (a * b).sum_to_size(shape)
