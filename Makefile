@@ -14,11 +14,13 @@ VIDEO ?=
 CLICK ?=
 BOX ?=
 MODEL ?=
+# Widths of weights and activations; assets/demo-w2a2.pt is the demo model trained at w2a2.
+BITS ?=
 
 help:
 	@echo "make setup      create $(VENV) with everything that the demo and the tests need"
 	@echo "make demo       segment a video and write an overlay"
-	@echo "                [VIDEO=FILE CLICK=X,Y or BOX=X1,Y1,X2,Y2] [MODEL=CHECKPOINT.pt]"
+	@echo "                [VIDEO=FILE CLICK=X,Y or BOX=X1,Y1,X2,Y2] [MODEL=CHECKPOINT.pt] [BITS=w2a2]"
 	@echo "make test       run the tests"
 	@echo "make test-slow  run the tests that take longer"
 	@echo "make lint       check style, types and import rules"
@@ -40,7 +42,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)") \
 		$(if $(CLICK),--click "$(CLICK)") $(if $(BOX),--box "$(BOX)") \
-		$(if $(MODEL),--checkpoint "$(MODEL)")
+		$(if $(MODEL),--checkpoint "$(MODEL)") $(if $(BITS),--bits "$(BITS)")
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest

@@ -30,6 +30,9 @@ ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "assets" / "demo.pt"
 """A trained checkpoint that names its own configuration, used where it is there."""
 
+TRAINED = ROOT / "assets"
+"""Folder of ``demo-w2a2.pt`` and others: the shipped checkpoint, trained at these widths."""
+
 RANDOM_MODEL = """\
 NOTE: there is no trained checkpoint here, so the demo makes a small model of random weights.
       Such a model does not segment. Its masks mean nothing; they only show that the pipeline
@@ -76,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(str(error))
     _summary(args, inputs, None if checkpoint is None else inputs.truth)
     print(f"\nDone in {time.perf_counter() - began:.0f} s. What is in {args.output}/:")
-    _print_files()
+    _print_files(args.output)
     if checkpoint is None:
         print(f"\n{RANDOM_MODEL}")
     return 0
@@ -140,20 +143,32 @@ def _make_folder(path: Path) -> None:
 
 def _run(args: Namespace, inputs: Inputs, checkpoint: Path | None) -> None:
     """Run all stages but the last, the comparison."""
-    out, quantized = args.output, args.output / "quantized.pt"
+    out, trained = args.output, _trained(args)
+    quantized = trained or out / "quantized.pt"
     with _stage(1, "the video and the checkpoint"):
         checkpoint = checkpoint or _random_checkpoint(out / "random.pt")
         print(f"{_file(inputs.video)}\n{_file(checkpoint)}")
     config = ["--config", args.config] if args.config else []
-    with _stage(2, f"calibrate to {args.bits}, on frames of the video, without labels"):
-        _call("calibrate", checkpoint, "--data", inputs.video, "-o", quantized,
-              "--bits", args.bits, "--images", IMAGES, *config)  # fmt: skip
+    if trained:
+        with _stage(2, f"no calibration: the model was trained at {args.bits} already"):
+            print(_file(trained))
+            (out / "quantized.pt").unlink(missing_ok=True)  # of an earlier run at other widths
+    else:
+        with _stage(2, f"calibrate to {args.bits}, on frames of the video, without labels"):
+            _call("calibrate", checkpoint, "--data", inputs.video, "-o", quantized,
+                  "--bits", args.bits, "--images", IMAGES, *config)  # fmt: skip
     with _stage(3, "export, as it was and quantized"):
         _call("export", checkpoint, out / "float.onnx", *config)
         _call("export", quantized, out / "quantized.onnx")
     with _stage(4, "segment with both, in processes that cannot import torch"):
         for kind in KINDS:
             _segment(kind, inputs, args)
+
+
+def _trained(args: Namespace) -> Path | None:
+    """Return the shipped checkpoint of the wanted widths, if there is one."""
+    path = TRAINED / f"demo-{args.bits}.pt"
+    return _from_here(path) if args.checkpoint is None and path.exists() else None
 
 
 def _random_checkpoint(path: Path) -> Path:
@@ -260,7 +275,7 @@ def _about_scores(truth: Masks) -> str:
     )
 
 
-def _print_files() -> None:
+def _print_files(out: Path) -> None:
     for name, text in (
         ("quantized/overlay.mp4", "the video with its masks"),
         ("quantized/contact_sheet.png", "the same at a glance"),
@@ -270,7 +285,8 @@ def _print_files() -> None:
         ("quantized.pt", "the calibrated checkpoint"),
         ("float.onnx, quantized.onnx", "the models for the device"),
     ):
-        print(f"  {name:30}{text}")
+        if name != "quantized.pt" or (out / name).exists():
+            print(f"  {name:30}{text}")
 
 
 def _file(path: Path) -> str:

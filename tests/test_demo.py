@@ -259,6 +259,33 @@ def test_box_goes_to_the_command_and_a_failing_command_ends_the_demo(
     assert "--click" not in words
 
 
+def test_a_checkpoint_that_was_trained_at_these_widths_is_not_calibrated(
+    demo, tmp_path, monkeypatch, capsys
+):
+    calls = []
+
+    def run_command(name: str, words: Sequence[str], *, torch: bool) -> int:
+        calls.append((name, words))
+        return 7 if name == "segment" else 0
+
+    monkeypatch.setattr(demo, "run_command", run_command)
+    monkeypatch.setattr(demo, "TRAINED", tmp_path)
+    trained, out = tmp_path / "demo-w2a2.pt", tmp_path / "out"
+    trained.touch()
+    for bits, checkpoint, wanted in (
+        ("w2a2", None, ["export", "export", "segment"]),
+        ("w4a4", None, ["calibrate", "export", "export", "segment"]),
+        ("w2a2", "mine.pt", ["calibrate", "export", "export", "segment"]),
+    ):
+        calls.clear()
+        own = ["--checkpoint", checkpoint] if checkpoint else []
+        assert demo.main(["--bits", bits, "--output", str(out), *own]) == 7
+        assert [name for name, _ in calls] == wanted
+        quantized = [words for name, words in calls if name == "export"][1][0]
+        assert quantized == str(trained if len(wanted) == 3 else out / "quantized.pt")
+    assert "the model was trained at w2a2 already" in capsys.readouterr().out
+
+
 def test_without_a_trained_checkpoint_the_demo_says_so_and_has_no_scores(
     demo, load, tiny, tmp_path, capsys, monkeypatch
 ):
@@ -328,11 +355,11 @@ def test_failing_stage_ends_the_demo(demo, tmp_path, capsys):
 
 
 def test_makefile_passes_its_variables_on():
-    variables = ["VIDEO=my film.mp4", "CLICK=3,4", "BOX=1,2,3,4", "MODEL=m.pt"]
+    variables = ["VIDEO=my film.mp4", "CLICK=3,4", "BOX=1,2,3,4", "MODEL=m.pt", "BITS=w2a2"]
     line = ["make", "--no-print-directory", "-n", "-o", ".venv/.installed", "demo", *variables]
     run = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
     command = " ".join(run.stdout.replace("\\\n", " ").split())
-    wanted = '--video "my film.mp4" --click "3,4" --box "1,2,3,4" --checkpoint "m.pt"'
+    wanted = '--video "my film.mp4" --click "3,4" --box "1,2,3,4" --checkpoint "m.pt" --bits "w2a2"'
     assert command.endswith(wanted)
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "qsam2_deploy"
 HEAVY = ("av", "hydra", "omegaconf", "onnx", "onnxruntime", "openvino", "sam2", "tensorrt", "torch",
          "torchvision", "yaml")  # fmt: skip
-COMMANDS = ("calibrate", "eval", "export", "inspect", "report", "segment", "train")
+COMMANDS = ("calibrate", "eval", "export", "inspect", "pack", "report", "segment", "train")
 
 _BLOCK = f"""
 import sys

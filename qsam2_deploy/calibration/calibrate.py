@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from ..quant.modules import (
     layers_in_scope,
     quantize_layers,
 )
+from ..quant.storage import round_rest
 from .attention import observed_parts, quantize_products
 from .config import NO_VRC, CalibrationConfig
 from .data import CalibrationImages, calibration_images
@@ -199,20 +200,6 @@ def _order_of_running(
     return list(
         collect_statistics(encoder, layers, [images[0]], count=1, grams=False, description="layers")
     )
-
-
-@torch.no_grad()
-def round_rest(model: nn.Module, plan: Collection[str]) -> None:
-    """Round all tensors but the weights of layers in ``plan`` to half precision, in place.
-
-    Quantizers, if the model has any yet, stay as they are.
-    """
-    quantized = {f"{name}.weight" for name in plan}
-    for name, tensor in float_state(model).items():
-        rounded = tensor.half().float()
-        # What half precision cannot hold at all stays as it is.
-        if name not in quantized and bool(torch.isfinite(rounded).all()):
-            tensor.copy_(rounded)
 
 
 def _probe_indices(count: int) -> list[int]:

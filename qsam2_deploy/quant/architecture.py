@@ -46,7 +46,7 @@ _SIZES = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base_plus", (144, 48)
 _OFFICIAL_WIDTH = 256
 _STRIDE = 16
 _SIZE_MULTIPLE = 32
-_PATCH_EMBED = "image_encoder.trunk.patch_embed.proj.weight"
+_PATCH_EMBED = "image_encoder.trunk.patch_embed.proj.bias"  # weights may be packed elsewhere
 _BLOCK = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")
 _PREDICTOR = "sam2.sam2_video_predictor.SAM2VideoPredictor"
 _RESOLVER = re.compile(r"\$\{[^}]*:")
@@ -63,7 +63,7 @@ def recognise_architecture(state_dict: Mapping[str, torch.Tensor]) -> str | None
         return None
     blocks = {match[1] for match in map(_BLOCK.match, state_dict) if match}
     size = _SIZES.get((patch_embed.shape[0], len(blocks)))
-    new_in_21 = {"no_obj_embed_spatial" in state_dict, "obj_ptr_tpos_proj.weight" in state_dict}
+    new_in_21 = {"no_obj_embed_spatial" in state_dict, "obj_ptr_tpos_proj.bias" in state_dict}
     if size is None or len(new_in_21) > 1:
         return None
     return f"{'sam2.1' if new_in_21 == {True} else 'sam2'}_hiera_{size}"

@@ -82,16 +82,18 @@ def load_checkpoint(
     """
     source = Path(path)
     content = _read(source)
-    state = _state_dict(content, source)
+    state, quantization = _state_dict(content, source), content.get("quantization")
+    packed = frozenset[str]()
+    if quantization is not None:
+        from .entry import apply_entry, packed_weight_names
+
+        packed = packed_weight_names(quantization)
     official = recognise_architecture(state)
     chosen = _choose_config(config, content, official, source)
     full = effective_config(chosen, image_size)
     model = build_model(full)
-    _load_weights(model, state, source)
-    quantization = content.get("quantization")
+    _load_weights(model, state, source, packed)
     if quantization is not None:
-        from .entry import apply_entry
-
         apply_entry(model, quantization, source)
     return Checkpoint(
         path=source,
@@ -245,9 +247,11 @@ def _choose_config(
     )
 
 
-def _load_weights(model: torch.nn.Module, state: StateDict, path: Path) -> None:
+def _load_weights(
+    model: torch.nn.Module, state: StateDict, path: Path, packed: Collection[str]
+) -> None:
     expected = model.state_dict()
-    missing = [key for key in expected if key not in state]
+    missing = [key for key in expected if key not in state and key not in packed]
     unexpected = [key for key in state if key not in expected]
     if missing or unexpected:
         parts = [
@@ -266,7 +270,7 @@ def _load_weights(model: torch.nn.Module, state: StateDict, path: Path) -> None:
                 f"got {tuple(tensor.shape)}; pass --config FILE.yaml with the configuration that "
                 "it was trained with"
             )
-    model.load_state_dict(state)
+    model.load_state_dict(state, strict=False)  # packed weights come with the quantizers
 
 
 def _some(keys: Collection[Any]) -> str:

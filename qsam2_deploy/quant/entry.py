@@ -2,10 +2,10 @@
 
 ::
 
-    {"format_version": 3, "recipe": {...}, "scope": "encoder", "weight_bits": 8,
+    {"format_version": 4, "recipe": {...}, "scope": "encoder", "weight_bits": 8,
      "activation_bits": 8, "source_sha256": "...", "vrc": {layer: {...}},
      "layers": {layer: {"weight": part, "input": part, "granularity": "channel",
-                        "weight_sha256": "..."}},
+                        "weight_sha256": "...", "packed": uint8 [bytes]}},
      "attention": {layer: {"q": part, "k": part, "v": part, "weight_sha256": "..."}}}
     part = {"method": "lsc", "bits": 8, "grid": "symmetric", "half_step": False,
             "options": {"momentum": 0.99, ...}, "scale": float32 [out], [1] or [],
@@ -17,9 +17,12 @@
 weights they mean nothing. ``attention`` holds the attention layers whose products are quantized,
 perhaps none, on symmetric grids; their digest is that of the projections' weights one after the
 other, and ``v`` is absent where the values are on the grid of the projection that follows them.
+``packed`` is there in packed checkpoints alone: the codes of a weight that the file holds in no
+other form.
 
-Version 2 knew neither attention products, nor grids but the symmetric one, nor granularities, nor
-options; version 1 had no ``half_step`` and no ``weight_sha256`` either.
+Version 3 had no packed weights; version 2 knew neither attention products, nor grids but the
+symmetric one, nor granularities, nor options; version 1 had no ``half_step`` and no
+``weight_sha256`` either.
 """
 
 from __future__ import annotations
@@ -37,9 +40,10 @@ from .attention import QuantAttention, quantize_attentions, quantized_attentions
 from .grid import SYMMETRIC, Grid
 from .layer_plan import PER_CHANNEL, LayerPlan, QuantizerPlan
 from .modules import QuantLayer, quantize_layers, quantized_layers
+from .packed import packed_weight, unpack_weight
 from .quantizer import Quantizer
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Version of the entry; a reader refuses a newer one."""
 
 _PARTS = ("weight", "input")
@@ -54,6 +58,7 @@ def make_entry(
     activation_bits: int,
     vrc: Mapping[str, Mapping[str, Any]] | None = None,
     source_sha256: str = "",
+    packed: bool = False,
 ) -> dict[str, Any]:
     """Return the entry that restores the quantized layers of ``model``.
 
@@ -65,6 +70,7 @@ def make_entry(
         activation_bits: the wanted width of activations.
         vrc: report of the weight calibration, plain values per layer.
         source_sha256: digest of the checkpoint that it was made from.
+        packed: hold the weights of the layers too, as codes; they must be on their grids already.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -80,6 +86,7 @@ def make_entry(
                 "input": _part(layer.input_quantizer),
                 "granularity": layer.granularity,
                 "weight_sha256": _digest([layer.weight]),
+                **({"packed": packed_weight(layer)} if packed else {}),
             }
             for name, layer in quantized_layers(model).items()
         },
@@ -121,6 +128,18 @@ def apply_entry(model: nn.Module, entry: object, origin: str | os.PathLike[str])
             "again with qsam2-calibrate"
         ) from error
     model.eval().requires_grad_(False)
+
+
+def packed_weight_names(entry: object) -> frozenset[str]:
+    """Return the names of the tensors that a checkpoint holds as codes, in its ``entry``."""
+    layers = entry.get("layers") if isinstance(entry, dict) else None
+    if not isinstance(layers, dict):
+        return frozenset()  # what is damaged is told when the entry is applied
+    return frozenset(
+        f"{name}.weight"
+        for name, layer in layers.items()
+        if isinstance(layer, dict) and "packed" in layer
+    )
 
 
 def _part(quantizer: Quantizer) -> dict[str, Any]:
@@ -180,11 +199,13 @@ def _digest(weights: Iterable[torch.Tensor]) -> str:
 
 
 def _restore(module: QuantLayer, layer: Mapping[str, Any], version: int) -> None:
-    if version > 1:
-        _check_digest(layer["weight_sha256"], [module.weight], module.layer_name)
     for part in _PARTS:
         quantizer: Quantizer = getattr(module, f"{part}_quantizer")
         _restore_quantizer(quantizer, layer[part], module.layer_name)
+    if "packed" in layer:
+        unpack_weight(module, layer["packed"])
+    if version > 1:
+        _check_digest(layer["weight_sha256"], [module.weight], module.layer_name)
 
 
 def _restore_attentions(model: nn.Module, entry: Any) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 from torch import nn
 
 from .. import __version__
-from ..calibration.calibrate import round_rest
 from ..errors import CheckpointError
 from ..quant.checkpoint import Checkpoint, load_checkpoint, read_tensors, save_checkpoint
 from ..quant.entry import float_state, make_entry
 from ..quant.modules import quantized_layers
+from ..quant.storage import round_rest
 
 _PRODUCER = {"producer": f"qsam2-deploy {__version__}"}
 
@@ -44,7 +44,12 @@ def load_teacher(path: str | os.PathLike[str], student: Checkpoint) -> Checkpoin
     Raises:
         CheckpointError: the file cannot be used, is quantized, or of another architecture.
     """
-    wanted, (found, _) = float_state(student.model), read_tensors(path)
+    wanted, (found, quantized) = float_state(student.model), read_tensors(path)
+    if quantized:
+        raise CheckpointError(
+            f"the teacher {path} is quantized; give the float checkpoint that {student.path} was "
+            "quantized from"
+        )
     differs = {name for name in wanted if name not in found} | (found.keys() - wanted.keys())
     differs |= {n for n in wanted if n in found and wanted[n].shape != found[n].shape}
     if differs:
@@ -53,13 +58,7 @@ def load_teacher(path: str | os.PathLike[str], student: Checkpoint) -> Checkpoin
             f"{min(differs)}); give the float checkpoint that it was quantized from"
         )
     size = int(student.model.image_size)
-    teacher = load_checkpoint(path, config=student.config, image_size=size)
-    if teacher.quantization is not None:
-        raise CheckpointError(
-            f"the teacher {path} is quantized; give the float checkpoint that {student.path} was "
-            "quantized from"
-        )
-    return teacher
+    return load_checkpoint(path, config=student.config, image_size=size)
 
 
 def describe_quantization(model: nn.Module) -> dict[str, list[Any]]:

@@ -32,11 +32,11 @@ def _shapes(name: str) -> dict[str, torch.Tensor]:
     blocks = sum(trunk.get("stages", (2, 3, 16, 3)))
     state = {f"image_encoder.trunk.blocks.{i}.norm1.weight": torch.empty(1) for i in range(blocks)}
     width = trunk["embed_dim"]
-    state["image_encoder.trunk.patch_embed.proj.weight"] = torch.empty(width, 3, 7, 7)
+    state["image_encoder.trunk.patch_embed.proj.bias"] = torch.empty(width)
     state["no_mem_embed"] = torch.empty(1, 1, 256)
     if name.startswith("sam2.1"):
         state["no_obj_embed_spatial"] = torch.empty(1, 64)
-        state["obj_ptr_tpos_proj.weight"] = torch.empty(64, 256)
+        state["obj_ptr_tpos_proj.bias"] = torch.empty(64)
     return state
 
 

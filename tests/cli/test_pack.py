@@ -1,0 +1,70 @@
+"""``qsam2-pack`` as a user runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
+from qsam2_deploy.cli.pack import main
+from qsam2_deploy.export import onnx_from_checkpoint
+from tests.cli.helptext import check_help
+from tests.weights import small_config, write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("pack")
+    source = write_checkpoint(folder / "small.pt", small_config(64, d_model=32, memory_dim=8))
+    (folder / "images").mkdir()
+    for shade in (60, 180):
+        Image.new("RGB", (80, 60), (shade, 90, 200)).save(folder / "images" / f"{shade}.png")
+    config = CalibrationConfig(bits="w2a2", vrc="none")
+    output, yaml = folder / "quantized.pt", source.with_suffix(".yaml")
+    calibrate_checkpoint(source, folder / "images", output, config=config, model_config=yaml)
+    return output
+
+
+def test_the_packed_checkpoint_exports_to_the_same_graph(
+    quantized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnx
+
+    packed = tmp_path / "packed.pt"
+    assert main([str(quantized), str(packed)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert [line.rpartition(": ")[0] for line in out.splitlines()] == [str(quantized), str(packed)]
+    graphs = []
+    for path in (quantized, packed):
+        model = tmp_path / f"{path.stem}.onnx"
+        onnx_from_checkpoint(path, model, show_progress=False)
+        graphs.append(onnx.load(model).graph.SerializeToString(deterministic=True))
+    assert graphs[0] == graphs[1]
+
+
+def test_bad_input_is_one_line(
+    quantized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "packed.pt"
+    text = tmp_path / "text.pt"
+    text.write_text("no checkpoint")
+    for arguments, message in (
+        ([tmp_path / "none.pt", output], "there is no checkpoint"),
+        ([text, output], "truncated or not a PyTorch checkpoint"),
+        ([quantized.parent / "small.pt", output], "--config"),
+        ([quantized, tmp_path], "it is a folder"),
+    ):
+        assert main([str(argument) for argument in arguments]) != 0
+        err = capsys.readouterr().err
+        assert err.startswith("qsam2-pack: error: ")
+        assert message in err
+        assert len(err.strip().splitlines()) == 1
+        assert not output.exists()
+
+
+def test_help_needs_nothing_heavy() -> None:
+    check_help("pack", "--half", heavy=("torch", "numpy"))
