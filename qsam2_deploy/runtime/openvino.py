@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -56,6 +57,20 @@ class OpenVinoBackend(SessionBackend):
             raise EngineError(f"OpenVINO failed in {component}: {_first_line(error)}") from error
 
 
+@functools.cache
+def shared_core() -> Any:
+    """Return the ``openvino.Core`` of this process, which is never given back.
+
+    The first model that a core compiles gives its thread a stack for signal handlers, which goes
+    when the core does. Of several cores that go in the order in which they came, one puts back the
+    stack of another that is gone already, and the next signal, such as Ctrl-C, ends the process
+    (OpenVINO 2026.4, the class ``SigAltStackSetup`` of its CPU plugin).
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def request_from_lowered(model: bytes, name: str, threads: int | None = None) -> Any:
     """Compile a serialised component that was lowered before, and return its ``InferRequest``.
 
@@ -74,7 +89,7 @@ def request_from_lowered(model: bytes, name: str, threads: int | None = None) ->
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
     try:
-        core = openvino.Core()
+        core = shared_core()
         return core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
     except Exception as error:  # what OpenVINO raises depends on what goes wrong
         raise EngineError(

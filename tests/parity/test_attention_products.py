@@ -23,6 +23,7 @@ from qsam2_deploy.runtime.lowering import (
     lower_to_float,
 )
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
+from qsam2_deploy.runtime.openvino import shared_core
 from tests.attention_products import Shape, feeds_of, graph_of_product, make_product
 from tests.quantized_layers import steps_apart
 
@@ -79,11 +80,11 @@ def test_tensorrt_attends_in_floats(lower: object) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_openvino_attends_in_integers(shape: Shape) -> None:
-    openvino = pytest.importorskip("openvino", reason="needs OpenVINO")
+    pytest.importorskip("openvino", reason="needs OpenVINO")
     product, inputs = make_product(shape)
     model = graph_of_product(product, shape)
     lower_for_openvino(model)
-    core = openvino.Core()
+    core = shared_core()
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
     found = next(iter(compiled.create_infer_request().infer(feeds_of(inputs)).values()))

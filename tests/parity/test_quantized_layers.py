@@ -13,6 +13,7 @@ import torch
 from qsam2_deploy.runtime.lowering import lower_for_openvino, lower_for_ort, lower_to_float
 from qsam2_deploy.runtime.lowering.integer_conv import CONV
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
+from qsam2_deploy.runtime.openvino import shared_core
 from tests.quantized_layers import KINDS, assert_computes, graph_of, make_layer, steps_apart
 
 INTEGER_OPERATOR = {"linear": FUSED, "conv": CONV, "patches": CONV, "pointwise": CONV}
@@ -35,12 +36,12 @@ def test_floats_and_integers_are_what_was_trained(kind: str, bits: int) -> None:
 def test_openvino_computes_what_was_trained_in_integers(
     kind: str, bits: int, grids: dict[str, str]
 ) -> None:
-    openvino = pytest.importorskip("openvino", reason="needs OpenVINO")
+    pytest.importorskip("openvino", reason="needs OpenVINO")
     layer, x = make_layer(kind, bits, **grids)
     x = _off_the_middle(x, float(layer.input_quantizer.scale))
     model = graph_of(kind, layer)
     lower_for_openvino(model)
-    core = openvino.Core()
+    core = shared_core()
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
     found = next(iter(compiled.create_infer_request().infer({0: x.numpy()}).values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -85,19 +86,20 @@ def test_inputs_need_not_be_contiguous(opened: OpenVinoBackend) -> None:
     ("fixture", "overlap"), [("model_path", 0.99), ("integer_attention_path", 0.9)]
 )
 def test_masks(fixture: str, overlap: float, request: pytest.FixtureRequest) -> None:
-    """Tracking with both engines; masks of random weights are close to zero everywhere."""
+    """Tracking with both engines: half of the frame, or all where the object is said to be away."""
     pytest.importorskip("openvino", reason="needs OpenVINO")
     path: Path = request.getfixturevalue(fixture)
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (3, 8, 10, 3), np.uint8).repeat(12, 1).repeat(12, 2)
-    masks = {}
+    logits = {}
     for name in ("ort", "openvino"):
         with VideoSegmenter(path, backend=name, threads=1) as segmenter:
             prompts = [Prompt(object_id=1, points=[(60, 48)], labels=[1])]
-            masks[name] = [segmenter.track(f, prompts if i == 0 else [])[1].mask
-                           for i, f in enumerate(frames)]  # fmt: skip
-    for ours, theirs in zip(masks["openvino"], masks["ort"], strict=True):
-        assert 0 < theirs.sum() < theirs.size
+            logits[name] = [segmenter.track(f, prompts if i == 0 else [])[1].logits
+                            for i, f in enumerate(frames)]  # fmt: skip
+    for found, expected in zip(logits["openvino"], logits["ort"], strict=True):
+        ours, theirs = (values >= np.median(expected) for values in (found, expected))
+        assert theirs.any()
         assert (ours & theirs).sum() / (ours | theirs).sum() > overlap
 
 
@@ -155,3 +157,24 @@ def test_openvino_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(builtins, "__import__", blocked)
     with pytest.raises(MissingDependencyError, match=r"'openvino'.*'qsam2-deploy\[openvino\]'"):
         open_backend(tmp_path / "m.onnx", "openvino")
+
+
+def test_ctrl_c_after_models_are_closed(model_path: Path) -> None:
+    """Several cores of OpenVINO would leave a stack for signal handlers that is gone."""
+    pytest.importorskip("openvino", reason="needs OpenVINO")
+    script = f"""
+import gc, signal
+from qsam2_deploy.runtime.backend import open_backend
+for _ in range(2):
+    with open_backend({str(model_path)!r}, "openvino", threads=1):
+        pass
+gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("still here")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "still here\n"), done.stderr

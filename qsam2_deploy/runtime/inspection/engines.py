@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import EngineError
 from ..lowering import lower_for_openvino
 from ..lowering.graph import GraphIndex
+from ..openvino import shared_core
 from ..ort import session_from_onnx
 from .products import PRODUCTS, copy_of, fix_dimensions
 
@@ -73,12 +74,10 @@ def openvino_integer_products(component: onnx.ModelProto) -> set[str]:
     Raises:
         EngineError: OpenVINO refuses the component.
     """
-    import openvino
-
     lowered = copy_of(component)
     lower_for_openvino(lowered)
     fix_dimensions(lowered)  # kernels are chosen when shapes are known
-    core = openvino.Core()
+    core = shared_core()
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     try:
         compiled = core.compile_model(core.read_model(lowered.SerializeToString()), "CPU", settings)

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from qsam2_deploy.runtime.lowering.pad_queries import pad_queries
+from qsam2_deploy.runtime.openvino import shared_core
 from tests.runtime.lowering import attention_graph
 
 WINDOWS, WIDTH, KEYS = 3, 16, 9
@@ -85,12 +86,12 @@ def test_others_are_left_alone(heads: int, queries: int) -> None:
 
 @pytest.mark.parametrize(("heads", "queries"), [(4, 4), (8, 8), (2, 2), (4, 5)])
 def test_openvino_computes_it_then(heads: int, queries: int) -> None:
-    openvino = pytest.importorskip("openvino", reason="needs OpenVINO")
+    pytest.importorskip("openvino", reason="needs OpenVINO")
     x = feeds(heads, queries)
     expected = run(attention(heads, queries), x)
     model = attention(heads, queries)
     pad_queries(model)
-    core, settings = openvino.Core(), {"INFERENCE_PRECISION_HINT": "f32"}
+    core, settings = shared_core(), {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
     found = next(iter(compiled.create_infer_request().infer(x).values()))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

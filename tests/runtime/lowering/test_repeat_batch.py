@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from qsam2_deploy.runtime.lowering.repeat_batch import repeat_batch
+from qsam2_deploy.runtime.openvino import shared_core
 
 
 def sum_of_convolutions(shared: int | str, batch: int | str, *, swapped: bool) -> onnx.ModelProto:
@@ -58,11 +59,11 @@ def test_equal_batches_are_left_alone() -> None:
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_openvino_repeats_it(batch: int) -> None:
-    openvino = pytest.importorskip("openvino", reason="needs OpenVINO")
+    pytest.importorskip("openvino", reason="needs OpenVINO")
     model = sum_of_convolutions(1, "B", swapped=False)
     expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feeds(batch))[0]
     repeat_batch(model)
-    core = openvino.Core()
+    core = shared_core()
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU")
     found = next(iter(compiled.create_infer_request().infer(feeds(batch)).values()))
     np.testing.assert_allclose(found, expected, rtol=2e-2, atol=2e-2)
