@@ -231,3 +231,7 @@ def _layers(report: CalibrationReport) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2f} %" if math.isfinite(share) else ""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

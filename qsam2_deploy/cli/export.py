@@ -89,3 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in write_split(args.output, Path(args.split)):
             print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -79,7 +80,7 @@ def render(page: Page) -> str:
     """
     links = "".join(f'<a href="#{s.anchor}">{html.escape(s.title)}</a>' for s in page.sections)
     tiles = "".join(
-        f'<div class="tile"><b>{html.escape(value)}</b><span>{html.escape(name)}</span></div>'
+        f'<div class="tile"><b>{_breakable(value)}</b><span>{html.escape(name)}</span></div>'
         for name, value in page.tiles.items()
     )
     facts = "".join(
@@ -134,3 +135,8 @@ def _section(section: Section) -> str:
 
 def _resource(name: str) -> str:
     return (files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _breakable(name: str) -> str:
+    """Return HTML of a text that may go on in the next line after a dot between letters."""
+    return re.sub(r"(?<=\w)\.(?=[^\W\d])", ".<wbr>", html.escape(name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-_VOID = {"meta", "link", "img", "br", "input"}
+_VOID = {"meta", "link", "img", "br", "wbr", "input"}
 
 
 class PageReader(HTMLParser):
