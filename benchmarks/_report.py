@@ -17,7 +17,10 @@ import qsam2_deploy
 from qsam2_deploy._files import atomic_open
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "pillow", "sam2", "torch")
+PACKAGES = (
+    "numpy", "onnx", "onnxruntime", "openvino", "pillow", "sam2", "tensorrt_rtx_cu13_bindings",
+    "torch",
+)  # fmt: skip
 
 
 def add_report_options(parser: argparse.ArgumentParser) -> None:
