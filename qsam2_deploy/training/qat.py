@@ -11,9 +11,11 @@ from torch import nn
 
 from .. import __version__
 from ..errors import CheckpointError
+from ..quant.attention import quantized_attentions
 from ..quant.checkpoint import Checkpoint, load_checkpoint, read_tensors, save_checkpoint
 from ..quant.entry import float_state, make_entry
 from ..quant.modules import quantized_layers
+from ..quant.quantizer import Quantizer
 from ..quant.storage import round_rest
 
 _PRODUCER = {"producer": f"qsam2-deploy {__version__}"}
@@ -62,13 +64,16 @@ def load_teacher(path: str | os.PathLike[str], student: Checkpoint) -> Checkpoin
 
 
 def describe_quantization(model: nn.Module) -> dict[str, list[Any]]:
-    """Return method, widths and rounding of each quantized layer: plain values to compare."""
-    return {
-        name: [
-            [quantizer.method, quantizer.grid.bits, quantizer.half_step]
-            for quantizer in (layer.weight_quantizer, layer.input_quantizer)
-        ]
+    """Return method, widths and rounding of each quantized layer and product: plain values."""
+    quantizers: dict[str, list[Quantizer]] = {
+        name: [layer.weight_quantizer, layer.input_quantizer]
         for name, layer in quantized_layers(model).items()
+    }
+    for name, attention in quantized_attentions(model).items():
+        quantizers[name] = list(attention.product.quantizers.values())
+    return {
+        name: [[quantizer.method, quantizer.grid.bits, quantizer.half_step] for quantizer in found]
+        for name, found in quantizers.items()
     }
 
 

@@ -11,7 +11,8 @@ from torch import nn
 from ..calibration.start import start_from_statistics, start_weights
 from ..calibration.statistics import LayerStatistics
 from ..errors import TrainingError
-from ..quant.modules import QuantLayer, held_weights, quantization_penalty, quantized_layers
+from ..quant.attention import quantized_attentions
+from ..quant.modules import held_weights, quantization_penalty, quantized_layers
 from ..quant.quantizer import Quantizer
 from .config import QuantizerTraining
 from .distributed import World
@@ -47,8 +48,9 @@ class QuantizerTrainer:
         """
         self.layers = quantized_layers(model)
         self.config, self.total_steps, self.world = config, total_steps, world
-        self._samples = InputSamples(self.layers)
-        self._quantizers = _quantizers(self.layers)
+        self._inputs = _inputs(model)
+        self._samples = InputSamples(self._inputs)
+        self._quantizers = _quantizers(model)
         self._grids = [quantizer.grid for quantizer in self._quantizers]
         self._floors = [_LEAST_SHARE * _clip(quantizer) for quantizer in self._quantizers]
         self._starts = [[p.detach().clone() for p in q.parameters()] for q in self._quantizers]
@@ -181,16 +183,12 @@ class QuantizerTrainer:
     def copy_to(self, model: nn.Module) -> None:
         """Give the quantizers of ``model``, a copy of this one, the same widths and states."""
         self.copy_widths_to(model)
-        for ours, theirs in zip(
-            self._quantizers, _quantizers(quantized_layers(model)), strict=True
-        ):
+        for ours, theirs in zip(self._quantizers, _quantizers(model), strict=True):
             theirs.load_state_dict(ours.state_dict())
 
     def copy_widths_to(self, model: nn.Module) -> None:
         """Give the quantizers of ``model``, a copy of this one, the same widths."""
-        for ours, theirs in zip(
-            self._quantizers, _quantizers(quantized_layers(model)), strict=True
-        ):
+        for ours, theirs in zip(self._quantizers, _quantizers(model), strict=True):
             theirs.grid = ours.grid
 
     def _observe_weights(self, *, all_of_them: bool) -> None:
@@ -203,7 +201,7 @@ class QuantizerTrainer:
     def _observe_inputs(self, samples: Mapping[str, torch.Tensor]) -> None:
         for name, values in samples.items():
             if values.numel():  # a layer may have had nothing to do
-                self.layers[name].input_quantizer.observe(values)
+                self._inputs[name].observe(values)
 
     def _start_inputs(self, samples: Mapping[str, torch.Tensor]) -> None:
         """Start the inputs' quantizers; a layer that did not run keeps its clip."""
@@ -220,7 +218,7 @@ class QuantizerTrainer:
             return joined
         bad = next(name for name, values in joined.items() if not bool(values.isfinite().all()))
         raise TrainingError(
-            f"the inputs of the layer {bad} are not finite; the batch was made of "
+            f"the inputs of {bad} are not finite; the batch was made of "
             f"{', '.join(clips)}; check these, or start anew with a lower learning rate"
         )
 
@@ -242,8 +240,19 @@ class QuantizerTrainer:
         return [f"{found} clips ran towards zero and begin anew; quantizers.rate may be too high"]
 
 
-def _quantizers(layers: Mapping[str, QuantLayer]) -> list[Quantizer]:
-    return [q for layer in layers.values() for q in (layer.weight_quantizer, layer.input_quantizer)]
+def _inputs(model: nn.Module) -> dict[str, Quantizer]:
+    """Return the quantizers of activations: of layers, and of attention products by their part."""
+    found = {name: layer.input_quantizer for name, layer in quantized_layers(model).items()}
+    for name, attention in quantized_attentions(model).items():
+        parts = attention.product.quantizers.items()
+        found |= {f"{name}.{part}": quantizer for part, quantizer in parts}
+    return found
+
+
+def _quantizers(model: nn.Module) -> list[Quantizer]:
+    """Return all quantizers of a model, in the same order for its copies."""
+    weights = [layer.weight_quantizer for layer in quantized_layers(model).values()]
+    return [*weights, *_inputs(model).values()]
 
 
 def _clip(quantizer: Quantizer) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Samples of what quantized layers see in a training step, for their statistics.
+"""Samples of what layers and attention products see in a training step, for their statistics.
 
 Statistics are not updated where a layer runs, as they are outside of training, but once at the end
 of a step, from samples: so all calls of a step use the same steps, a recomputation in the backward
@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..quant.modules import QuantLayer
 from ..quant.quantizer import Quantizer
 
 _VALUES = 4096
@@ -27,15 +26,15 @@ _ENCODER = "image_encoder."
 
 
 class InputSamples:
-    """Collects samples of the inputs of quantized layers inside :meth:`recorded`."""
+    """Collects samples of what quantizers of activations see inside :meth:`recorded`."""
 
-    def __init__(self, layers: Mapping[str, QuantLayer]) -> None:
-        """Watch ``layers``, by their names in the model."""
-        self._layers = dict(layers)
+    def __init__(self, inputs: Mapping[str, Quantizer]) -> None:
+        """Watch the quantizers of ``inputs``, by the names of their layers in the model."""
+        self._inputs = dict(inputs)
         self._found: dict[str, list[torch.Tensor]] = {}
         self._images: int | None = None
-        for name, layer in self._layers.items():
-            layer.input_quantizer.register_forward_pre_hook(self._hook(name))
+        for name, quantizer in self._inputs.items():
+            quantizer.register_forward_pre_hook(self._hook(name))
 
     @contextmanager
     def recorded(self, image_count: int) -> Iterator[None]:
@@ -47,12 +46,12 @@ class InputSamples:
             self._images = None
 
     def take(self) -> dict[str, torch.Tensor]:
-        """Return the samples by layer, float32 [n], and forget them; all layers are there."""
+        """Return the samples by name, float32 [n], and forget them; all inputs are there."""
         taken = {
             name: torch.cat(self._found[name])
             if name in self._found
-            else torch.empty(0, device=layer.weight.device)
-            for name, layer in self._layers.items()
+            else torch.empty(0, device=quantizer.scale.device)
+            for name, quantizer in self._inputs.items()
         }
         self._found = {}
         return taken

@@ -8,6 +8,12 @@ import pytest
 import torch
 
 from qsam2_deploy.errors import TrainingError
+from qsam2_deploy.quant.attention import (
+    attentions,
+    product_plan,
+    quantize_attentions,
+    quantized_attentions,
+)
 from qsam2_deploy.quant.modules import quantized_layers
 from qsam2_deploy.training.config import (
     DistillWeights,
@@ -212,3 +218,39 @@ def test_a_quantized_model_learns_from_its_teacher_without_labels(tmp_path):
     losses = [line["losses"] for line in read_log(run.log.path) if "losses" in line]
     assert losses[-1]["features"] < 0.6 * losses[0]["features"]
     assert losses[-1]["total"] < 0.6 * losses[0]["total"]
+
+
+# ------------------------------------------------------------------ attention products
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_attention_products_are_trained_like_layers(tmp_path, recomputed):
+    """Their statistics move once, at the end of a step, whatever runs how often before that."""
+    model = quantized_model(8)
+    plan = dict.fromkeys(attentions(model), product_plan("lsc"))
+    for attention in quantize_attentions(model, plan).values():
+        for quantizer in attention.product.quantizers.values():
+            quantizer.warm_start(*map(torch.tensor, (4.0, 1.0, 0.0)))
+    clips = replace(CONFIG.stages[1], steps=2, images=None)
+    run = new_run(
+        tmp_path, CONFIG, model=model, teacher=float_model(), stages=(clips,),
+        quantizers=QuantizerTraining(observe_first=2, freeze=0.0),
+        checkpoint_activations=recomputed,
+    )  # fmt: skip
+    products = {n: a.product for n, a in quantized_attentions(run.sam2).items()}
+    parts = {f"{n}.{k}": q for n, p in products.items() for k, q in p.quantizers.items()}
+    before = {name: float(quantizer.sigma) for name, quantizer in parts.items()}
+    real, seen = run._end_step, []
+
+    def watching(batch):
+        seen.append({name: float(quantizer.sigma) for name, quantizer in parts.items()})
+        notes = real(batch)
+        seen.append({name: float(quantizer.sigma) for name, quantizer in parts.items()})
+        return notes
+
+    run._end_step = watching
+    run.train()
+    assert seen[0] == before
+    assert seen[2] == seen[1]
+    assert all(seen[1][name] != before[name] for name in parts)
+    assert all(seen[3][name] != seen[1][name] for name in parts)
+    learned = [quantizer.log_alpha.item() for quantizer in parts.values()]
+    assert len(set(learned)) > len(learned) / 2

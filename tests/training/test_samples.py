@@ -61,7 +61,7 @@ def test_small_inputs_are_taken_whole():
 def test_only_what_is_recorded_is_taken():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     layers = quantize_layers(model, {"0": LayerPlan(4, 4), "1": LayerPlan(4, 4)})
-    samples = InputSamples(layers)
+    samples = InputSamples({name: layer.input_quantizer for name, layer in layers.items()})
     ones = torch.ones(2, 4)
     model[0](ones)
     with samples.recorded(2):
