@@ -7,7 +7,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := train,export,ort,tensorrt-rtx,video,dev
+EXTRAS := train,export,ort,openvino,tensorrt-rtx,video,dev
+
+# Processes of 'make test'; each file of tests stays in one.
+WORKERS ?= auto
 
 # Passed through to the demo: make demo VIDEO=film.mp4 CLICK=320,240 (or BOX=100,80,300,240)
 VIDEO ?=
@@ -45,7 +48,7 @@ demo: $(STAMP)
 		$(if $(MODEL),--checkpoint "$(MODEL)") $(if $(BITS),--bits "$(BITS)")
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow
