@@ -100,7 +100,7 @@ def _set_capability(library: TensorRTDouble, this: Any, arguments: dict[str, Any
     index = described(arguments["index"])
     if index >= state(this).get("num_compute_capabilities", 0):
         return False
-    state(this)["set", "compute_capability", index] = arguments["compute_capability"]
+    state(this)["compute_capability", (index,)] = arguments["compute_capability"]
     return True
 
 

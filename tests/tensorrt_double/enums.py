@@ -42,7 +42,7 @@ class EnumMember(metaclass=EnumType):
         raise type(self).library.unsettable(f"{type(self).__qualname__}.{name}")
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.value == other.value  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.value == other.value
 
     def __hash__(self) -> int:
         return hash(self.value)
@@ -93,8 +93,8 @@ def make_enum(library: TensorRTDouble, qualname: str, entry: dict[str, Any]) -> 
     )
     kind.library = library
     members = {}
-    for member_name, value in entry["members"].items():
-        member = object.__new__(kind)
+    for member_name, value in sorted(entry["members"].items(), key=lambda item: item[1]):
+        member: Any = kind.__new__(kind)  # type: ignore[call-overload]
         object.__setattr__(member, "name", member_name)
         object.__setattr__(member, "value", value)
         members[member_name] = member

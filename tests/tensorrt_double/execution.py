@@ -74,8 +74,9 @@ def _tensor_name(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) 
 @method("ICudaEngine.get_tensor_mode")
 def _tensor_mode(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> Any:
     tensor = _tensor(library, this, arguments["name"])
-    names = {None: "NONE", True: "INPUT", False: "OUTPUT"}
-    return library.member("TensorIOMode", names[tensor and tensor.is_input])
+    if tensor is None:
+        return library.member("TensorIOMode", "NONE")
+    return library.member("TensorIOMode", "INPUT" if tensor.is_input else "OUTPUT")
 
 
 @method("ICudaEngine.get_tensor_dtype")

@@ -106,7 +106,7 @@ class TensorRTDouble:
 
     def make(self, qualname: str, **remembered: Any) -> Any:
         """Return an object of the class ``qualname`` as the library makes it."""
-        kind = self.classes[qualname]
+        kind: Any = self.classes[qualname]
         made = kind.__new__(kind)
         state(made).update(remembered, constructed=True)
         return made
@@ -148,12 +148,11 @@ class TensorRTDouble:
         if behaviour is not None:
             return behaviour(self, this, arguments)
         verb, _, what = name.rpartition(".")[2].partition("_")
-        if verb == "set" and arguments:
-            *key, value = arguments.values()
-            state(this)[("set", what, *key)] = value
-        key = ("set", what, *arguments.values())
-        if verb == "get" and all(map(_is_hashable, key)) and key in state(this):
-            return state(this)[key]
+        given = tuple(arguments.values())
+        if verb == "set" and given:
+            state(this)[(what, given[:-1])] = given[-1]
+        if verb == "get" and all(map(_is_hashable, given)) and (what, given) in state(this):
+            return state(this)[(what, given)]
         return self.default(result)
 
     def _bind(
@@ -173,9 +172,6 @@ class TensorRTDouble:
         if not signatures:
             problems = ["cannot be called from Python"]
         raise self.bad_call(f"{name} {'; or '.join(dict.fromkeys(problems))}")
-
-    def _takes(self, signatures: Sequence[Signature], args: Sequence[Any]) -> bool:
-        return any(isinstance(bind(one, args, {}, self.classes), dict) for one in signatures)
 
     def _scripted(self, name: str, this: Any, arguments: dict[str, Any]) -> Any:
         result = self.script.returns[name]
@@ -249,8 +245,6 @@ class TensorRTDouble:
 
     def _method(self, name: str, overloads: Sequence[Signature]) -> Any:
         def call(this: Any, *args: Any, **kwargs: Any) -> Any:
-            if name.endswith(".__eq__") and not self._takes(overloads, args):
-                return NotImplemented
             return self.invoke(this, name, overloads, args, kwargs)
 
         return call

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from .library import TensorRTDouble
 
 
-def state(this: object) -> dict[str, Any]:
+def state(this: object) -> dict[Any, Any]:
     """Return what the double remembers of one object, beside the attributes that it shows."""
     return object.__getattribute__(this, "__dict__").setdefault("_state", {})  # type: ignore[no-any-return]
 
@@ -67,7 +67,8 @@ class HostMemory(Strict, array):  # type: ignore[type-arg]
     """
 
     def __new__(cls, data: bytes = b"") -> HostMemory:
-        return array.__new__(cls, "B", data)
+        made: Any = array.__new__(cls, "B", data)
+        return cast("HostMemory", made)
 
     def __getattribute__(self, name: str) -> Any:
         if not _is_special(name) and hasattr(array, name):
@@ -79,5 +80,5 @@ class HostMemory(Strict, array):  # type: ignore[type-arg]
 
     __len__ = __getitem__ = __setitem__ = __iter__ = __contains__ = __add__ = _hidden
     __eq__ = object.__eq__
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]
     __repr__ = Strict.__repr__

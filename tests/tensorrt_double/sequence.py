@@ -25,7 +25,8 @@ def model() -> bytes:
     graph = helper.make_graph([node], "graph", ends[:1], ends[1:])
     opset = helper.make_opsetid("", 17)
     made: onnx.ModelProto = helper.make_model(graph, opset_imports=[opset], ir_version=8)
-    return made.SerializeToString()
+    serialized: bytes = made.SerializeToString()
+    return serialized
 
 
 def strongly_typed(trt: Any) -> int:
@@ -64,7 +65,7 @@ def build(trt: Any, logger: Any, monitor: Any = None) -> Any:
 def recorder(trt: Any) -> Any:
     """Return a logger of the library, derived in Python, that keeps what it is told."""
 
-    class Recorder(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Recorder(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.lines: list[tuple[Any, str]] = []
@@ -78,7 +79,7 @@ def recorder(trt: Any) -> Any:
 def monitor(trt: Any, *, cancel_in: str | None = None) -> Any:
     """Return a progress monitor that keeps what it is told, and stops a build in one phase."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.started: list[tuple[str, str | None]] = []

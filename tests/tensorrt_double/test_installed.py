@@ -12,6 +12,7 @@ from tools._bindings_listing import listing
 
 from . import VERSIONS, fresh_double
 from .api_list import path_of
+from .questions import QUESTIONS, Bench, answer
 from .sequence import build, monitor, recorder
 
 
@@ -56,3 +57,12 @@ def test_the_library_stops_where_the_double_does(installed: ModuleType, frozen: 
         logger = recorder(library)
         assert build(library, logger, monitor(library, cancel_in="Building engine")) is None
         assert "canceled by user" in logger.lines[-1][1]
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_library_gives_the_same_answers(installed: ModuleType, frozen: str, name: str) -> None:
+    answers = [
+        answer(QUESTIONS[name], library, Bench(library))
+        for library in (installed, fresh_double(frozen).module)
+    ]
+    assert answers[0] == answers[1]
