@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .arguments import described
+from .arguments import described, fits
 from .objects import state
 from .plan import Plan, Range, plan_from_bytes, static_shape
-from .registry import method, reads
+from .registry import METHODS, method, reads
 from .script import Tensor
 
 if TYPE_CHECKING:
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 @method("Runtime.deserialize_cuda_engine")
 def _deserialize(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> Any:
-    source = next(iter(arguments.values()))
-    script = library.script
+    source, script = next(iter(arguments.values())), library.script
+    if not fits(source, "buffer", {}):
+        raise library.bad_call("the double loads engines from buffers, not from streams")
     plan: Plan | None
     if script.plan is not None and bytes(source) == script.plan:
         plan = Plan(library.api.title, "", tuple(script.tensors or ()), ())
@@ -32,6 +33,14 @@ def _deserialize(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) 
         library.log(logger, "ERROR", f"Version tag does not match: the plan is of {plan.library}")
         return None
     return library.make("ICudaEngine", plan=plan, name=plan.name, logger=logger)
+
+
+@method("Builder.build_engine_with_config")
+def _build_engine(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> Any:
+    built = METHODS["Builder.build_serialized_network"](library, this, arguments)
+    if built is None:
+        return None
+    return _deserialize(library, this, {"serialized_engine": built})
 
 
 def _plan(this: Any) -> Plan:

@@ -53,6 +53,23 @@ def _read_onnx(library: TensorRTDouble, network: dict[str, Any], data: bytes) ->
     network["layers"] = [library.make("ILayer", name=node.name) for node in graph.node]
 
 
+@method("INetworkDefinition.add_input")
+def _add_input(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> Any:
+    shape = tuple(described(size) for size in arguments["shape"])
+    tensor = Tensor(arguments["name"], shape, is_input=True, dtype=arguments["dtype"].name)
+    state(this)["tensors"] += _tensors(library, [tensor])
+    return state(this)["tensors"][-1]
+
+
+@method("INetworkDefinition.mark_output")
+def _mark_output(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> None:
+    given = arguments["tensor"]
+    # the double infers no shapes: one that was not set is that of a number
+    made = Tensor(given.name, tuple(given.shape), is_input=False, dtype=given.dtype.name)
+    state(given).update(described=made, is_network_input=False, is_network_output=True)
+    state(this)["tensors"].append(given)
+
+
 def _tensors(library: TensorRTDouble, tensors: Any) -> list[Any]:
     """Return the tensors of a network."""
     return [

@@ -176,6 +176,23 @@ def test_plans_of_another_version_are_refused() -> None:
     assert "10.3" in new.messages[0][1]
 
 
+def test_networks_are_made_by_hand(double: TensorRTDouble) -> None:
+    trt = double.module
+    builder = trt.Builder(trt.Logger())
+    network = builder.create_network(strongly_typed(trt))
+    made = network.add_identity(network.add_input("a", trt.float16, (2, 3))).get_output(0)
+    made.name = "b"
+    network.mark_output(made)
+    assert (network.num_inputs, network.get_output(0).name) == (1, "b")
+    config = builder.create_builder_config()
+    plan = builder.build_serialized_network(network, config)
+    engine = trt.Runtime(trt.Logger()).deserialize_cuda_engine(plan)
+    assert [engine.get_tensor_name(index) for index in range(2)] == ["a", "b"]
+    assert engine.get_tensor_dtype("a") == trt.float16
+    if hasattr(builder, "build_engine_with_config"):
+        assert builder.build_engine_with_config(network, config).num_io_tensors == 2
+
+
 def test_plans_tensors_and_values_are_scripted(double: TensorRTDouble) -> None:
     trt = double.module
     tensors = (Tensor("a", (1, 3), is_input=True), Tensor("b", (1, 3), is_input=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -119,9 +120,17 @@ def test_bad_calls_raise(double: TensorRTDouble, message: str) -> None:
     assert double.rejections == [caught.value]
 
 
-def test_swallowed_errors_are_remembered(double: TensorRTDouble) -> None:
+def test_asking_for_a_name_is_remembered_and_no_mistake(double: TensorRTDouble) -> None:
     assert not hasattr(double.module, "Bilder")
     assert "Bilder" in str(double.rejections[0])
+    double.check()
+
+
+def test_a_swallowed_bad_call_is_remembered(double: TensorRTDouble) -> None:
+    with contextlib.suppress(Exception):
+        double.module.Runtime()
+    with pytest.raises(BadCallError, match=r"Runtime\.__init__ needs the argument 'logger'"):
+        double.check()
 
 
 def test_calls_are_recorded_by_argument_name(double: TensorRTDouble) -> None:
