@@ -66,4 +66,4 @@ bench: $(STAMP)
 
 clean:
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist demo_output
-	find qsam2_deploy tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find qsam2_deploy tests benchmarks tools examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,12 @@
+"""One double of every frozen version."""
+
+from __future__ import annotations
+
+import pytest
+
+from . import VERSIONS, TensorRTDouble, fresh_double
+
+
+@pytest.fixture(params=VERSIONS)
+def double(request: pytest.FixtureRequest) -> TensorRTDouble:
+    return fresh_double(request.param)
