@@ -316,20 +316,24 @@ def plot(folder: Path, path: Path) -> None:
     panels = sorted({row.name[:2] for row in found if row.rate > 0}, key=lambda n: n)
     if not panels:
         raise InputError(f"nothing was trained in {folder}; there is nothing to draw")
-    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    most = max(sum(row.name[:2] == panel and row.rate > 0 for row in found) for panel in panels)
+    figure = Figure(figsize=(6.4 * len(panels), 1.4 + 0.34 * most), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharex=True)[0]
     floats = {row.name[0]: row.scores["J&F"][0] for row in found if row.name[1] == FLOAT}
     for axis, panel in zip(axes, panels, strict=True):
         shown = [row for row in found if row.name[:2] == panel and row.rate > 0]
-        labels = [_label(row) for row in shown]
-        means = [statistics.fmean(row.scores["J&F"]) for row in shown]
-        spread = [statistics.pstdev(row.scores["J&F"]) for row in shown]
-        axis.barh(labels, means, xerr=spread, color="#4878a8", capsize=3)
+        shown.sort(key=lambda row: statistics.fmean(row.scores["J&F"]))
+        for place, row in enumerate(shown):
+            values = row.scores["J&F"]
+            axis.plot(values, [place] * len(values), "o", color="#a8c4e0", markersize=4)
+            axis.plot(statistics.fmean(values), place, "D", color="#22577f", markersize=7)
+        axis.set_yticks(range(len(shown)), [_label(row) for row in shown])
+        axis.grid(axis="x", alpha=0.3)
         if panel[0] in floats:
             axis.axvline(floats[panel[0]], color="black", linestyle=":", label="float")
-            axis.legend(frameon=False)
-        axis.set_title(f"{panel[1].upper()}, {panel[0]} weights", fontsize=10)
-        axis.set_xlabel("J&F on test videos, percent")
+            axis.legend(frameon=False, loc="upper left")
+        axis.set_title(f"{panel[1].upper()}, weights: {panel[0]}", fontsize=10)
+        axis.set_xlabel("J&F on test videos, percent: mean and seeds")
     figure.savefig(path, dpi=120)
 
 
