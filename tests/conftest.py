@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+from pathlib import Path
+from types import ModuleType
 
 import hypothesis
 import pytest
@@ -24,3 +27,14 @@ def _ctrl_c_interrupts():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch):
+    """Give a function that imports a file of ``examples/``, as running one there does."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples")
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return load

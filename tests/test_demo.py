@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -25,17 +24,6 @@ from tests.drawn_clip import drawn_clip
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 FRAMES = 4
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch):
-    """Give a function that imports a file of ``examples/``, as running one there does."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-
-    def load(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return load
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from qsam2_deploy.runtime.media.sources import open_frames
 from qsam2_deploy.runtime.media.video_writer import VideoWriter
 from tests.drawn_clip import drawn_clip
 
@@ -132,11 +133,50 @@ def test_camera_says_in_one_sentence_what_is_wrong(material):
     assert result.stderr.count("\n") == 1
 
 
+def test_jetson_camera_draws_masks_into_a_video_without_torch(material, tmp_path):
+    out = tmp_path / "masks.mp4"
+    result = _without_torch(
+        "jetson_camera.py", material.model, material.video, "--box", "60,120,200,300", "--out", out
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1].startswith(f"{FRAMES} frames; ")
+    with open_frames(out) as drawn, open_frames(material.video) as plain:
+        pairs = list(zip(drawn, plain, strict=True))
+    assert len(pairs) == FRAMES
+    # The random model marks something; compression alone changes no pixel by so much.
+    assert all((np.abs(one.astype(int) - other) > 40).any() for one, other in pairs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("0", "--click", "1,1"), "there is no camera 0"),
+        (("csi", "--click", "1,1"), "CSI camera 0 needs OpenCV"),
+        (("VIDEO",), "say what to track with --click or --box"),
+        (("VIDEO", "--show"), "no window can be opened"),
+        (("VIDEO", "--click", "9999,1"), "the click (9999, 1) of object 1 is outside"),
+    ],
+)
+def test_jetson_camera_says_in_one_sentence_what_is_wrong(
+    material, arguments, sentence, monkeypatch
+):
+    if arguments[0] == "0" and Path("/dev/video0").exists():
+        pytest.skip("there is a camera")
+    for display in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(display, raising=False)
+    given = [material.video if word == "VIDEO" else word for word in arguments]
+    result = _without_torch("jetson_camera.py", material.model, *given)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"jetson_camera.py: error: {sentence}")
+    assert result.stderr.count("\n") == 1
+
+
 def _without_torch(example: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run an example in a process that cannot import torch."""
     code = (
-        "import runpy, sys; sys.modules['torch'] = sys.modules['sam2'] = None; "
-        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        "import os, runpy, sys; sys.modules['torch'] = sys.modules['sam2'] = None; "
+        "sys.argv = sys.argv[1:]; sys.path.insert(0, os.path.dirname(sys.argv[0])); "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     command = [sys.executable, "-c", code, str(EXAMPLES / example), *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +29,7 @@ class OrtBackend(SessionBackend):
 
     @staticmethod
     def _lower(component: Any) -> None:
-        lower_for_ort(component)
+        lower_for_ort(component, unsigned_conv_weights=not multiplies_signed_conv_weights())
 
     @staticmethod
     def _lowered_cache(folder: str | os.PathLike[str], digest: str) -> LoweredCache:
@@ -92,7 +93,7 @@ def session_from_onnx(
     Raises:
         EngineError: ONNX Runtime refuses the model, for instance because its opset is too new.
     """
-    lower_for_ort(component)
+    lower_for_ort(component, unsigned_conv_weights=not multiplies_signed_conv_weights())
     return session_from_lowered(
         component.SerializeToString(),
         component.graph.name,
@@ -100,6 +101,30 @@ def session_from_onnx(
         profile=profile,
         optimized=optimized,
     )
+
+
+@functools.cache
+def multiplies_signed_conv_weights() -> bool:
+    """Return whether the installed version has ``ConvInteger`` with signed weights; 1.23 has not.
+
+    It is tried out on a product of one number, because no list says since when.
+    """
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    shape = [1, 1, 1, 1]
+    x = helper.make_tensor_value_info("x", TensorProto.UINT8, shape)
+    y = helper.make_tensor_value_info("y", TensorProto.INT32, shape)
+    weight = numpy_helper.from_array(np.ones(shape, np.int8), "w")
+    graph = helper.make_graph(
+        [helper.make_node("ConvInteger", ["x", "w"], ["y"])], "probe", [x], [y], [weight]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    except Exception:  # of a type without a base, here NOT_IMPLEMENTED
+        return False
+    return True
 
 
 def session_from_lowered(

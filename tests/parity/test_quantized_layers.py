@@ -6,7 +6,10 @@ in one of a thousand values, where rounding errors of the sums fall on different
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -26,8 +29,22 @@ def test_floats_and_integers_are_what_was_trained(kind: str, bits: int) -> None:
     with torch.inference_mode():
         expected = layer(x).numpy()
     assert np.ptp(expected) > 1
-    for lower in (lower_to_float, lower_for_ort):
+    for lower in (lower_to_float, lower_for_ort, _lower_for_old_ort):
         assert_computes(lower, kind, layer, x)
+
+
+_lower_for_old_ort = functools.partial(lower_for_ort, unsigned_conv_weights=True)
+
+
+@pytest.mark.parametrize("kind", ["conv", "patches", "pointwise"])
+def test_old_versions_of_onnxruntime_multiply_unsigned_weights(kind: str) -> None:
+    model = graph_of(kind, make_layer(kind, 8)[0])
+    _lower_for_old_ort(model)
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    [conv] = [node for node in model.graph.node if node.op_type == CONV]
+    unsigned = onnx.TensorProto.UINT8
+    assert [types.get(name, unsigned) for name in conv.input] == [unsigned] * 4
+    assert onnx.TensorProto.INT8 not in types.values(), "the signed codes are gone"
 
 
 @pytest.mark.parametrize("grids", [{}, {"weight_grid": "midrise", "input_grid": "affine"}])

@@ -32,9 +32,9 @@ def lowerings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The components that have been lowered since the start of the test."""
     calls: list[str] = []
 
-    def counted(component: Any) -> None:
+    def counted(component: Any, **options: bool) -> None:
         calls.append(component.graph.name)
-        original(component)
+        original(component, **options)
 
     original = ort.lower_for_ort
     monkeypatch.setattr(ort, "lower_for_ort", counted)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import ModelFileError
 from ..lowering import lower_to_float
@@ -23,6 +23,18 @@ PRODUCTS = ("MatMul", "Conv", "ConvTranspose")
 """The operators that multiply matrices in a canonical model."""
 
 
+class TensorType(NamedTuple):
+    """What shape inference says about a tensor.
+
+    Attributes:
+        elem_type: one of ``onnx.TensorProto.DataType``.
+        shape: its dimensions; 0 where one is not known.
+    """
+
+    elem_type: int
+    shape: tuple[int, ...]
+
+
 def multiply_adds(component: onnx.ModelProto) -> dict[str, int]:
     """Return the multiply-adds of every product, by the name of its node.
 
@@ -32,9 +44,9 @@ def multiply_adds(component: onnx.ModelProto) -> dict[str, int]:
     plain = copy_of(component)
     lower_to_float(plain)
     fix_dimensions(plain)
-    shapes = _shapes(plain)
+    tensors = inferred_tensors(plain)
     return {
-        node.name: _count(node, shapes) for node in plain.graph.node if node.op_type in PRODUCTS
+        node.name: _count(node, tensors) for node in plain.graph.node if node.op_type in PRODUCTS
     }
 
 
@@ -55,17 +67,24 @@ def fix_dimensions(component: onnx.ModelProto) -> None:
                 dim.dim_value = STEADY_STATE[dim.dim_param]
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+def inferred_tensors(model: onnx.ModelProto) -> dict[str, TensorType]:
+    """Return type and shape of every tensor of ``model`` by its name."""
     import onnx
 
     inferred: Any = onnx.shape_inference.infer_shapes(model, data_prop=True)
     infos = (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
-    shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in infos}
-    return shapes | {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    found = {info.name: _tensor_type(info.type.tensor_type) for info in infos}
+    constants = model.graph.initializer
+    return found | {t.name: TensorType(t.data_type, tuple(t.dims)) for t in constants}
 
 
-def _count(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> int:
-    x, weight, y = (shapes.get(name) for name in (*node.input[:2], node.output[0]))
+def _tensor_type(declared: Any) -> TensorType:
+    return TensorType(declared.elem_type, tuple(dim.dim_value for dim in declared.shape.dim))
+
+
+def _count(node: onnx.NodeProto, tensors: Mapping[str, TensorType]) -> int:
+    names = (*node.input[:2], node.output[0])
+    x, weight, y = (tensors[name].shape if name in tensors else () for name in names)
     if not x or not weight or not y or 0 in (*x, *weight, *y):
         raise ModelFileError(
             f"the shape of the product {node.name} cannot be inferred; export the model again"

@@ -23,8 +23,13 @@ INTEGER_QUERY_BLOCK = 64
 """The same for products in integers, which measured fastest at 1024 pixels with 7 memory frames."""
 
 
-def lower_for_ort(component: onnx.ModelProto) -> None:
-    """Prepare one component for ONNX Runtime's CPU engine, in place."""
+def lower_for_ort(component: onnx.ModelProto, *, unsigned_conv_weights: bool = False) -> None:
+    """Prepare one component for ONNX Runtime's CPU engine, in place.
+
+    Args:
+        component: is changed.
+        unsigned_conv_weights: for versions that multiply no others in convolutions.
+    """
     from .chunk_attention import chunk_attention
     from .fold_weights import fold_weights
     from .integer_attention import integer_attention
@@ -36,7 +41,7 @@ def lower_for_ort(component: onnx.ModelProto) -> None:
     chunk_attention(component, QUERY_BLOCK)
     integer_attention(component, INTEGER_QUERY_BLOCK)
     integer_matmul(component)
-    integer_conv(component)
+    integer_conv(component, unsigned_weights=unsigned_conv_weights)
     fold_weights(component)
 
 
