@@ -274,6 +274,25 @@ def test_a_checkpoint_that_was_trained_at_these_widths_is_not_calibrated(
     assert "the model was trained at w2a2 already" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("bits", ["w2a2"])
+def test_shipped_low_bit_checkpoints_are_packed_versions_of_the_shipped_one(bits):
+    from qsam2_deploy.quant.checkpoint import load_checkpoint
+    from qsam2_deploy.quant.entry import float_state
+    from qsam2_deploy.quant.modules import quantized_layers
+
+    low, shipped = (
+        load_checkpoint(ROOT / "assets" / name) for name in (f"demo-{bits}.pt", "demo.pt")
+    )
+    assert low.config == shipped.config
+    assert float_state(low.model).keys() == float_state(shipped.model).keys()
+    layers = low.quantization["layers"].values()
+    assert len(layers) == len(quantized_layers(low.model)) > 30
+    assert all("packed" in layer for layer in layers)
+    widths = [f"w{layer['weight']['bits']}a{layer['input']['bits']}" for layer in layers]
+    assert sorted(set(widths)) == sorted({bits, "w8a8"})
+    assert widths.count("w8a8") == 2
+
+
 def test_without_a_trained_checkpoint_the_demo_says_so_and_has_no_scores(
     demo, load, tiny, tmp_path, capsys, monkeypatch
 ):
