@@ -26,7 +26,8 @@ def _shell_lines() -> list[list[str]]:
 
 
 def _help(name: str, capsys: pytest.CaptureFixture[str]) -> str:
-    module = importlib.import_module(f"qsam2_deploy.cli.{name.removeprefix('qsam2-')}")
+    command = name.removeprefix("qsam2-").replace("-", "_")
+    module = importlib.import_module(f"qsam2_deploy.cli.{command}")
     assert module.main(["--help"]) == 0
     return capsys.readouterr().out
 
