@@ -120,7 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precisions", nargs="+", choices=TENSORRT_PRECISIONS,
                         default=TENSORRT_PRECISIONS)  # fmt: skip
     parser.add_argument("--components", nargs="+", choices=COMPONENTS, default=COMPONENTS)
-    parser.add_argument("--compute-capability", action="append", default=[], metavar="X.Y")
+    parser.add_argument("--compute-capability", action="append", default=[], metavar="X.Y",
+                        help="default: 8.0 and all later ones (TensorRT-RTX)")  # fmt: skip
     add_report_options(parser)
     return parser
 
@@ -135,17 +136,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     bundle = read_bundle(args.model)
     print(f"{args.model.name}: {bundle.spec.name} at {bundle.spec.image_size}, {library.title}")
     print(_COLUMNS)
-    started, rows = time.perf_counter(), []
+    started, worked, rows = time.perf_counter(), time.process_time(), []
     for component in args.components:
         for precision in args.precisions:
             rows.append(measure(bundle, component, precision, library, options))
             print(rows[-1].line(), flush=True)
     seconds = round(time.perf_counter() - started, 1)
-    print(f"all: {seconds} s")
+    processor = round(time.process_time() - worked, 1)
+    print(f"all: {seconds} s, of which {processor} s on the processor")
     results = {
         "model": bundle.spec.name,
         "image_size": bundle.spec.image_size,
+        "compute_capabilities": args.compute_capability,
         "seconds": seconds,
+        "processor_seconds": processor,
         "builds": [asdict(row) for row in rows],
     }
     write_report("engine_builds", results, args.json)
