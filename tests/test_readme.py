@@ -36,7 +36,17 @@ def test_commands_have_the_flags_that_the_readme_uses(capsys):
     lines = [words for words in _shell_lines() if words[0].startswith("qsam2-")]
     assert {words[0] for words in lines} == {
         f"qsam2-{name}"
-        for name in ("calibrate", "eval", "export", "inspect", "pack", "report", "segment", "train")
+        for name in (
+            "build-engine",
+            "calibrate",
+            "eval",
+            "export",
+            "inspect",
+            "pack",
+            "report",
+            "segment",
+            "train",
+        )
     }
     for name, *arguments in lines:
         flags = [word for word in arguments if word.startswith("-")]
