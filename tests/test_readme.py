@@ -50,7 +50,7 @@ def test_commands_have_the_flags_that_the_readme_uses(capsys):
     }
     for name, *arguments in lines:
         flags = [word for word in arguments if word.startswith("-")]
-        known = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", _help(name, capsys)))
+        known = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", _help(name, capsys)))
         assert not set(flags) - known, f"{name} has no such flag"
 
 

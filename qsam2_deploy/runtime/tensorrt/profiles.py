@@ -59,7 +59,8 @@ def component_profiles(spec: ModelSpec, component: str, limits: Limits) -> tuple
     usual = {
         "B": (1, 1, limits.objects),
         "F": (1, memories, limits.memories(spec.rules)),
-        "N": (1, pointers, limits.pointers(spec.rules)),
+        # Without a pointer in the past, as before the first prompted frame, there is none.
+        "N": (0, pointers, limits.pointers(spec.rules)),
         "P": (1, 2, limits.points),
     }
     dimensions = {letter: usual[letter] for letter in sorted(letters)}

@@ -71,7 +71,7 @@ def test_every_dynamic_input_has_its_shapes(
     warm_up, steady = attention
     assert warm_up["memory"][2] == (2, 7, 8, 4, 4)
     assert steady["memory"][0] == (1, 7, 8, 4, 4)
-    assert warm_up["pointer_tpos"] == ((1,), (16,), (16,))
+    assert warm_up["pointer_tpos"] == ((0,), (16,), (16,))
     assert decoder[0]["point_labels"] == ((1, 1), (1, 2), (2, 5))
     spec = read_bundle(model_path).spec.component(MASK_DECODER)
     dynamic = {t.name for t in spec.inputs if any(isinstance(d, str) for d in t.shape)}

@@ -26,7 +26,7 @@ def test_nothing_of_the_encoder_is_dynamic() -> None:
 
 def test_memory_attention_has_a_static_profile_for_steady_state() -> None:
     warm_up, steady = component_profiles(SPEC, MEMORY_ATTENTION, Limits(objects=1, conditioning=2))
-    assert warm_up.dimensions == {"B": (1, 1, 1), "F": (1, 7, 8), "N": (1, 16, 17)}
+    assert warm_up.dimensions == {"B": (1, 1, 1), "F": (1, 7, 8), "N": (0, 16, 17)}
     assert steady.dimensions == {"B": (1, 1, 1), "F": (7, 7, 7), "N": (16, 16, 16)}
     shapes = [steady.shapes(t) for t in SPEC.component(MEMORY_ATTENTION).inputs]
     assert shapes[0] is None
