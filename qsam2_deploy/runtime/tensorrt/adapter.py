@@ -86,8 +86,7 @@ def build_plan(
         InputError: an option has a value that this library does not know.
         KeyboardInterrupt: the build was interrupted.
     """
-    trt, name = library.module, network.spec.name
-    logger, errors = _logger(trt), []
+    logger, errors = _logger(library.module), []
 
     def listen(severity: str, text: str) -> None:
         if severity.endswith("error"):
@@ -98,33 +97,34 @@ def build_plan(
     logger.listener = listen
     try:
         builder = _builder(library, logger)
-        # In 10.x the default is weakly typed; the bit of the flag is another in each version.
-        typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-        definition = builder.create_network(typed)
         started = time.perf_counter()
-        _parse(library, trt.OnnxParser(definition, logger), network)
+        # The parser owns the weights that the network refers to, so it has to outlive the build.
+        definition, parser = _parsed(library, builder, logger, network)
         parsed = time.perf_counter()
         config = _config(library, builder, options, detailed=on_message is not None)
         _add_profiles(library, builder, config, network)
         cache = None if timing_cache is None else _use_timing_cache(config, timing_cache)
-        with StepBar(name, enabled=show_progress) as bar:
-            monitor = _monitor(trt, bar)
-            config.progress_monitor = monitor
-            data = builder.build_serialized_network(definition, config)
-        if monitor.interrupted:
-            raise KeyboardInterrupt
+        data = _built(library, builder, definition, config, network.spec.name, show_progress)
+        del parser
         if data is None:
-            raise _build_error(library, name, errors)
-        finished = time.perf_counter()
-        return Plan(
-            bytes(data),
-            definition.num_layers,
-            parsed - started,
-            finished - parsed,
-            b"" if cache is None else bytes(cache.serialize()),
-        )
+            raise _build_error(library, network.spec.name, errors)
+        seconds = (parsed - started, time.perf_counter() - parsed)
+        timings = b"" if cache is None else bytes(cache.serialize())
+        return Plan(bytes(data), definition.num_layers, *seconds, timings)
     finally:
         logger.listener = None
+
+
+def _built(
+    library: Library, builder: Any, definition: Any, config: Any, name: str, show: bool | None
+) -> Any:
+    with StepBar(name, enabled=show) as bar:
+        monitor = _monitor(library.module, bar)
+        config.progress_monitor = monitor
+        data = builder.build_serialized_network(definition, config)
+    if monitor.interrupted:
+        raise KeyboardInterrupt
+    return data
 
 
 @functools.cache
@@ -184,11 +184,21 @@ def _builder(library: Library, logger: Any) -> Any:
         ) from error
 
 
-def _parse(library: Library, parser: Any, network: Network) -> None:
+def _parsed(library: Library, builder: Any, logger: Any, network: Network) -> tuple[Any, Any]:
+    """Return the network and its parser."""
+    trt = library.module
+    # In 10.x the default is weakly typed; the bit of the flag is another in each version.
+    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    definition = builder.create_network(typed)
+    parser = trt.OnnxParser(definition, logger)
     if parser.parse(network.model):
-        return
+        return definition, parser
+    raise _parser_error(library, parser, network)
+
+
+def _parser_error(library: Library, parser: Any, network: Network) -> EngineError:
     if parser.num_errors == 0:
-        raise EngineError(f"{library.title} cannot read {network.spec.name}, and says no reason")
+        return EngineError(f"{library.title} cannot read {network.spec.name}, and says no reason")
     error = parser.get_error(0)
     reason = " ".join(str(error.desc()).split())
     index = int(error.node())
@@ -196,7 +206,7 @@ def _parse(library: Library, parser: Any, network: Network) -> None:
         network.layers[index] if 0 <= index < len(network.layers) else network.spec.name
     )
     operator = f" ({error.node_operator()})" if error.node_operator() else ""
-    raise EngineError(f"{library.title} refuses the layer {layer}{operator}: {reason}")
+    return EngineError(f"{library.title} refuses the layer {layer}{operator}: {reason}")
 
 
 def _config(library: Library, builder: Any, options: BuildOptions, *, detailed: bool) -> Any:

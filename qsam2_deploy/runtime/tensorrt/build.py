@@ -111,20 +111,44 @@ def engine_from_onnx(
         MissingDependencyError: no engine library is installed, or ``onnx`` is not.
         EngineError: the library refuses the model.
     """
-    target_path, options = Path(output), options or BuildOptions()
+    path, options = Path(output), options or BuildOptions()
     if precision not in TENSORRT_PRECISIONS:
         raise InputError(
             f"the precision is one of {', '.join(TENSORRT_PRECISIONS)}, but got {precision!r}"
         )
-    check_output(target_path)
+    check_output(path)
     library = library or find_library(builder)
     options.check_builder(library.name, timing_cache=timing_cache is not None)
     bundle = read_bundle(model)
     target = _target(library, options)
     networks, products = _networks(bundle, precision, limits or Limits())
-    plans: dict[str, Plan] = {}
-    # None without a file to keep timings in; else they go from one component to the next.
-    timings = None if timing_cache is None else _read_timings(Path(timing_cache))
+    header = EngineHeader(
+        spec=bundle.spec,
+        model_sha256=bundle.digest,
+        precision=precision,
+        builder=library.name,
+        builder_version=library.version,
+        target=target,
+        profiles={name: tuple(network.profiles) for name, network in networks.items()},
+    )
+    cache = None if timing_cache is None else Path(timing_cache)
+    plans = _build_plans(library, networks, options, cache, on_message, show_progress)
+    size = write_engine(path, header, {name: plan.data for name, plan in plans.items()})
+    reports = tuple(_plan_report(name, plans[name], products[name]) for name in COMPONENTS)
+    return EngineReport(path, precision, library.name, library.version, target, reports, size)
+
+
+def _build_plans(
+    library: Library,
+    networks: dict[str, Network],
+    options: BuildOptions,
+    cache: Path | None,
+    on_message: OnMessage | None,
+    show_progress: bool | None,
+) -> dict[str, Plan]:
+    """Build all components, each of which is let go when it is done."""
+    plans = {}
+    timings = None if cache is None else _read_timings(cache)
     for name in progress(COMPONENTS, "building", unit="component", enabled=show_progress):
         plans[name] = build_plan(
             library,
@@ -134,26 +158,12 @@ def engine_from_onnx(
             on_message=on_message,
             show_progress=show_progress,
         )
+        # Layers of one component may be those of the next.
         timings = None if timings is None else plans[name].timing_cache
-    header = EngineHeader(
-        spec=bundle.spec,
-        model_sha256=bundle.digest,
-        precision=precision,
-        builder=library.name,
-        builder_version=library.version,
-        target=target,
-        profiles={
-            name: component_profiles(bundle.spec, name, limits or Limits()) for name in COMPONENTS
-        },
-    )
-    size = write_engine(target_path, header, {name: plan.data for name, plan in plans.items()})
-    if timing_cache is not None and timings:
-        with atomic_open(timing_cache) as stream:
+    if cache is not None and timings:
+        with atomic_open(cache) as stream:
             stream.write(timings)
-    reports = tuple(_plan_report(name, plans[name], products[name]) for name in COMPONENTS)
-    return EngineReport(
-        target_path, precision, library.name, library.version, target, reports, size
-    )
+    return plans
 
 
 def network_from_component(

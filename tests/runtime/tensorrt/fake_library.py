@@ -5,6 +5,7 @@ It takes any model. What it is to refuse is set on :class:`FakeTensorRT`.
 
 from __future__ import annotations
 
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,7 +51,10 @@ class FakeTensorRT:
         return _Builder(self, logger)
 
     def OnnxParser(self, network: Any, logger: Any) -> _Parser:  # noqa: N802
-        return _Parser(self)
+        parser = _Parser(self)
+        # The network refers to weights that are its parser's.
+        network.weights = weakref.ref(parser)
+        return parser
 
     def library(self, name: str = TENSORRT) -> Library:
         return Library(name, self.__version__, self)
@@ -127,6 +131,7 @@ class _Builder:
         return _Profile()
 
     def build_serialized_network(self, network: Any, config: Any) -> bytes | None:
+        assert network.weights() is not None, "the parser is gone, and the weights with it"
         monitor = config.progress_monitor
         monitor.phase_start("outer", None, 2)
         for phase in ("first", "second"):
