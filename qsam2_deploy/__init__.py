@@ -18,6 +18,7 @@ _LAZY = {
     "SAM2VideoPredictor": "runtime",
     "VideoSegmenter": "runtime",
     "calibrate_checkpoint": "calibration",
+    "engine_from_onnx": "runtime",
     "onnx_from_checkpoint": "export",
 }
 
@@ -28,12 +29,19 @@ __all__ = [
     "VideoSegmenter",
     "__version__",
     "calibrate_checkpoint",
+    "engine_from_onnx",
     "onnx_from_checkpoint",
 ]
 
 if TYPE_CHECKING:
     from .calibration import calibrate_checkpoint
     from .export import onnx_from_checkpoint
-    from .runtime import Prompt, SAM2ImagePredictor, SAM2VideoPredictor, VideoSegmenter
+    from .runtime import (
+        Prompt,
+        SAM2ImagePredictor,
+        SAM2VideoPredictor,
+        VideoSegmenter,
+        engine_from_onnx,
+    )
 
 __getattr__, __dir__ = lazy_names(__name__, _LAZY, __all__)

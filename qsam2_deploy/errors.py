@@ -51,11 +51,14 @@ class UnsupportedModelError(Qsam2Error):
 class MissingDependencyError(Qsam2Error):
     """An optional package is missing; the message holds the ``pip install`` line."""
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        """Say which ``package`` is missing for ``purpose`` and which ``extra`` brings it."""
+    def __init__(self, package: str, extra: str, purpose: str, *, hint: str | None = None) -> None:
+        """Say which ``package`` is missing for ``purpose`` and which ``extra`` brings it.
+
+        ``hint`` says what to do where the extra is not the answer, or not the only one.
+        """
         super().__init__(
             f"{purpose} needs the package {package!r}, which is not installed; "
-            f"run: pip install 'qsam2-deploy[{extra}]'"
+            + (hint or f"run: pip install 'qsam2-deploy[{extra}]'")
         )
         self.package = package
         self.extra = extra

@@ -26,7 +26,8 @@ def _shell_lines() -> list[list[str]]:
 
 
 def _help(name: str, capsys: pytest.CaptureFixture[str]) -> str:
-    module = importlib.import_module(f"qsam2_deploy.cli.{name.removeprefix('qsam2-')}")
+    command = name.removeprefix("qsam2-").replace("-", "_")
+    module = importlib.import_module(f"qsam2_deploy.cli.{command}")
     assert module.main(["--help"]) == 0
     return capsys.readouterr().out
 
@@ -35,11 +36,21 @@ def test_commands_have_the_flags_that_the_readme_uses(capsys):
     lines = [words for words in _shell_lines() if words[0].startswith("qsam2-")]
     assert {words[0] for words in lines} == {
         f"qsam2-{name}"
-        for name in ("calibrate", "eval", "export", "inspect", "pack", "report", "segment", "train")
+        for name in (
+            "build-engine",
+            "calibrate",
+            "eval",
+            "export",
+            "inspect",
+            "pack",
+            "report",
+            "segment",
+            "train",
+        )
     }
     for name, *arguments in lines:
         flags = [word for word in arguments if word.startswith("-")]
-        known = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", _help(name, capsys)))
+        known = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", _help(name, capsys)))
         assert not set(flags) - known, f"{name} has no such flag"
 
 

@@ -17,6 +17,7 @@ _LAZY = {
     "SAM2VideoPredictor": "video_predictor",
     "VideoSegmenter": "segmenter",
     "build_sam2_video_predictor": "build",
+    "engine_from_onnx": "tensorrt.build",
     "open_backend": "backend",
     "segment_video": "segment_video",
 }
@@ -29,6 +30,7 @@ __all__ = [
     "SAM2VideoPredictor",
     "VideoSegmenter",
     "build_sam2_video_predictor",
+    "engine_from_onnx",
     "open_backend",
     "segment_video",
 ]
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from .results import FrameResult, ObjectResult, Prompt
     from .segment_video import segment_video
     from .segmenter import VideoSegmenter
+    from .tensorrt.build import engine_from_onnx
     from .video_predictor import SAM2VideoPredictor
 
 __getattr__, __dir__ = lazy_names(__name__, _LAZY, __all__)

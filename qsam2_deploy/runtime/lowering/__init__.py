@@ -23,6 +23,10 @@ INTEGER_QUERY_BLOCK = 64
 """The same for products in integers, which measured fastest at 1024 pixels with 7 memory frames."""
 
 
+TENSORRT_PRECISIONS = ("fp16", "int8", "int4")
+"""What :func:`lower_for_tensorrt` makes of a component."""
+
+
 def lower_for_ort(component: onnx.ModelProto, *, unsigned_conv_weights: bool = False) -> None:
     """Prepare one component for ONNX Runtime's CPU engine, in place.
 
@@ -122,3 +126,50 @@ def lower_for_tensorrt_int4(component: onnx.ModelProto) -> int:
     blocked = block_weights(component)
     fold_weights(component)
     return blocked
+
+
+def lower_for_tensorrt(component: onnx.ModelProto, precision: str) -> int:
+    """Prepare one component for TensorRT with half precision around its integers, in place.
+
+    Args:
+        component: is changed.
+        precision: of :data:`TENSORRT_PRECISIONS`; ``fp16`` leaves out all quantization of
+            activations, and takes quantized weights as the floats that they stand for.
+
+    Returns:
+        How many products are of the integers that ``precision`` names; with ``fp16``, of halves.
+
+    Raises:
+        UnsupportedModelError: an input has an affine grid, which TensorRT INT8 does not have, or a
+            constant is too large for half precision.
+    """
+    from .half_precision import half_precision
+
+    if precision == "int8":
+        lower_for_tensorrt_int8(component)
+        count = _quantized_products(component)
+    elif precision == "int4":
+        count = lower_for_tensorrt_int4(component)
+    else:
+        _lower_to_unrounded_floats(component)
+    halves = half_precision(component)
+    return halves if precision == "fp16" else count
+
+
+def _quantized_products(component: onnx.ModelProto) -> int:
+    from .graph import GraphIndex
+
+    index = GraphIndex(component)
+    products = (node for node in component.graph.node if len(node.input) > 1)
+    return sum(index.quantized_product(node) is not None for node in products)
+
+
+def _lower_to_unrounded_floats(component: onnx.ModelProto) -> None:
+    from .drop_activations import drop_activations
+    from .float_attention import float_attention
+    from .fold_weights import fold_weights
+
+    integers_of_constants(component)
+    float_attention(component)
+    drop_activations(component)
+    fold_weights(component)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..._packing import pack
-from .graph import QUANTIZE, GraphIndex, add_constant, replace_nodes, value_of
+from .drop_activations import drop_activations
+from .graph import GraphIndex, add_constant, replace_nodes, value_of
 
 if TYPE_CHECKING:
     import onnx
@@ -32,7 +33,7 @@ def block_weights(model: onnx.ModelProto) -> int:
     Returns:
         How many weights are in INT4 now.
     """
-    _drop_activations(model)
+    drop_activations(model)
     index = GraphIndex(model)
     new: dict[str, list[onnx.NodeProto]] = {}
     for matmul in model.graph.node:
@@ -55,23 +56,6 @@ def _block_size(inputs: int) -> int | None:
     # TensorRT-RTX 1.7 fails to compile the memory attention where a weight is a single block.
     fitting = (size for size in BLOCKS if inputs % size == 0 and inputs > size)
     return next(fitting, None)
-
-
-def _drop_activations(model: onnx.ModelProto) -> None:
-    """Let the users of Clip, QuantizeLinear and DequantizeLinear read what came before."""
-    index = GraphIndex(model)
-    sources = {}
-    for quantize in model.graph.node:
-        if quantize.op_type != QUANTIZE:
-            continue
-        clip = index.made_by(quantize.input[0], "Clip")
-        source = clip.input[0] if clip is not None else quantize.input[0]
-        for dequantize in index.users.get(quantize.output[0], []):
-            sources[dequantize.output[0]] = source
-    for node in model.graph.node:
-        for i, name in enumerate(node.input):
-            node.input[i] = sources.get(name, name)
-    replace_nodes(model, {})
 
 
 def _blocked(

@@ -1,0 +1,282 @@
+"""The file ``model.engine``: a header in JSON, then the plans of the four components.
+
+See ``docs/formats.md``. Nothing is unpickled, and nothing is given to an engine library before
+sizes and digests have been checked. A digest protects against accidents, not against people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ... import __version__
+from ..._files import atomic_open
+from ...errors import EngineError, ModelFileError
+from ...spec import COMPONENTS, ModelSpec
+from .library import Library, version_numbers
+from .profiles import Profile
+
+SCHEMA_VERSION = 1
+MAGIC = b"QSAM2ENG"
+_PREAMBLE = struct.Struct("<8sQ32s")
+"""Magic, length of the header in bytes, SHA-256 of the header."""
+
+_MAX_HEADER = 1 << 26
+_AGAIN = "build it again with qsam2-build-engine"
+
+
+@dataclass(frozen=True)
+class Target:
+    """On what an engine runs.
+
+    Attributes:
+        gpu: name of the GPU that it was built on; empty if it was built without one.
+        compute_capabilities: such as ``("8.7",)``; that of ``gpu``, or those that TensorRT-RTX was
+            asked for. Empty if they are not known, or with ``ampere_plus`` not limited.
+        hardware_compatibility: of :data:`.options.HARDWARE_COMPATIBILITY`; ``ampere_plus`` is 8.0
+            and later.
+        version_compatible: it runs with later minor versions too.
+    """
+
+    gpu: str = ""
+    compute_capabilities: tuple[str, ...] = ()
+    hardware_compatibility: str = "none"
+    version_compatible: bool = False
+
+
+@dataclass(frozen=True)
+class EngineHeader:
+    """What an engine file says of itself.
+
+    Attributes:
+        spec: of the model.
+        model_sha256: digest of the ``model.onnx`` that it was built from.
+        precision: ``fp16``, ``int8`` or ``int4``.
+        builder: ``tensorrt`` or ``tensorrt-rtx``.
+        builder_version: its version.
+        target: on what it runs.
+        profiles: the optimization profiles of each component, in the engine's order.
+        producer: package and version that wrote it.
+    """
+
+    spec: ModelSpec
+    model_sha256: str
+    precision: str
+    builder: str
+    builder_version: str
+    target: Target
+    profiles: Mapping[str, Sequence[Profile]] = field(default_factory=dict)
+    producer: str = f"qsam2-deploy {__version__}"
+
+    def check_library(self, library: Library, path: Path) -> None:
+        """Refuse a library of another kind or version.
+
+        Raises:
+            EngineError: says which one the engine needs.
+        """
+        own, found = version_numbers(self.builder_version), version_numbers(library.version)
+        if self.target.version_compatible:
+            fits = own[:1] == found[:1] and own[:2] <= found[:2]
+        else:
+            fits = own[:3] == found[:3]
+        if library.name != self.builder or not fits:
+            raise EngineError(
+                f"{path} was built by {self.builder} {self.builder_version}, but this is "
+                f"{library.name} {library.version}; {_AGAIN} on this machine"
+            )
+
+    def check_gpu(self, name: str, compute_capability: str, path: Path) -> None:
+        """Refuse a GPU that the engine was not built for.
+
+        Args:
+            name: of the GPU, such as ``Orin``.
+            compute_capability: such as ``8.7``.
+            path: of the file, for the message.
+
+        Raises:
+            EngineError: says what the engine needs.
+        """
+        target = self.target
+        capabilities = target.compute_capabilities
+        if target.hardware_compatibility == "ampere_plus":
+            capabilities = ()
+            fits = version_numbers(compute_capability) >= (8, 0)
+        elif target.gpu and target.hardware_compatibility == "none":
+            fits = compute_capability in capabilities and name == target.gpu
+        else:
+            fits = not capabilities or compute_capability in capabilities
+        if not fits:
+            allowed = ", ".join(capabilities) or "8.0 and later"
+            built = f"{target.gpu or 'GPUs'} of compute capability {allowed}"
+            raise EngineError(
+                f"{path} was built for {built}, but this is {name} of {compute_capability}; "
+                f"{_AGAIN} on this machine"
+            )
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """An engine file that was read and checked.
+
+    Attributes:
+        path: where it was read from.
+        header: what it says of itself.
+        plans: the plan of each component.
+    """
+
+    path: Path
+    header: EngineHeader
+    plans: Mapping[str, memoryview] = field(repr=False)
+
+
+def write_engine(
+    path: str | os.PathLike[str], header: EngineHeader, plans: Mapping[str, bytes]
+) -> int:
+    """Write an engine file; it appears whole or not at all.
+
+    Args:
+        path: of the file.
+        header: what it says of itself.
+        plans: the plan of each component.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    text = json.dumps(_header_data(header, plans), indent=1).encode()
+    preamble = _PREAMBLE.pack(MAGIC, len(text), hashlib.sha256(text).digest())
+    with atomic_open(path) as stream:
+        for part in (preamble, text, *(plans[name] for name in COMPONENTS)):
+            stream.write(part)
+        return stream.tell()
+
+
+def read_engine(path: str | os.PathLike[str]) -> EngineFile:
+    """Read an engine file and check sizes and digests.
+
+    Raises:
+        ModelFileError: there is no such file, it is no engine file, of a newer schema, truncated,
+            too long, or damaged.
+    """
+    source = Path(path)
+    try:
+        data = memoryview(source.read_bytes())
+    except OSError as error:
+        reason = "it is a folder" if source.is_dir() else error.strerror or str(error)
+        raise ModelFileError(f"cannot read the engine {source}: {reason}") from error
+    values, start = _read_header(data, source)
+    plans, end = {}, start
+    try:
+        for entry in values["plans"]:
+            begin, end = end, end + int(entry["bytes"])
+            plans[str(entry["component"])] = (data[begin:end], str(entry["sha256"]))
+        header = _header_from(values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(source, f"its header lacks or has a wrong entry: {error!r}") from error
+    _check_size(data, end, source)
+    if tuple(plans) != COMPONENTS:
+        raise _damaged(source, f"it holds the components {', '.join(plans)}")
+    for name, (plan, digest) in plans.items():
+        if hashlib.sha256(plan).hexdigest() != digest:
+            raise _damaged(source, f"the plan of {name} does not match its SHA-256 digest")
+    return EngineFile(source, header, {name: plan for name, (plan, _) in plans.items()})
+
+
+def _read_header(data: memoryview, path: Path) -> tuple[dict[str, Any], int]:
+    """Return the values of the header and where the plans begin."""
+    if bytes(data[: len(MAGIC)]) != MAGIC:
+        raise ModelFileError(f"{path} is not an engine file; expected one of qsam2-build-engine")
+    if len(data) < _PREAMBLE.size:
+        raise _truncated(path, _PREAMBLE.size, len(data))
+    _, length, digest = _PREAMBLE.unpack_from(data)
+    if length > _MAX_HEADER:
+        raise _damaged(path, f"its header would have {length} bytes")
+    end = _PREAMBLE.size + length
+    if len(data) < end:
+        raise _truncated(path, end, len(data))
+    text = bytes(data[_PREAMBLE.size : end])
+    if hashlib.sha256(text).digest() != digest:
+        raise _damaged(path, "its header does not match its SHA-256 digest")
+    try:
+        values = json.loads(text)
+        version = int(values["schema_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, f"its header is no JSON of ours: {error!r}") from error
+    if version > SCHEMA_VERSION:
+        raise ModelFileError(
+            f"{path} has schema version {version}, but this version of qsam2-deploy reads up to "
+            f"{SCHEMA_VERSION}; upgrade with: pip install -U qsam2-deploy"
+        )
+    return values, end
+
+
+def _header_data(header: EngineHeader, plans: Mapping[str, bytes]) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "producer": header.producer,
+        "builder": {"name": header.builder, "version": header.builder_version},
+        "target": asdict(header.target),
+        "precision": header.precision,
+        "model_sha256": header.model_sha256,
+        "plans": [
+            {
+                "component": name,
+                "bytes": len(plans[name]),
+                "sha256": hashlib.sha256(plans[name]).hexdigest(),
+                "profiles": [asdict(profile) for profile in header.profiles.get(name, ())],
+            }
+            for name in COMPONENTS
+        ],
+        "spec": json.loads(header.spec.to_json()),
+    }
+
+
+def _header_from(values: Mapping[str, Any]) -> EngineHeader:
+    target = dict(values["target"])
+    target["compute_capabilities"] = tuple(target["compute_capabilities"])
+    known = {name: target[name] for name in Target.__dataclass_fields__}
+    return EngineHeader(
+        spec=ModelSpec.from_json(json.dumps(values["spec"])),
+        model_sha256=str(values["model_sha256"]),
+        precision=str(values["precision"]),
+        builder=str(values["builder"]["name"]),
+        builder_version=str(values["builder"]["version"]),
+        target=Target(**known),
+        profiles={p["component"]: _profiles_from(p["profiles"]) for p in values["plans"]},
+        producer=str(values["producer"]),
+    )
+
+
+def _profiles_from(entries: Sequence[Mapping[str, Any]]) -> tuple[Profile, ...]:
+    made = []
+    for entry in entries:
+        ranges = {}
+        for letter, (smallest, usual, largest) in entry["dimensions"].items():
+            ranges[letter] = (int(smallest), int(usual), int(largest))
+        made.append(Profile(str(entry["name"]), ranges))
+    return tuple(made)
+
+
+def _check_size(data: memoryview, expected: int, path: Path) -> None:
+    if len(data) < expected:
+        raise _truncated(path, expected, len(data))
+    if len(data) > expected:
+        raise _damaged(path, f"it has {len(data) - expected} bytes after its last plan")
+
+
+def _truncated(path: Path, expected: int, found: int) -> ModelFileError:
+    return ModelFileError(
+        f"{path} is truncated: it has {found} of {expected} bytes; copy it again, or {_AGAIN}"
+    )
+
+
+def _damaged(path: Path, what: str) -> ModelFileError:
+    return ModelFileError(f"{path} is damaged: {what}; copy it again, or {_AGAIN}")

@@ -1,0 +1,172 @@
+"""``qsam2-build-engine`` as a user runs it; the library is a stand-in."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from qsam2_deploy.cli.build_engine import main
+from qsam2_deploy.runtime.tensorrt import build as build_module
+from qsam2_deploy.runtime.tensorrt.engine_file import read_engine
+from qsam2_deploy.runtime.tensorrt.library import BUILDERS, Library
+from qsam2_deploy.spec import COMPONENTS
+from tests.cli.helptext import check_help
+from tests.runtime.tensorrt.fake_library import FakeTensorRT
+from tests.weights import small_config, write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = small_config(64, d_model=32, memory_dim=8, embed_dim=8)
+    return write_checkpoint(tmp_path_factory.mktemp("engine") / "small.pt", config)
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: Path) -> Path:
+    from qsam2_deploy.export import onnx_from_checkpoint
+
+    path, config = checkpoint.with_name("float.onnx"), checkpoint.with_suffix(".yaml")
+    onnx_from_checkpoint(checkpoint, path, config=config, show_progress=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def quantized(checkpoint: Path) -> Path:
+    from qsam2_deploy.export import onnx_from_checkpoint
+    from qsam2_deploy.quant.checkpoint import load_checkpoint
+    from tests.quantized_model import quantize_model
+
+    path = checkpoint.with_name("quantized.onnx")
+    loaded = load_checkpoint(checkpoint, config=checkpoint.with_suffix(".yaml"))
+    onnx_from_checkpoint(quantize_model(loaded, 4), path, show_progress=False)
+    return path
+
+
+@pytest.fixture
+def trt(monkeypatch: pytest.MonkeyPatch) -> FakeTensorRT:
+    fake = FakeTensorRT()
+
+    def find(name: str | None) -> Library:
+        return fake.library(name or BUILDERS[0])
+
+    monkeypatch.setattr(build_module, "find_library", find)
+    return fake
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4", "fp16"])
+def test_it_builds_and_says_what(
+    trt: FakeTensorRT,
+    quantized: Path,
+    tmp_path: Path,
+    precision: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output, numbers = tmp_path / "m.engine", tmp_path / "m.json"
+    status = main([str(quantized), str(output), f"--{precision}", "--json", str(numbers)])
+    out, err = capsys.readouterr()
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == ["component", *COMPONENTS, "wrote"]
+    assert lines[-1].endswith(f"{precision}, tensorrt 10.3.0)")
+    assert read_engine(output).header.precision == precision
+    assert json.loads(numbers.read_text())["precision"] == precision
+
+
+def test_options_are_passed_on(
+    trt: FakeTensorRT, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, cache = tmp_path / "m.engine", tmp_path / "timings"
+    asked = (
+        "--workspace 64 --optimization-level 2 --version-compatible --quiet --max-objects 2 "
+        "--hardware-compatibility ampere_plus --max-points 3 --max-conditioning 1"
+    )
+    flags = [*asked.split(), "--timing-cache", str(cache)]
+    assert main([str(model), str(output), "--fp16", *flags]) == 0
+    assert capsys.readouterr() == ("", "")
+    config = trt.configs[2]
+    assert config.pools == {"workspace": 64 << 20}
+    assert config.builder_optimization_level == 2  # type: ignore[attr-defined]
+    assert config.profiles[0]["point_labels"][2] == (2, 3)
+    assert cache.exists()
+    header = read_engine(output).header
+    assert header.target.version_compatible
+    assert header.profiles["memory_attention"][0].dimensions["F"] == (1, 7, 7)
+    assert main([str(model), str(output), "--fp16", "--builder", "tensorrt-rtx",
+                 "--compute-capability", "8.6", "--compute-capability", "8.9"]) == 0  # fmt: skip
+    assert read_engine(output).header.target.compute_capabilities == ("8.6", "8.9")
+
+
+def test_verbose_prints_what_the_library_says(
+    trt: FakeTensorRT, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(model), str(tmp_path / "m.engine"), "--fp16", "--verbose"]) == 0
+    assert capsys.readouterr().err.splitlines() == ["warning: a warning"] * 4
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4", "fp16"])
+def test_without_paths_it_says_what_it_needs(
+    precision: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([f"--{precision}"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert 8 <= len(lines) <= 24
+    assert max(map(len, lines)) <= 100
+    assert lines[0].startswith(f"--{precision} ")
+    assert lines[-1].strip() == f"then     qsam2-build-engine model.onnx model.engine --{precision}"
+    for wanted in ("apt install python3-libnvinfer-dev", "qsam2-deploy[tensorrt-rtx]", "export"):
+        assert wanted in out
+
+
+def test_bad_input_is_one_line(
+    trt: FakeTensorRT, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, output = str(model), str(tmp_path / "m.engine")
+    text = tmp_path / "text.onnx"
+    text.write_text("no model")
+    for arguments, message in (
+        ([path, output], "say which engine to build: --int8, --int4 or --fp16"),
+        ([path, "--int8"], "say which file to write"),
+        ([path, output, "--int8", "--int4"], "not allowed with argument"),
+        ([path, output, "--int4"], "no weights that fit INT4"),
+        ([path, output, "--int8"], "no integers to multiply"),
+        ([str(text), output, "--fp16"], "is not an ONNX model"),
+        ([path, str(tmp_path), "--fp16"], "it is a folder"),
+        ([path, output, "--fp16", "--workspace", "0"], "expected a whole number from 1"),
+        ([path, output, "--fp16", "--optimization-level", "9"], "must be from 0 to 5"),
+        ([path, output, "--fp16", "--compute-capability", "8.9"], "has no compute capability"),
+        ([path, output, "--fp16", "--json", str(tmp_path / "no" / "x")], "does not exist"),
+    ):
+        assert main(arguments) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("qsam2-build-engine: error: ")
+        assert message in err
+        assert len(err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [text]
+
+
+def test_without_a_library_it_says_which_extra(
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
+    for machine, message in (
+        ("x86_64", "pip install 'qsam2-deploy[tensorrt]'"),
+        ("aarch64", "sudo apt install python3-libnvinfer-dev"),
+    ):
+        monkeypatch.setattr("platform.machine", lambda machine=machine: machine)
+        assert main([str(model), str(tmp_path / "m.engine"), "--fp16"]) == 2
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_needs_nothing_heavy() -> None:
+    flags = ("--int4", "--builder", "--timing-cache", "--max-objects", "--compute-capability")
+    check_help("build_engine", *flags, heavy=("torch", "numpy", "onnx"))
