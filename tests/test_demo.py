@@ -274,7 +274,7 @@ def test_a_checkpoint_that_was_trained_at_these_widths_is_not_calibrated(
     assert "the model was trained at w2a2 already" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("bits", ["w2a2"])
+@pytest.mark.parametrize("bits", ["w2a2", "w4a4"])
 def test_shipped_low_bit_checkpoints_are_packed_versions_of_the_shipped_one(bits):
     from qsam2_deploy.quant.checkpoint import load_checkpoint
     from qsam2_deploy.quant.entry import float_state
