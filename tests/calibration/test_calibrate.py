@@ -262,7 +262,7 @@ def test_every_method_is_started_and_stored(
         assert all(q.momentum == 0.5 for q in quantizers)
     steps = len(layer.weight_quantizer.scale)
     assert steps == (1 if settings.get("granularity") == "tensor" else layer.out_features)
-    assert loaded.quantization["format_version"] == 3
+    assert loaded.quantization["format_version"] == 4
     for each in quantized_layers(loaded.model).values():
         each.export_form()
 

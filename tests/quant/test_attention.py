@@ -228,7 +228,7 @@ def test_official_tools_find_the_official_names(loaded: Any, float_checkpoint: P
 
 def test_damaged_entries_are_refused(loaded: Any) -> None:
     entry = entry_of(loaded)
-    assert entry["format_version"] == 3
+    assert entry["format_version"] == 4
     other_weights, contradiction, one_too_many, too_few, mixed, unknown, odd = (
         copy.deepcopy(entry) for _ in range(7)
     )
