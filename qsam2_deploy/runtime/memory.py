@@ -216,16 +216,20 @@ def stack_memories(
         ``[B, N, C]``, ``pointer_tpos`` float32 ``[N]``.
     """
     first = selections[0]
-    bits = np.stack(
-        [
-            np.stack([entry.memory for entry in s.memories if entry.memory is not None])
-            for s in selections
-        ]
-    )
     pointers = np.asarray([list(s.pointers) for s in selections], np.float32)
     return {
-        "memory": from_bfloat16_bits(bits),
+        "memory": _stacked([s.memories for s in selections]),
         "memory_tpos": np.asarray(first.memory_tpos, np.int64),
         "pointer_tpos": np.asarray(first.pointer_tpos, np.float32),
         "pointers": pointers.reshape(len(selections), len(first.pointers), width),
     }
+
+
+def _stacked(memories: list[tuple[MemoryEntry, ...]]) -> FloatArray:
+    """Widen the memories of some objects straight into one array ``[B, F, M, H, W]``."""
+    kept = [[e.memory for e in entries if e.memory is not None] for entries in memories]
+    result = np.empty((len(kept), len(kept[0]), *kept[0][0].shape), np.float32)
+    for row, frames in zip(result, kept, strict=True):
+        for place, bits in zip(row, frames, strict=True):
+            from_bfloat16_bits(bits, place)
+    return result
