@@ -61,7 +61,9 @@ def clicks(objects: int, frame: Frame) -> list[Prompt]:
     """Return a click for each of some objects, spread over a frame."""
     height, width = frame.shape[:2]
     columns = int(np.ceil(np.sqrt(objects)))
-    places = [((i % columns + 0.5) / columns, (i // columns + 0.5) / columns) for i in range(objects)]
+    places = [
+        ((i % columns + 0.5) / columns, (i // columns + 0.5) / columns) for i in range(objects)
+    ]
     return [
         Prompt(number, points=[(x * width, y * height)], labels=[1])
         for number, (x, y) in enumerate(places, start=1)

@@ -116,9 +116,12 @@ def measure(option: Option, model: Path, args: argparse.Namespace) -> tuple[dict
 
 def _times(option: Option, model: Path, args: argparse.Namespace) -> list[float]:
     clip = clip_frames(args.video, args.frames)
-    with on_cores(1), VideoSegmenter(
-        model, args.backend, threads=1, memory_frames=option.memory_frames
-    ) as segmenter:
+    with (
+        on_cores(1),
+        VideoSegmenter(
+            model, args.backend, threads=1, memory_frames=option.memory_frames
+        ) as segmenter,
+    ):
         skip = segmenter.spec.rules.num_maskmem
         frames = endless(clip, skip + args.repeat)
         return milliseconds(segmenter, frames, clicks(1, clip[0]), skip=skip, streamed=False)

@@ -125,13 +125,12 @@ def _measured(
     with VideoSegmenter(backend) as segmenter:
         prompts = clicks(objects, clip[0])
         count = skip + args.repeat
-        times = milliseconds(
-            segmenter, endless(clip, count), prompts, skip=skip, streamed=streamed
-        )
+        times = milliseconds(segmenter, endless(clip, count), prompts, skip=skip, streamed=streamed)
     # Over all frames, for the clock cannot tell them apart; warm-up frames are a little cheaper.
     components = {name: value * 1e3 / count for name, value in backend.seconds.items()}
-    print(f"{objects} objects, {threads} threads{', streamed' if streamed else ''}, "
-          f"{backend.spec.image_size} pixels: {spread(times)['median_ms']:.1f} ms", flush=True)  # fmt: skip
+    how = f"{objects} objects, {threads} threads{', streamed' if streamed else ''}"
+    middle = spread(times)["median_ms"]
+    print(f"{how}, {backend.spec.image_size} pixels: {middle:.1f} ms", flush=True)
     return {**spread(times), "components_ms": components, "resident_mib": resident_mib()}
 
 

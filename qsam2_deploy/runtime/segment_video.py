@@ -317,9 +317,7 @@ def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _video_segmenter(
-    model: str | Path, **options: Any
-) -> AbstractContextManager[Segmenter]:
+def _video_segmenter(model: str | Path, **options: Any) -> AbstractContextManager[Segmenter]:
     from .segmenter import VideoSegmenter
 
     return VideoSegmenter(model, **options)

@@ -106,6 +106,7 @@ def _upstream(
     ``codes`` are the rows of its table of temporal codes, by default their own numbers.
     """
     caught: dict[str, Any] = {}
+    rows = torch.tensor(codes or range(rules.num_maskmem)).float()
 
     def attention(**given: Any) -> torch.Tensor:
         caught.update(given)
@@ -116,8 +117,7 @@ def _upstream(
         mem_dim=MEMORY_WIDTH,
         training=False,
         # Row i holds i, so that positions tell which row was taken.
-        maskmem_tpos_enc=torch.tensor(codes or range(rules.num_maskmem)).float()[:, None, None, None]
-        * torch.ones(MEMORY_WIDTH),
+        maskmem_tpos_enc=rows[:, None, None, None] * torch.ones(MEMORY_WIDTH),
         use_obj_ptrs_in_encoder=True,
         add_tpos_enc_to_obj_ptrs=True,
         proj_tpos_enc_in_obj_ptrs=True,

@@ -1,4 +1,4 @@
-"""Pooled memory in the graph is the formula of ``export/pooled_memory.py``, written here in torch."""
+"""Pooled memory in the graph is the formula of ``export/pooled_memory.py``, written in torch."""
 
 from __future__ import annotations
 

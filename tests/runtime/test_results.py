@@ -63,7 +63,8 @@ def test_a_lazy_result_is_a_dataclass_as_ever() -> None:
     assert set(dataclasses.asdict(result)) == {
         "object_id", "mask", "logits", "score", "visible", "low_res_logits",
     }  # fmt: skip
-    for again in (copy.copy(_lazy([])), copy.deepcopy(_lazy([])), pickle.loads(pickle.dumps(_lazy([])))):
+    pickled = pickle.loads(pickle.dumps(_lazy([])))
+    for again in (copy.copy(_lazy([])), copy.deepcopy(_lazy([])), pickled):
         np.testing.assert_array_equal(again.mask, result.mask)
         assert again.object_id == 3
 

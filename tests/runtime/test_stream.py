@@ -96,7 +96,7 @@ def _streamed(segmenter: VideoSegmenter, act: Act) -> list[FrameResult]:
 def _assert_same(one: list[FrameResult], two: list[FrameResult]) -> None:
     assert [r.frame_index for r in one] == [r.frame_index for r in two]
     assert all(same(a, b) for a, b in zip(one, two, strict=True))
-    assert len({r[1].logits.tobytes() for r in one}) > FRAMES // 2, "equal frames would prove little"
+    assert len({r[1].logits.tobytes() for r in one}) > FRAMES // 2, "equal ones prove little"
 
 
 @pytest.mark.parametrize("concurrent", [True, False])
