@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 
 import numpy as np
@@ -44,6 +46,11 @@ class _Object:
         return _Object(bank, self.points, self.newest)
 
 
+def _finished(ahead: Future[Callable[[], FrameFeatures]]) -> FrameFeatures:
+    """Wait for what another thread does for a frame, and do the rest."""
+    return ahead.result()()
+
+
 class VideoSegmenter:
     """Tracks objects through frames of any source, one frame at a time.
 
@@ -77,7 +84,8 @@ class VideoSegmenter:
         Args:
             model: a ``model.onnx``, or a backend of one's own.
             backend: ``auto``, ``ort`` or ``openvino``.
-            threads: threads of the engine; default: its own choice.
+            threads: threads of the engine; default: its own choice. Each component has all of
+                them; with 1, :meth:`stream` encodes in the thread that tracks.
             fill_hole_area: fill holes of at most so many low-resolution pixels.
             non_overlap_masks: a pixel belongs to the object of the highest logit alone.
             max_conditioning_frames: frames with prompts that an object keeps: its first and its
@@ -218,7 +226,7 @@ class VideoSegmenter:
             for frame, encoded in pairs:
                 self._running()
                 now = prompts.get(self._frame_index + 1, ())
-                yield self._take(frame, now, lambda made=encoded: made.result()())
+                yield self._take(frame, now, partial(_finished, encoded))
 
     def refine(self, prompt: Prompt) -> FrameResult:
         """Correct the newest frame, or add an object on it, without encoding it again.
