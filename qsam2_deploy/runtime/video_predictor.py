@@ -12,7 +12,9 @@ Method names, arguments, order of results and behaviour are those of upstream
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -24,13 +26,15 @@ from ..errors import PromptError
 from ..spec import NO_OBJ_SCORE, ModelSpec
 from .backend import Backend, open_backend
 from .inference_state import InferenceState, ObjectTrack
+from .look_ahead import look_ahead
 from .media.sources import open_indexed
 from .memory import MemoryEntry
 from .postprocess import non_overlapping
 from .prompts import mask_input, point_inputs
 from .resize import resize_bilinear
 from .tensor_like import TensorLike
-from .tracker import FrameFeatures, Moment, PointInputs, Tracker
+from .tracker import Moment, PointInputs, Tracker, rules_with_memory_frames
+from .video_encoder import Finish, VideoEncoder
 
 Logits = npt.NDArray[np.float32]
 Masks = tuple[int, list[int], Logits]
@@ -53,6 +57,7 @@ class SAM2VideoPredictor:
         clear_non_cond_mem_around_input: bool = False,
         add_all_frames_to_correct_as_cond: bool = False,
         show_progress: bool | None = None,
+        memory_frames: int | None = None,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
         """Load ``model`` into the engine.
@@ -68,15 +73,21 @@ class SAM2VideoPredictor:
             add_all_frames_to_correct_as_cond: frames that are corrected after they were tracked
                 become conditioning frames.
             show_progress: show a progress bar while propagating; default: on a terminal.
+            memory_frames: how many memories an object attends to on a frame, where fewer than the
+                model's own number cost less time and give other masks; see
+                :func:`~qsam2_deploy.runtime.tracker.rules_with_memory_frames`.
             cache: folder for the lowered graphs, so that the model opens faster the next time.
 
         Raises:
+            InputError: the model has not so many memory frames.
             ModelFileError: the model cannot be used.
             MissingDependencyError: the engine is not installed.
         """
         self._backend = open_backend(model, backend, threads, cache=cache)
+        rules_with_memory_frames(self._backend.spec.rules, memory_frames)
         self._backend.__enter__()
-        self._tracker = Tracker(self._backend, fill_hole_area)
+        self._tracker = Tracker(self._backend, fill_hole_area, memory_frames=memory_frames)
+        self._encoder = VideoEncoder(self._tracker)
         self.fill_hole_area = fill_hole_area
         self.non_overlap_masks = non_overlap_masks
         self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
@@ -190,7 +201,7 @@ class SAM2VideoPredictor:
         """
         self._check_frame(inference_state, frame_idx)
         values = mask_input(mask, self.image_size)
-        features = self._features(inference_state, frame_idx)
+        features = self._encoder.features(inference_state, frame_idx)
         entry = self._tracker.predict_from_mask(features, values)
         track = inference_state.objects.setdefault(obj_id, ObjectTrack())
         track.masks.add(frame_idx)
@@ -278,8 +289,13 @@ class SAM2VideoPredictor:
         start_frame_idx: int | None = None,
         max_frame_num_to_track: int | None = None,
         reverse: bool = False,
-    ) -> Iterator[Masks]:
+    ) -> Generator[Masks, None, None]:
         """Track all objects through the video; see upstream.
+
+        The next frame is decoded, preprocessed and encoded in another thread while this one is
+        tracked; where the backend cannot run two components at the same time, or has one thread,
+        it is encoded in this one. Closing the generator, or leaving its loop, waits for the other
+        thread.
 
         Yields:
             Frame, object ids and masks, frame by frame.
@@ -292,22 +308,31 @@ class SAM2VideoPredictor:
             self._check_frame(inference_state, start_frame_idx)
         self.propagate_in_video_preflight(inference_state)
         order = inference_state.processing_order(start_frame_idx, max_frame_num_to_track, reverse)
-        frames = progress(
-            order,
-            "propagate in video",
-            total=len(order),
-            unit="frame",
-            enabled=self._show_progress,
-        )
-        for frame_idx in frames:
-            entries = self._track_frame(inference_state, frame_idx, reverse)
-            masks = self._enlarged(inference_state, entries)
-            yield frame_idx, inference_state.obj_ids, masks
+        encode_ahead = partial(self._encoder.encode_ahead, inference_state)
+        with closing(look_ahead(order, encode_ahead)) as pairs:
+            frames = progress(
+                pairs,
+                "propagate in video",
+                total=len(order),
+                unit="frame",
+                enabled=self._show_progress,
+            )
+            for frame_idx, encoded in frames:
+                entries = self._track_frame(inference_state, frame_idx, reverse, encoded.result)
+                masks = self._enlarged(inference_state, entries)
+                yield frame_idx, inference_state.obj_ids, masks
 
     def _track_frame(
-        self, state: InferenceState, frame_idx: int, reverse: bool
+        self,
+        state: InferenceState,
+        frame_idx: int,
+        reverse: bool,
+        ahead: Callable[[], Finish | None],
     ) -> list[MemoryEntry]:
-        """Track every object into a frame, but for those that have prompts there."""
+        """Track every object into a frame, but for those that have prompts there.
+
+        ``ahead`` waits for the other thread, and returns what it has made of the frame.
+        """
         tracks = list(state.objects.values())
         open_tracks = []
         for track in tracks:
@@ -319,7 +344,7 @@ class SAM2VideoPredictor:
         if open_tracks:
             moment = Moment(frame_idx, state.num_frames, reverse)
             banks = [track.bank for track in open_tracks]
-            features = self._features(state, frame_idx)
+            features = self._encoder.features(state, frame_idx, ahead())
             fresh = iter(self._tracker.track(features, banks, moment))
         entries = []
         for track in tracks:
@@ -333,9 +358,6 @@ class SAM2VideoPredictor:
         return entries
 
     # --------------------------------------------------------------- internal
-    def _features(self, state: InferenceState, frame_idx: int) -> FrameFeatures:
-        return state.features(frame_idx, self._tracker.encode)
-
     def _check_frame(self, state: InferenceState, frame_idx: int) -> None:
         if not 0 <= frame_idx < state.num_frames:
             raise PromptError(
@@ -363,7 +385,7 @@ class SAM2VideoPredictor:
         previous = track.entry(frame_idx, conditioning=conditioning)
         reverse = track.tracked_in_reverse.get(frame_idx)
         return self._tracker.predict_from_points(
-            self._features(state, frame_idx),
+            self._encoder.features(state, frame_idx),
             inputs,
             Moment(frame_idx, state.num_frames, bool(reverse)),
             bank=None if reverse is None else track.bank,
@@ -376,7 +398,7 @@ class SAM2VideoPredictor:
         frames = track.bank.conditioning if conditioning else track.bank.tracked
         for frame_idx, entry in pending.items():
             if entry.memory is None:
-                features = self._features(state, frame_idx)
+                features = self._encoder.features(state, frame_idx)
                 self._tracker.encode_memory(features, [entry], from_points=True)
             frames[frame_idx] = entry
             if self.clear_non_cond_mem_around_input:
@@ -384,7 +406,7 @@ class SAM2VideoPredictor:
         pending.clear()
 
     def _clear_around(self, track: ObjectTrack, frame_idx: int) -> None:
-        rules = self.spec.rules
+        rules = self._tracker.rules
         reach = rules.memory_temporal_stride_for_eval * rules.num_maskmem
         for index in range(frame_idx - reach, frame_idx + reach + 1):
             track.bank.tracked.pop(index, None)
