@@ -66,10 +66,14 @@ def lower_for_openvino(component: onnx.ModelProto) -> None:
     products included; transposed convolutions of affine inputs run in floats. With the precision
     hint ``f32`` its sums are exact; ``bf16``, its default on some processors, is not.
     """
+    from .flatten_tokens import flatten_tokens
     from .pad_queries import pad_queries
     from .repeat_batch import repeat_batch
+    from .resize_constants import resize_constants
 
     _widen_to_int8(component)
+    resize_constants(component)
+    flatten_tokens(component)
     # What this engine computes wrong as it stands.
     pad_queries(component)
     repeat_batch(component)
