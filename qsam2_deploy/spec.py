@@ -153,6 +153,8 @@ class ModelSpec:
         mean: per-channel mean of the RGB input, after division by 255.
         std: per-channel standard deviation likewise.
         rules: the official predictor's flags.
+        memory_pooling: side of the windows over which the memory attention averages the tokens of
+            a memory frame; 1 is the model as it was trained, unless it was trained with more.
         constants: small float32 arrays that the runtime adds itself: ``no_mem_embed [C]``,
             ``no_obj_ptr [C]``, ``mask_downsample_weight [4, 4]``, ``mask_downsample_bias [1]``.
         quantization: None for a float model.
@@ -167,6 +169,7 @@ class ModelSpec:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     rules: TrackingRules = field(default_factory=TrackingRules)
+    memory_pooling: int = 1
     constants: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     quantization: QuantizationInfo | None = None
     producer: str = ""

@@ -67,6 +67,17 @@ def require(packages: Sequence[str], extra: str, purpose: str) -> None:
             raise MissingDependencyError(package, extra, purpose)
 
 
+def add_memory_frames(group: argparse._ArgumentGroup) -> None:
+    """Add the option of the commands that track with a ``model.onnx``."""
+    group.add_argument(
+        "--memory-frames",
+        type=whole_number(1),
+        metavar="N",
+        help="memories that are attended to, at most and by default those of the model (7 in the "
+        "official ones); fewer are faster, and differ from the official predictor",
+    )
+
+
 def command(name: str) -> Callable[[Main], Callable[..., int]]:
     """Make ``main(argv) -> int`` the body of the command ``name``.
 

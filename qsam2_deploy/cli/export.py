@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ._main import Parser, command, require
+from ._main import Parser, command, require, whole_number
 
 _EXAMPLES = """\
 examples:
   qsam2-export sam2.1_hiera_tiny.pt tiny.onnx
   qsam2-export quantized.pt model.onnx
   qsam2-export mine.pt mine.onnx --config mine.yaml --image-size 512
+  qsam2-export quantized.pt faster.onnx --pool-memory 2
 """
 
 
@@ -48,6 +49,14 @@ def _parser() -> Parser:
         "(default: as calibrated)",
     )
     parser.add_argument(
+        "--pool-memory",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="average the memory over windows of N x N tokens, which makes each frame cheaper and "
+        "changes the model until a checkpoint is trained with it (default: 1, as trained)",
+    )
+    parser.add_argument(
         "--split",
         metavar="DIR",
         help="also write the four components as ordinary ONNX models into DIR",
@@ -69,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         image_size=args.image_size,
         opset=args.opset,
         attention=args.attention,
+        pool_memory=args.pool_memory,
     )
     quantized = spec.quantization
     kind = (
@@ -80,6 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{spec.name}: {kind}, image size {spec.image_size}")
     if quantized and quantized.attentions:
         print(f"{quantized.attentions} attention products in INT8")
+    if spec.memory_pooling > 1:
+        side = spec.memory_pooling
+        print(f"memory pooled {side}x{side}: other masks than the checkpoint's, unless trained so")
     if quantized and quantized.dead_channels:
         print(f"{quantized.dead_channels} dead output channels (all weights are zero)")
     print(f"wrote {args.output} ({size:.1f} MB)")

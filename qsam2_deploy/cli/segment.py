@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._main import EXIT_INTERRUPTED, EXIT_OK, Parser, command, whole_number
+from ._main import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    Parser,
+    add_memory_frames,
+    command,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from ..runtime.segment_video import SegmentSummary
@@ -75,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_frames=args.max_frames,
         backend=args.backend,
         threads=args.threads,
+        memory_frames=args.memory_frames,
         cache=args.cache,
         show_progress=False if args.quiet else None,
     )
@@ -121,6 +129,7 @@ def _parser() -> Parser:
     how.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
     how.add_argument("--backend", default="auto", help="engine: auto (default), ort, openvino")
     how.add_argument("--threads", type=whole_number(1), metavar="N", help="threads of the engine")
+    add_memory_frames(how)
     how.add_argument(
         "--cache",
         type=Path,

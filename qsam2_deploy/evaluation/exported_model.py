@@ -36,6 +36,7 @@ class ExportedModel:
         still: bool = False,
         backend: str = "auto",
         threads: int | None = None,
+        memory_frames: int | None = None,
     ) -> None:
         """Choose the file.
 
@@ -45,10 +46,12 @@ class ExportedModel:
             still: it will get images, not videos.
             backend: the inference engine.
             threads: of the engine; default: its own choice.
+            memory_frames: memories that are attended to; default: the model's own number.
         """
         self._path = path
         self._exclusive, self._still = exclusive, still
         self._backend, self._threads = backend, threads
+        self._memory_frames = memory_frames
         self._open = ExitStack()
 
     def __enter__(self) -> ExportedModel:
@@ -77,6 +80,7 @@ class ExportedModel:
             "model_sha256": file_digest(self._path),
             "backend": self._backend,
             "threads": str(self._threads or "default"),
+            "memory_frames": str(self._memory_frames or "default"),
             **installed_versions(ENGINES.get(self._backend, "onnxruntime")),
         }
 
@@ -131,6 +135,7 @@ class ExportedModel:
             self._backend,
             threads=self._threads,
             non_overlap_masks=self._exclusive,
+            memory_frames=self._memory_frames,
         )
         return self._open.enter_context(segmenter)
 

@@ -38,6 +38,8 @@ class EvaluationConfig:
         resolution: the folder below DAVIS's ``JPEGImages``.
         backend: inference engine of a ``model.onnx``.
         threads: of the engine; None for its own choice.
+        memory_frames: how many memories a model.onnx attends to on a frame of a video; None for
+            its own number.
         model_config: YAML file of a checkpoint's architecture, where it is no official one.
         json_path: where to write the results.
         masks_dir: where to write the masks, a PNG per frame.
@@ -45,6 +47,7 @@ class EvaluationConfig:
         show_progress: a progress bar; None for only where standard error is a terminal.
 
     Raises:
+        InputError: ``memory_frames`` is given for what is no model.onnx.
         PromptError: masks are asked for as prompts on images, or the prompt is unknown.
     """
 
@@ -56,6 +59,7 @@ class EvaluationConfig:
     resolution: str = "480p"
     backend: str = "auto"
     threads: int | None = None
+    memory_frames: int | None = None
     model_config: Path | None = None
     json_path: Path | None = None
     masks_dir: Path | None = None
@@ -63,6 +67,10 @@ class EvaluationConfig:
     show_progress: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.memory_frames is not None and self.model.suffix != ".onnx":
+            raise InputError(
+                f"memory_frames is an option of a model.onnx, but the model is {self.model}"
+            )
         if self.prompt is not None and self.prompt not in PROMPT_KINDS:
             raise PromptError(
                 f"the prompt must be one of {', '.join(PROMPT_KINDS)}, but got {self.prompt!r}"
@@ -167,6 +175,7 @@ def _open_model(
         still=rule.still,
         backend=config.backend,
         threads=config.threads,
+        memory_frames=config.memory_frames,
     )
 
 

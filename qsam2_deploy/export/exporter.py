@@ -33,6 +33,7 @@ from .image_encoder import build_image_encoder
 from .mask_decoder import build_mask_decoder
 from .memory_attention import build_memory_attention
 from .memory_encoder import build_memory_encoder
+from .pooled_memory import check_pooling
 from .supported import check_supported
 
 _BUILDERS = (
@@ -51,6 +52,7 @@ def onnx_from_checkpoint(
     image_size: int | None = None,
     opset: int | None = None,
     attention: str | None = None,
+    pool_memory: int = 1,
     show_progress: bool | None = None,
 ) -> ModelSpec:
     """Export a SAM2 checkpoint, float or quantized, as one sealed ONNX file.
@@ -65,6 +67,9 @@ def onnx_from_checkpoint(
             with weights of 3 or 4 bits, and 25 with 2 bits.
         attention: ``float`` leaves out the steps of attention products, ``int8`` wants them to be
             there; default: as the checkpoint has them.
+        pool_memory: average the memory tokens over windows of this side, such as 2. It makes the
+            memory attention cheaper, and changes the model until a checkpoint is trained with it;
+            see :mod:`.pooled_memory`.
         show_progress: show a progress bar; default: where standard error is a terminal.
 
     Returns:
@@ -73,14 +78,16 @@ def onnx_from_checkpoint(
     Raises:
         CheckpointError: the checkpoint cannot be read or does not fit its architecture.
         UnsupportedModelError: the architecture has an option that is not supported.
-        InputError: ``path`` cannot be written, ``opset`` lacks the type of a weight, or the
-            checkpoint has not the ``attention`` that is wanted.
+        InputError: ``path`` cannot be written, ``opset`` lacks the type of a weight, the
+            checkpoint has not the ``attention`` that is wanted, or ``pool_memory`` does not divide
+            the side of the feature map.
         Qsam2Error: a quantized layer has steps that are not finite and positive; names it.
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(checkpoint, config=config, image_size=image_size)
     check_supported(checkpoint.model)
-    spec = spec_from_checkpoint(checkpoint)
+    spec = dataclasses.replace(spec_from_checkpoint(checkpoint), memory_pooling=pool_memory)
+    check_pooling(pool_memory, spec)
     with _attention_as_wanted(checkpoint, attention):
         graphs = [
             build(checkpoint.model, spec)

@@ -10,6 +10,8 @@ Follows upstream ``memory_attention.py`` and the assembly of tokens and position
   dimensions instead of 256. Quantized, m is on its grid before the attention, and ``W_v`` is
   multiplied with floats. In float, ``W_v`` and the output projection are one matrix. A quantized
   attention product keeps this: its weights sum to 1 too.
+
+On demand the memory tokens are pooled, which is no exact rewrite: see :mod:`.pooled_memory`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from .graph import GraphBuilder, Tensor
 from .layers import attention, layer_norm, linear, product
 from .linear_algebra import absorbed_values, are_float
 from .linear_weights import LinearWeights
+from .pooled_memory import pooled_frames, pooled_table, score_shift, widened
 from .position import rope_2d, sine_2d
 from .quantized import fake_quantized
 from .quantized_attention import product_steps
@@ -54,6 +57,8 @@ class _MemoryTokens:
     """Keys and values of the cross-attention, before any projection.
 
     Attributes:
+        pooling: side of the windows that one token stands for; ``HW`` below counts windows.
+        rope: cosines and sines of the tokens' places.
         frames: memory features ``[B, F, HW, M]``.
         frame_keys: the same with spatial and temporal position added.
         pointers: pointer tokens ``[B, N C / M, M]`` (a pointer is split into C / M tokens).
@@ -62,13 +67,17 @@ class _MemoryTokens:
     """
 
     def __init__(self, g: GraphBuilder, model: Any, spec: ModelSpec) -> None:
-        h, m = spec.feature_size, spec.memory_dim
-        frames = g.reshape(g.input("memory"), 0, 0, m, h * h, name="memory")
+        h, m, self.pooling = spec.feature_size, spec.memory_dim, spec.memory_pooling
+        attn = model.memory_attention.layers[0].cross_attn_image
+        self.rope = _rope_tables(g, attn, h, self.pooling)
+        frames = pooled_frames(g, g.input("memory"), self.pooling, name="memory")
+        frames = g.reshape(frames, 0, 0, m, (h // self.pooling) ** 2, name="memory")
         self.frames = g.transpose(frames, 0, 1, 3, 2, name="memory")
         codes = g.constant("maskmem_tpos_enc", array(model.maskmem_tpos_enc).reshape(-1, 1, m))
         temporal = g.op("Gather", codes, g.input("memory_tpos"), name="memory_tpos", axis=0)
         encoding = model.memory_encoder.position_encoding
         spatial = sine_2d(g, encoding, h, name="memory_position")
+        spatial = pooled_table(g, spatial, h, self.pooling, name="memory_position")
         position = g.add(temporal, spatial, name="memory_position")
         self.frame_keys = g.add(self.frames, position, name="memory_keys")
         self.pointers = g.reshape(g.input("pointers"), 0, -1, m, name="pointers")
@@ -106,9 +115,10 @@ def _pointer_position(g: GraphBuilder, model: Any, spec: ModelSpec) -> Tensor:
 _Rope = tuple[Tensor, Tensor]
 
 
-def _rope_tables(g: GraphBuilder, attn: Any, h: int) -> _Rope:
+def _rope_tables(g: GraphBuilder, attn: Any, h: int, pooling: int = 1) -> _Rope:
     settings = attn.compute_cis.keywords
-    return rope_2d(g, settings["dim"], settings["theta"], h, name="rope")
+    name = "rope" if pooling == 1 else "pooled_rope"
+    return rope_2d(g, settings["dim"], settings["theta"], h, pooling, name=name)
 
 
 def _rotate(g: GraphBuilder, x: Tensor, rope: _Rope, half: int, *, name: str) -> Tensor:
@@ -170,12 +180,19 @@ def _cross_attention(
     q = _query(g, x, attn, rope, name=name)
     k_proj = _halves(attn.k_proj)
     k = linear(g, memory.frame_keys, k_proj, name=f"{name}.k_proj")
-    k = _rotate(g, k, rope, width // 2, name=f"{name}/k_rope")  # one table serves every frame
+    k = _rotate(g, k, memory.rope, width // 2, name=f"{name}/k_rope")  # for every frame the same
     k = g.reshape(k, 0, -1, width, name=f"{name}/k")
     pointers = linear(g, memory.pointer_keys, k_proj, name=f"{name}.k_proj")
+    steps = product_steps(attn, width**-0.5)
+    if memory.pooling > 1:
+        shift = score_shift(memory.pooling, steps)
+        q = widened(g, q, shift.dimensions, shift.query, name=f"{name}/q_mass")
+        k = widened(g, k, shift.dimensions, shift.key, name=f"{name}/k_mass")
+        pointers = widened(
+            g, pointers, shift.dimensions, np.float32(0), name=f"{name}/pointer_mass"
+        )
     k = g.concat(k, pointers, axis=1, name=f"{name}/k")
     k = g.transpose(k, 0, 2, 1, name=f"{name}/k")
-    steps = product_steps(attn, width**-0.5)
     if are_float(attn.v_proj, attn.out_proj):
         y = attention(g, q, k, memory.values, steps, name=name)
         return linear(g, y, absorbed_values(attn.out_proj, attn.v_proj), name=f"{name}.out_v_proj")

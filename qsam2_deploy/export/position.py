@@ -49,9 +49,9 @@ def sine_2d(g: GraphBuilder, encoding: Any, size: int, *, name: str) -> Tensor:
 
 
 def rope_2d(
-    g: GraphBuilder, dim: int, theta: float, size: int, *, name: str
+    g: GraphBuilder, dim: int, theta: float, size: int, pooling: int = 1, *, name: str
 ) -> tuple[Tensor, Tensor]:
-    """Return the cosines and sines of axial RoPE, each ``[size * size, dim / 2]``.
+    """Return the cosines and sines of axial RoPE, each ``[(size / pooling)^2, dim / 2]``.
 
     The first half of the channels depends on the column only, the second on the row only
     (upstream ``compute_axial_cis``).
@@ -61,13 +61,16 @@ def rope_2d(
         dim: width of a head.
         theta: base of the frequencies.
         size: side of the square.
+        pooling: side of the windows whose centres are the places.
         name: name of the constants.
     """
     quarter = dim // 4
+    place = np.arange(0, size, pooling, dtype=np.float32) + np.float32((pooling - 1) / 2)
+    size //= pooling
     exponent = np.arange(0, dim, 4, dtype=np.float32)[:quarter] / np.float32(dim)
     frequency = np.float32(1.0) / np.float32(theta) ** exponent
     angle = g.mul(
-        g.constant(f"{name}.place", np.arange(size, dtype=np.float32)[:, None]),
+        g.constant(f"{name}.place", place[:, None]),
         g.constant(f"{name}.frequency", frequency[None]),
         name=name,
     )

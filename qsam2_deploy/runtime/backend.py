@@ -54,6 +54,15 @@ class Backend(Protocol):
         """Release the engine."""
 
 
+def runs_concurrently(backend: Backend) -> bool:
+    """Return whether two different components may run at the same time, in two threads.
+
+    A backend says so by an attribute ``concurrent``. It is no member of the protocol: without it
+    the answer is no, which is right for every engine.
+    """
+    return bool(getattr(backend, "concurrent", False))
+
+
 def open_backend(
     model: str | os.PathLike[str] | Backend,
     backend: str = "auto",

@@ -76,10 +76,19 @@ class InferenceState:
             raise KeyError(key)
         return getattr(self, key)
 
-    def features(self, frame_index: int, encode: Callable[[Any], FrameFeatures]) -> FrameFeatures:
-        """Return the features of a frame; the last few are kept for clicks on the same frame."""
+    def has_features(self, frame_index: int) -> bool:
+        """Say whether the features of a frame are at hand."""
+        return frame_index in self._features
+
+    def features(self, frame_index: int, encode: Callable[[], FrameFeatures]) -> FrameFeatures:
+        """Return the features of a frame; the last few are kept for clicks on the same frame.
+
+        Args:
+            frame_index: number of the frame.
+            encode: makes them, where they are not at hand.
+        """
         if frame_index not in self._features:
-            self._features[frame_index] = encode(self.frames[frame_index])
+            self._features[frame_index] = encode()
             while len(self._features) > _CACHED_FRAMES:
                 self._features.popitem(last=False)
         self._features.move_to_end(frame_index)

@@ -104,6 +104,7 @@ def select_memories(
     frame_index: int,
     rules: TrackingRules,
     *,
+    conditioning_tpos: int | None = None,
     reverse: bool = False,
     num_frames: int | None = None,
 ) -> MemorySelection:
@@ -112,23 +113,27 @@ def select_memories(
     Args:
         bank: the object's memory, with at least one prompted frame.
         frame_index: the frame to be tracked.
-        rules: the model's flags.
+        rules: the model's flags, perhaps with fewer memory frames than it was trained with.
+        conditioning_tpos: row of the temporal codes for prompted frames, the last one of the
+            table; default: ``num_maskmem - 1``.
         reverse: tracking towards earlier frames.
         num_frames: length of the video; None for a stream.
     """
     selected, unselected = closest_conditioning(
         bank.conditioning, frame_index, rules.max_cond_frames_in_attn
     )
-    pairs = [(0, entry) for entry in selected.values()]
-    for t_pos in range(1, rules.num_maskmem):
-        index = _memory_frame(frame_index, rules.num_maskmem - t_pos, rules, reverse)
+    if conditioning_tpos is None:
+        conditioning_tpos = rules.num_maskmem - 1
+    pairs = [(conditioning_tpos, entry) for entry in selected.values()]
+    for age in range(rules.num_maskmem - 1, 0, -1):
+        index = _memory_frame(frame_index, age, rules, reverse)
         entry = bank.tracked.get(index) or unselected.get(index)
         if entry is not None and entry.memory is not None:
-            pairs.append((t_pos, entry))
+            pairs.append((age - 1, entry))
     pointers = _select_pointers(bank, selected, unselected, frame_index, rules, reverse, num_frames)
     return MemorySelection(
         memories=tuple(entry for _, entry in pairs),
-        memory_tpos=tuple(rules.num_maskmem - t_pos - 1 for t_pos, _ in pairs),
+        memory_tpos=tuple(tpos for tpos, _ in pairs),
         pointers=tuple(entry.pointer for _, entry in pointers),
         pointer_tpos=tuple(distance for distance, _ in pointers),
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+_ENLARGE = "_enlarge"
+"""Entry of a lazy result that makes its logits."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,17 @@ class Prompt:
 class ObjectResult:
     """One object on one frame.
 
+    In the results of a segmenter, the mask is enlarged to the frame when ``logits`` or ``mask`` is
+    first read, and then kept: who reads neither, or those of one object, pays for no more.
+
     Attributes:
         object_id: the user's number for the object.
         mask: bool ``[height, width]``: logits above 0.
         logits: float32 ``[height, width]`` at frame resolution.
         score: object score logit; above 0 the model believes that the object is visible.
         visible: ``score > 0``.
+        low_res_logits: float32 ``[S / 4, S / 4]``, read-only: the model's own logits, before masks
+            that overlap are cut; None in a result that was made without them.
     """
 
     object_id: int
@@ -50,6 +59,46 @@ class ObjectResult:
     logits: npt.NDArray[np.float32]
     score: float
     visible: bool
+    low_res_logits: npt.NDArray[np.float32] | None = None
+
+    @classmethod
+    def lazy(
+        cls,
+        object_id: int,
+        low_res_logits: npt.NDArray[np.float32],
+        score: float,
+        enlarge: Callable[[], npt.NDArray[np.float32]],
+    ) -> ObjectResult:
+        """Return a result whose ``logits`` and ``mask`` are made when they are first read.
+
+        Args:
+            object_id: the user's number for the object.
+            low_res_logits: float32 ``[S / 4, S / 4]``; nobody may change them from now on.
+            score: object score logit.
+            enlarge: returns ``logits``. Two threads that read them first at the same time may both
+                call it, and get the same array.
+        """
+        shown = low_res_logits.view()
+        shown.flags.writeable = False
+        result = cls.__new__(cls)
+        result.__dict__.update(
+            object_id=object_id, score=score, visible=score > 0, low_res_logits=shown
+        )
+        result.__dict__[_ENLARGE] = enlarge
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        """Make a field of a lazy result that has not been read yet."""
+        values = self.__dict__
+        if name == "mask" and _ENLARGE in values:
+            return values.setdefault("mask", self.logits > 0)
+        if name == "logits" and _ENLARGE in values:
+            return values.setdefault("logits", values[_ENLARGE]())
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all fields, made or not, for copies and pickles."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections import defaultdict, deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol
 
 from .._progress import progress
 from ..errors import InputError, PromptError
@@ -25,15 +25,23 @@ from .results import FrameResult, Prompt
 class Segmenter(Protocol):
     """The one method of ``VideoSegmenter`` that this needs."""
 
-    def track(self, frame: RgbImage, prompts: Sequence[Prompt] = ()) -> FrameResult:
-        """Segment the next frame."""
+    def stream(
+        self, frames: Iterable[RgbImage], prompts: Mapping[int, Sequence[Prompt]]
+    ) -> Generator[FrameResult, None, None]:
+        """Segment all frames; prompts are by the number of the frame, from 0."""
 
 
 class SegmenterFactory(Protocol):
     """Makes the segmenter; ``VideoSegmenter`` itself is one."""
 
     def __call__(
-        self, model: str | Path, *, backend: str, threads: int | None, cache: str | Path | None
+        self,
+        model: str | Path,
+        *,
+        backend: str,
+        threads: int | None,
+        memory_frames: int | None,
+        cache: str | Path | None,
     ) -> AbstractContextManager[Segmenter]:
         """Load ``model``."""
 
@@ -66,7 +74,8 @@ class SegmentSummary:
         frames: frames processed.
         width: of the frames, in pixels.
         height: of the frames, in pixels.
-        segment_seconds: time in the segmenter alone.
+        segment_seconds: time in which nothing was done but to wait for the segmenter; reading a
+            frame is part of it where it takes longer than to track the one before.
         total_seconds: time with decoding, drawing and writing.
         objects: in the order of their first frame.
         outputs: the files and folders that were written, by the names of ``OutputPaths``.
@@ -103,13 +112,15 @@ def segment_video(
     max_frames: int | None = None,
     backend: str = "auto",
     threads: int | None = None,
+    memory_frames: int | None = None,
     cache: str | Path | None = None,
     show_progress: bool | None = None,
     segmenter: SegmenterFactory | None = None,
 ) -> SegmentSummary:
     """Segment and track the prompted objects through a video, and write the results.
 
-    Frames are decoded, segmented and written one at a time, so memory does not grow with length.
+    Frames are decoded, segmented and written one at a time, so memory does not grow with length;
+    the next frame is decoded and encoded while one is tracked and written.
     Everything that can be checked is checked before the first frame. Ctrl-C ends the run after
     the current frame; the files then hold what was done.
 
@@ -126,6 +137,7 @@ def segment_video(
         max_frames: process at most so many frames.
         backend: inference engine, ``auto`` chooses.
         threads: threads of the engine, None lets it choose.
+        memory_frames: how many memories are attended to, as ``VideoSegmenter`` has it.
         cache: folder for the lowered graphs, so that the model opens faster the next time.
         show_progress: show a progress bar; by default if standard error is a terminal.
         segmenter: makes the segmenter, by default ``VideoSegmenter``.
@@ -148,7 +160,7 @@ def segment_video(
         with (
             _open_outputs(paths, source, model, frames, total) as outputs,
             (segmenter or _video_segmenter)(
-                model, backend=backend, threads=threads, cache=cache
+                model, backend=backend, threads=threads, memory_frames=memory_frames, cache=cache
             ) as tracker,
             stop_on_interrupt() as stop,
         ):
@@ -189,15 +201,20 @@ class _Run:
 
     def process(self, limit: int | None, total: int | None, show: bool | None) -> None:
         """Process frames until the end, ``limit``, or Ctrl-C."""
-        bar = progress(
-            islice(self._frames, limit), "segmenting", total=total, unit="frame", enabled=show
-        )
+        taken: deque[RgbImage] = deque()
+        frames = _noted(islice(self._frames, limit), taken)
+        start = self._frames.start
+        prompts = {number - start: given for number, given in self._schedule.items()}
         try:
-            for index, frame in enumerate(bar, start=self._frames.start):
-                self._step(index, frame)
-                if self._stop.stopped:
-                    self.interrupted = True
-                    break
+            with closing(self._tracker.stream(frames, prompts)) as results:
+                bar = progress(
+                    _timed(results), "segmenting", total=total, unit="frame", enabled=show
+                )
+                for index, (result, seconds) in enumerate(bar, start=start):
+                    self._write(index, taken.popleft(), result, seconds)
+                    if self._stop.stopped:
+                        self.interrupted = True
+                        break
         except KeyboardInterrupt:
             self.interrupted = True
 
@@ -223,16 +240,30 @@ class _Run:
         """Return how often each object was seen."""
         return tuple(ObjectSummary(i, n, self._visible[i]) for i, n in self._seen.items())
 
-    def _step(self, index: int, frame: RgbImage) -> None:
-        began = time.perf_counter()
-        result = self._tracker.track(frame, prompts=self._schedule.get(index, []))
-        seconds = time.perf_counter() - began
+    def _write(self, index: int, frame: RgbImage, result: FrameResult, seconds: float) -> None:
         self._outputs.write(index, frame, result, seconds)
         self.count += 1
         self.seconds += seconds
         for item in result.objects:
             self._seen[item.object_id] += 1
             self._visible[item.object_id] += int(item.visible)
+
+
+def _noted(frames: Iterable[RgbImage], taken: deque[RgbImage]) -> Iterator[RgbImage]:
+    """Iterate over ``frames``, which the segmenter takes ahead, and keep those that it took."""
+    for frame in frames:
+        taken.append(frame)
+        yield frame
+
+
+def _timed(results: Iterator[FrameResult]) -> Iterator[tuple[FrameResult, float]]:
+    """Return each result with the seconds that it took to come."""
+    while True:
+        began = time.perf_counter()
+        result = next(results, None)
+        if result is None:
+            return
+        yield result, time.perf_counter() - began
 
 
 def _schedule(
@@ -287,11 +318,8 @@ def _path(path: str | Path | None) -> Path | None:
 
 
 def _video_segmenter(
-    model: str | Path, *, backend: str, threads: int | None, cache: str | Path | None
+    model: str | Path, **options: Any
 ) -> AbstractContextManager[Segmenter]:
     from .segmenter import VideoSegmenter
 
-    return cast(
-        "AbstractContextManager[Segmenter]",
-        VideoSegmenter(model, backend=backend, threads=threads, cache=cache),
-    )
+    return VideoSegmenter(model, **options)

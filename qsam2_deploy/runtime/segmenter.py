@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -14,13 +14,19 @@ import numpy.typing as npt
 from ..errors import EngineError, PromptError, VideoError
 from ..spec import ModelSpec
 from .backend import Backend, open_backend
+from .enlarged_masks import lazy_results
+from .look_ahead import look_ahead
 from .media.prompts import validate_prompt
 from .memory import MemoryBank, MemoryEntry
-from .postprocess import non_overlapping
 from .prompts import mask_input, point_inputs
-from .resize import resize_bilinear
-from .results import FrameResult, ObjectResult, Prompt
-from .tracker import FrameFeatures, Moment, PointInputs, Tracker
+from .results import FrameResult, Prompt
+from .tracker import (
+    FrameFeatures,
+    Moment,
+    PointInputs,
+    Tracker,
+    rules_with_memory_frames,
+)
 
 Frame = npt.NDArray[np.uint8]
 
@@ -50,6 +56,8 @@ class VideoSegmenter:
             segmenter.track(first_frame, [Prompt(object_id=1, points=[(320, 240)], labels=[1])])
             for frame in camera:
                 mask = segmenter.track(frame)[1].mask
+
+    Where the frames come from an iterator, :meth:`stream` gives the same results faster.
     """
 
     def __init__(
@@ -61,6 +69,7 @@ class VideoSegmenter:
         fill_hole_area: int = 0,
         non_overlap_masks: bool = False,
         max_conditioning_frames: int = 32,
+        memory_frames: int | None = None,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
         """Choose the model and the engine; nothing is loaded before the context is entered.
@@ -73,11 +82,16 @@ class VideoSegmenter:
             non_overlap_masks: a pixel belongs to the object of the highest logit alone.
             max_conditioning_frames: frames with prompts that an object keeps: its first and its
                 latest ones.
+            memory_frames: how many memories an object attends to on a frame: its frames with
+                prompts, and the latest ``memory_frames - 1`` tracked ones. Fewer cost less time and
+                give other masks than the official predictor. Default: the model's own number, 7 in
+                the official models.
             cache: folder for the lowered graphs, so that the model opens faster the next time;
                 default: none.
 
         Raises:
             ModelFileError: the model cannot be used.
+            InputError: the model has not so many memory frames.
             MissingDependencyError: the engine is not installed.
         """
         if max_conditioning_frames < 1:
@@ -88,6 +102,8 @@ class VideoSegmenter:
         self._fill_hole_area = fill_hole_area
         self._non_overlap_masks = non_overlap_masks
         self._max_conditioning = max_conditioning_frames
+        self._memory_frames = memory_frames
+        self._rules = rules_with_memory_frames(self.spec.rules, memory_frames)
         self._tracker: Tracker | None = None
         self.reset()
 
@@ -109,7 +125,9 @@ class VideoSegmenter:
     def __enter__(self) -> VideoSegmenter:
         """Load the model into the engine."""
         self._backend.__enter__()
-        self._tracker = Tracker(self._backend, self._fill_hole_area)
+        self._tracker = Tracker(
+            self._backend, self._fill_hole_area, memory_frames=self._memory_frames
+        )
         return self
 
     def __exit__(
@@ -150,21 +168,57 @@ class VideoSegmenter:
 
         After an error the frame is not taken, and all is as it was before.
         """
-        tracker, prompts = self._running(), tuple(prompts)
-        self._check_frame(frame)
-        for prompt in prompts:
-            validate_prompt(prompt, *frame.shape[:2])
-        with self._all_or_nothing():
-            self._features = tracker.encode(frame)
-            self._frame_size = frame.shape[:2]
-            self._frame_index += 1
-            for obj in self._objects.values():
-                obj.points = obj.newest = None
-            for prompt in prompts:
-                self._prompt(prompt)
-            self._track_others()
-            self._remember(sorted({p.object_id for p in prompts}))
-            return self._result()
+        tracker = self._running()
+        return self._take(frame, prompts, lambda: tracker.encode(frame))
+
+    def stream(
+        self, frames: Iterable[Frame], prompts: Mapping[int, Iterable[Prompt]] | None = None
+    ) -> Generator[FrameResult, None, None]:
+        """Take the frames of an iterator, with the next one prepared while this one is tracked.
+
+        The results are those of :meth:`track` for each frame, to the bit. The next frame is taken
+        from ``frames``, preprocessed, and encoded in another thread; where the backend cannot run
+        two components at the same time, or has one thread, it is encoded in this one. No more
+        than one frame is taken ahead, which a live camera shows as one frame of delay: use
+        :meth:`track` where that matters.
+
+        Between two results :meth:`refine` and :meth:`remove` may be called. Closing the generator,
+        or leaving its loop, waits for the other thread.
+
+        Args:
+            frames: RGB, uint8 ``[height, width, 3]``; is iterated over in the other thread.
+            prompts: by the number of their frame, as ``FrameResult.frame_index`` counts; those of
+                frames that never come are not given.
+
+        Yields:
+            The masks of all objects on each frame, in order.
+
+        Raises:
+            PromptError: a prompt does not fit its frame, or is for a frame that has passed.
+            VideoError: a frame is no RGB image, or not of the first frame's shape.
+            EngineError: the engine failed, or the context was not entered.
+
+        An error ends the stream; the frame is not taken, and all is as it was before. Errors of
+        ``frames`` itself are passed on.
+        """
+        tracker = self._running()
+        given = {number: tuple(items) for number, items in (prompts or {}).items()}
+        late = sorted(number for number in given if number <= self._frame_index)
+        if late:
+            raise PromptError(
+                f"there is a prompt for frame {late[0]}, but the next frame is "
+                f"{self._frame_index + 1}; use refine() for the newest one"
+            )
+        return self._stream(tracker, frames, given)
+
+    def _stream(
+        self, tracker: Tracker, frames: Iterable[Frame], prompts: dict[int, tuple[Prompt, ...]]
+    ) -> Generator[FrameResult, None, None]:
+        with closing(look_ahead(frames, tracker.encode_ahead)) as pairs:
+            for frame, encoded in pairs:
+                self._running()
+                now = prompts.get(self._frame_index + 1, ())
+                yield self._take(frame, now, lambda made=encoded: made.result()())
 
     def refine(self, prompt: Prompt) -> FrameResult:
         """Correct the newest frame, or add an object on it, without encoding it again.
@@ -201,6 +255,26 @@ class VideoSegmenter:
         if self._tracker is None:
             raise EngineError("the segmenter is closed; use it as: with VideoSegmenter(...) as s")
         return self._tracker
+
+    def _take(
+        self, frame: Frame, prompts: Iterable[Prompt], encode: Callable[[], FrameFeatures]
+    ) -> FrameResult:
+        """Track the next frame, whose features ``encode`` returns."""
+        prompts = tuple(prompts)
+        self._check_frame(frame)
+        for prompt in prompts:
+            validate_prompt(prompt, *frame.shape[:2])
+        with self._all_or_nothing():
+            self._features = encode()
+            self._frame_size = frame.shape[:2]
+            self._frame_index += 1
+            for obj in self._objects.values():
+                obj.points = obj.newest = None
+            for prompt in prompts:
+                self._prompt(prompt)
+            self._track_others()
+            self._remember(sorted({p.object_id for p in prompts}))
+            return self._result()
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -277,7 +351,7 @@ class VideoSegmenter:
             obj.newest = entry
             if entry.finite:
                 obj.bank.tracked[self._frame_index] = entry
-            obj.bank.forget(self._frame_index, self.spec.rules, self._max_conditioning)
+            obj.bank.forget(self._frame_index, self._rules, self._max_conditioning)
 
     def _remember(self, object_ids: Iterable[int]) -> None:
         """Encode the prompted entries and put them into their banks."""
@@ -291,19 +365,13 @@ class VideoSegmenter:
             corrected = self._frame_index in obj.bank.tracked
             frames = obj.bank.tracked if corrected else obj.bank.conditioning
             frames[self._frame_index] = entry
-            obj.bank.forget(self._frame_index, self.spec.rules, self._max_conditioning)
+            obj.bank.forget(self._frame_index, self._rules, self._max_conditioning)
 
     def _result(self) -> FrameResult:
-        """Enlarge the newest masks to the frame's size."""
+        """Return the newest masks, which are enlarged to the frame's size when they are read."""
         assert self._frame_size is not None
         entries = [obj.newest for obj in self._objects.values() if obj.newest is not None]
-        if not entries:
-            return FrameResult(self._frame_index)
-        logits = resize_bilinear(np.stack([e.mask_logits for e in entries]), *self._frame_size)
-        if self._non_overlap_masks:
-            logits = non_overlapping(logits[:, None])[:, 0]
-        results = [
-            ObjectResult(object_id, row > 0, row, entry.object_score, entry.object_score > 0)
-            for object_id, row, entry in zip(self._objects, logits, entries, strict=True)
-        ]
-        return FrameResult(self._frame_index, tuple(results))
+        results = lazy_results(
+            list(self._objects), entries, self._frame_size, non_overlap=self._non_overlap_masks
+        )
+        return FrameResult(self._frame_index, results)

@@ -7,22 +7,24 @@ without their state: features, banks and prompts are handed in, entries are hand
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EngineError
+from ..errors import EngineError, InputError
 from ..spec import (
     IMAGE_ENCODER,
     MASK_DECODER,
     MEMORY_ATTENTION,
     MEMORY_ENCODER,
     NO_OBJ_SCORE,
+    TrackingRules,
 )
-from .backend import Arrays, Backend
+from .backend import Arrays, Backend, runs_concurrently
 from .bfloat16 import to_bfloat16_bits
 from .memory import MemoryBank, MemoryEntry, MemorySelection, select_memories, stack_memories
 from .postprocess import fill_holes, select_mask
@@ -83,27 +85,81 @@ class Moment:
     reverse: bool = False
 
 
+def rules_with_memory_frames(rules: TrackingRules, memory_frames: int | None) -> TrackingRules:
+    """Return the rules of the same model with fewer memory frames.
+
+    They are those of an upstream model with ``num_maskmem = memory_frames``: all conditioning
+    frames that the rules allow come first, then the ``memory_frames - 1`` latest tracked ones; with
+    1 there are conditioning frames alone. Each keeps the temporal code that it was trained with:
+    row ``k - 1`` of the table for the memory that is ``k`` back, and the last row for conditioning
+    frames. Object pointers are not affected.
+
+    Args:
+        rules: of the model.
+        memory_frames: from 1 to the model's own ``num_maskmem``; None for that.
+
+    Raises:
+        InputError: it is out of range.
+    """
+    if memory_frames is None:
+        return rules
+    if not 1 <= memory_frames <= rules.num_maskmem:
+        raise InputError(
+            f"memory_frames must be from 1 to {rules.num_maskmem}, which the model has, but got "
+            f"{memory_frames}"
+        )
+    return replace(rules, num_maskmem=memory_frames)
+
+
 class Tracker:
     """Runs the four components by the official rules; holds no state but the backend."""
 
-    def __init__(self, backend: Backend, fill_hole_area: int = 0) -> None:
+    def __init__(
+        self, backend: Backend, fill_hole_area: int = 0, *, memory_frames: int | None = None
+    ) -> None:
         """Use ``backend``, which must have been entered.
 
         Args:
             backend: the engine.
             fill_hole_area: holes of at most so many low-resolution pixels are filled. The official
                 predictor does this (with 8) only where its CUDA extension is compiled.
+            memory_frames: as many memories as a model of this ``num_maskmem`` would attend to; see
+                :func:`rules_with_memory_frames`. Default: the model's own number.
+
+        Raises:
+            InputError: the model has not so many memory frames.
         """
         self.backend = backend
         self.spec = backend.spec
-        self.rules = backend.spec.rules
+        self.rules = rules_with_memory_frames(backend.spec.rules, memory_frames)
         self.fill_hole_area = fill_hole_area
+        self._concurrent = runs_concurrently(backend)
+        self._encoding = Lock()
 
     # ---------------------------------------------------------------- encoder
     def encode(self, frame: npt.NDArray[np.uint8]) -> FrameFeatures:
         """Encode one RGB frame, uint8 ``[height, width, 3]``."""
+        return self._encode(preprocess_frame(frame, self.spec))
+
+    def encode_ahead(self, frame: npt.NDArray[np.uint8]) -> Callable[[], FrameFeatures]:
+        """Do what can be done of :meth:`encode` in another thread than that which tracks.
+
+        That is all of it where the backend runs two components at the same time, and else the
+        preprocessing. Nothing of ``frame`` is kept.
+
+        Returns:
+            What does the rest in the thread that tracks, and returns the features.
+        """
         image = preprocess_frame(frame, self.spec)
-        outputs = self.backend.run(IMAGE_ENCODER, {"image": image})
+        if not self._concurrent:
+            return lambda: self._encode(image)
+        features = self._encode(image)
+        return lambda: features
+
+    def _encode(self, image: FloatArray) -> FrameFeatures:
+        # A component is never run twice at the same time, which not every engine can.
+        with self._encoding:
+            outputs = self.backend.run(IMAGE_ENCODER, {"image": image})
         return FrameFeatures(**outputs)
 
     # ---------------------------------------------------------------- prompts
@@ -253,6 +309,7 @@ class Tracker:
             bank,
             moment.frame_index,
             self.rules,
+            conditioning_tpos=self.spec.rules.num_maskmem - 1,
             reverse=moment.reverse,
             num_frames=moment.num_frames,
         )

@@ -12,7 +12,9 @@ Method names, arguments, order of results and behaviour are those of upstream
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -24,13 +26,20 @@ from ..errors import PromptError
 from ..spec import NO_OBJ_SCORE, ModelSpec
 from .backend import Backend, open_backend
 from .inference_state import InferenceState, ObjectTrack
+from .look_ahead import look_ahead
 from .media.sources import open_indexed
 from .memory import MemoryEntry
 from .postprocess import non_overlapping
 from .prompts import mask_input, point_inputs
 from .resize import resize_bilinear
 from .tensor_like import TensorLike
-from .tracker import FrameFeatures, Moment, PointInputs, Tracker
+from .tracker import (
+    FrameFeatures,
+    Moment,
+    PointInputs,
+    Tracker,
+    rules_with_memory_frames,
+)
 
 Logits = npt.NDArray[np.float32]
 Masks = tuple[int, list[int], Logits]
@@ -53,6 +62,7 @@ class SAM2VideoPredictor:
         clear_non_cond_mem_around_input: bool = False,
         add_all_frames_to_correct_as_cond: bool = False,
         show_progress: bool | None = None,
+        memory_frames: int | None = None,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
         """Load ``model`` into the engine.
@@ -68,15 +78,21 @@ class SAM2VideoPredictor:
             add_all_frames_to_correct_as_cond: frames that are corrected after they were tracked
                 become conditioning frames.
             show_progress: show a progress bar while propagating; default: on a terminal.
+            memory_frames: how many memories an object attends to on a frame, where fewer than the
+                model's own number cost less time and give other masks; see
+                :func:`~qsam2_deploy.runtime.tracker.rules_with_memory_frames`.
             cache: folder for the lowered graphs, so that the model opens faster the next time.
 
         Raises:
+            InputError: the model has not so many memory frames.
             ModelFileError: the model cannot be used.
             MissingDependencyError: the engine is not installed.
         """
         self._backend = open_backend(model, backend, threads, cache=cache)
+        rules_with_memory_frames(self._backend.spec.rules, memory_frames)
         self._backend.__enter__()
-        self._tracker = Tracker(self._backend, fill_hole_area)
+        self._tracker = Tracker(self._backend, fill_hole_area, memory_frames=memory_frames)
+        self._decoding = Lock()
         self.fill_hole_area = fill_hole_area
         self.non_overlap_masks = non_overlap_masks
         self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
@@ -278,8 +294,13 @@ class SAM2VideoPredictor:
         start_frame_idx: int | None = None,
         max_frame_num_to_track: int | None = None,
         reverse: bool = False,
-    ) -> Iterator[Masks]:
+    ) -> Generator[Masks, None, None]:
         """Track all objects through the video; see upstream.
+
+        The next frame is decoded, preprocessed and encoded in another thread while this one is
+        tracked; where the backend cannot run two components at the same time, or has one thread,
+        it is encoded in this one. Closing the generator, or leaving its loop, waits for the other
+        thread.
 
         Yields:
             Frame, object ids and masks, frame by frame.
@@ -292,22 +313,48 @@ class SAM2VideoPredictor:
             self._check_frame(inference_state, start_frame_idx)
         self.propagate_in_video_preflight(inference_state)
         order = inference_state.processing_order(start_frame_idx, max_frame_num_to_track, reverse)
-        frames = progress(
-            order,
-            "propagate in video",
-            total=len(order),
-            unit="frame",
-            enabled=self._show_progress,
-        )
-        for frame_idx in frames:
-            entries = self._track_frame(inference_state, frame_idx, reverse)
-            masks = self._enlarged(inference_state, entries)
-            yield frame_idx, inference_state.obj_ids, masks
+        with closing(look_ahead(order, self._encoder_ahead(inference_state))) as pairs:
+            frames = progress(
+                pairs,
+                "propagate in video",
+                total=len(order),
+                unit="frame",
+                enabled=self._show_progress,
+            )
+            for frame_idx, encoded in frames:
+                entries = self._track_frame(inference_state, frame_idx, reverse, encoded.result)
+                masks = self._enlarged(inference_state, entries)
+                yield frame_idx, inference_state.obj_ids, masks
+
+    def _encoder_ahead(
+        self, state: InferenceState
+    ) -> Callable[[int], Callable[[], FrameFeatures] | None]:
+        """Return what encodes a frame in the other thread: None where that seems not to be needed.
+
+        The state may change in the meantime, so what it returns is a guess; nothing is written.
+        """
+
+        def work(frame_idx: int) -> Callable[[], FrameFeatures] | None:
+            # A list at once, for the caller may add or remove objects while this runs.
+            tracks = list(state.objects.values())
+            tracked = any(frame_idx not in track.bank.conditioning for track in tracks)
+            if not tracked or state.has_features(frame_idx):
+                return None
+            return self._tracker.encode_ahead(self._decode(state, frame_idx))
+
+        return work
 
     def _track_frame(
-        self, state: InferenceState, frame_idx: int, reverse: bool
+        self,
+        state: InferenceState,
+        frame_idx: int,
+        reverse: bool,
+        encoded: Callable[[], Callable[[], FrameFeatures] | None],
     ) -> list[MemoryEntry]:
-        """Track every object into a frame, but for those that have prompts there."""
+        """Track every object into a frame, but for those that have prompts there.
+
+        ``encoded`` waits for the other thread, and returns what it has made of the frame.
+        """
         tracks = list(state.objects.values())
         open_tracks = []
         for track in tracks:
@@ -319,7 +366,7 @@ class SAM2VideoPredictor:
         if open_tracks:
             moment = Moment(frame_idx, state.num_frames, reverse)
             banks = [track.bank for track in open_tracks]
-            features = self._features(state, frame_idx)
+            features = self._features(state, frame_idx, encoded())
             fresh = iter(self._tracker.track(features, banks, moment))
         entries = []
         for track in tracks:
@@ -333,8 +380,21 @@ class SAM2VideoPredictor:
         return entries
 
     # --------------------------------------------------------------- internal
-    def _features(self, state: InferenceState, frame_idx: int) -> FrameFeatures:
-        return state.features(frame_idx, self._tracker.encode)
+    def _features(
+        self,
+        state: InferenceState,
+        frame_idx: int,
+        made: Callable[[], FrameFeatures] | None = None,
+    ) -> FrameFeatures:
+        def encode() -> FrameFeatures:
+            return self._tracker.encode(self._decode(state, frame_idx))
+
+        return state.features(frame_idx, made or encode)
+
+    def _decode(self, state: InferenceState, frame_idx: int) -> npt.NDArray[np.uint8]:
+        # A decoder serves one thread at a time.
+        with self._decoding:
+            return state.frames[frame_idx]
 
     def _check_frame(self, state: InferenceState, frame_idx: int) -> None:
         if not 0 <= frame_idx < state.num_frames:
@@ -384,7 +444,7 @@ class SAM2VideoPredictor:
         pending.clear()
 
     def _clear_around(self, track: ObjectTrack, frame_idx: int) -> None:
-        rules = self.spec.rules
+        rules = self._tracker.rules
         reach = rules.memory_temporal_stride_for_eval * rules.num_maskmem
         for index in range(frame_idx - reach, frame_idx + reach + 1):
             track.bank.tracked.pop(index, None)

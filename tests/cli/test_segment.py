@@ -38,10 +38,10 @@ class TestRun:
         status = run_command(
             "in.mp4 --model model.onnx --click 20,20 --negative-click 40,40 --prompts p.json "
             "--out out.mp4 --masks masks --json out.json --contact-sheet s.png "
-            "--start 2 --max-frames 6 --backend ort --threads 1 --cache kept"
+            "--start 2 --max-frames 6 --backend ort --threads 1 --memory-frames 4 --cache kept"
         )
         assert status == 0
-        assert FakeSegmenter.last.arguments[1:] == ("ort", 1)
+        assert FakeSegmenter.last.arguments[1:] == ("ort", 1, 4)
         assert str(FakeSegmenter.last.cache) == "kept"
         assert FakeSegmenter.last.seen == [2, 3, 4, 5, 6, 7]
         assert FakeSegmenter.last.prompted == {1: [2], 2: [4]}

@@ -31,8 +31,8 @@ FRAMES = 20
 class FakeSegmenter:
     """Tracks a square around the click; object 2 is visible on even frames only."""
 
-    def __init__(self, model, *, backend, threads, cache):
-        self.arguments = (model, backend, threads)
+    def __init__(self, model, *, backend, threads, memory_frames, cache):
+        self.arguments = (model, backend, threads, memory_frames)
         self.cache = cache
         self.seen = []
         self.prompted = {}
@@ -47,7 +47,11 @@ class FakeSegmenter:
     def __exit__(self, *_):
         self.exited = True
 
-    def track(self, frame, prompts=()):
+    def stream(self, frames, prompts):
+        for index, frame in enumerate(frames):
+            yield self._track(frame, prompts.get(index, ()))
+
+    def _track(self, frame, prompts):
         index = len(self.seen)
         self.seen.append(frame_number(frame))
         for prompt in prompts:
@@ -101,7 +105,7 @@ def outputs(tmp_path):
 
 def test_all_outputs(tmp_path, run):
     second = FramePrompt(5, Prompt(2, box=(20, 10, 40, 30)))
-    summary = run(prompts=[CLICK, second], backend="ort", threads=2)
+    summary = run(prompts=[CLICK, second], backend="ort", threads=2, memory_frames=3)
 
     assert (summary.frames, summary.width, summary.height) == (FRAMES, WIDTH, HEIGHT)
     assert not summary.interrupted
@@ -116,7 +120,7 @@ def test_all_outputs(tmp_path, run):
     assert outputs(tmp_path) == {"out.mp4", "masks", "out.json", "sheet.png"}
 
     fake = FakeSegmenter.last
-    assert fake.arguments == (tmp_path / "model.onnx", "ort", 2)
+    assert fake.arguments == (tmp_path / "model.onnx", "ort", 2, 3)
     assert fake.entered
     assert fake.exited
     assert fake.seen == list(range(FRAMES))

@@ -103,8 +103,9 @@ def test_frames_are_decoded_when_they_are_needed(
     for found, masks in zip(
         (6, 7, 8), (r for r in predictor.propagate_in_video(state, start_frame_idx=6)), strict=False
     ):
-        assert (masks[0], frames.decoded[-1]) == (found, found)
-    assert max(frames.decoded) <= 9
+        assert masks[0] == found
+        assert found in frames.decoded
+        assert max(frames.decoded) <= found + 1
 
 
 def test_clicks_on_one_frame_encode_it_once(
