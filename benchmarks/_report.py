@@ -15,6 +15,7 @@ from typing import Any
 
 import qsam2_deploy
 from qsam2_deploy._files import atomic_open
+from qsam2_deploy._machine import cpu_model, usable_cores
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
@@ -50,23 +51,6 @@ def write_report(name: str, results: Any, path: Path | None) -> None:
     with atomic_open(path) as stream:
         stream.write(json.dumps(data, indent=1).encode() + b"\n")
     print(f"written: {path}")
-
-
-def cpu_model() -> str:
-    """Return the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _git(*arguments: str) -> str:

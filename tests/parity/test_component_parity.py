@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from sam2.modeling.sam2_utils import get_1d_sine_pe
 
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.architecture import OFFICIAL_NAMES, official_config
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.runtime.backend import Backend, open_backend
+from tests.official_components import OFFICIAL_COMPONENTS, real_rotation
 from tests.weights import small_config, write_checkpoint
 
 TOLERANCE = 5e-5
@@ -33,6 +33,9 @@ class Pair:
     @property
     def size(self) -> int:
         return self.backend.spec.feature_size
+
+    def upstream(self, component: str, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return OFFICIAL_COMPONENTS[component](self.model, self.backend.spec)(*inputs)
 
     def run(self, component: str, **inputs: Any) -> dict[str, npt.NDArray[Any]]:
         arrays = {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
@@ -69,51 +72,12 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def encode(pair: Pair) -> tuple[dict[str, npt.NDArray[Any]], list[torch.Tensor]]:
+def check_image_encoder(pair: Pair) -> None:
     image = random(1, 3, pair.backend.spec.image_size, pair.backend.spec.image_size)
     found = pair.run("image_encoder", image=image)
-    return found, pair.model.forward_image(image)["backbone_fpn"]
-
-
-def check_image_encoder(pair: Pair) -> None:
-    found, expected = encode(pair)
-    assert_close(found["features"], expected[2])
-    assert_close(found["high_res_0"], expected[0])
-    assert_close(found["high_res_1"], expected[1])
-
-
-def upstream_attention(
-    pair: Pair,
-    features: torch.Tensor,
-    memory: torch.Tensor,
-    tpos: torch.Tensor,
-    pointers: torch.Tensor,
-    pointer_tpos: torch.Tensor,
-) -> torch.Tensor:
-    """Assemble tokens as upstream's ``_prepare_memory_conditioned_features`` does."""
-    model, spec, h = pair.model, pair.backend.spec, pair.size
-    batch, frames, m, c = memory.shape[0], memory.shape[1], spec.memory_dim, spec.d_model
-
-    def sine(encoder: Any) -> torch.Tensor:
-        return encoder(torch.zeros(1, 1, h, h)).flatten(2).permute(2, 0, 1)
-
-    tokens = memory.flatten(3).permute(1, 3, 0, 2).flatten(0, 1)
-    position = sine(model.memory_encoder.position_encoding)[None] + model.maskmem_tpos_enc[tpos]
-    position = position.expand(frames, h * h, 1, m).flatten(0, 1).expand(-1, batch, -1)
-    split = pointers.permute(1, 0, 2).reshape(-1, batch, c // m, m)
-    split = split.permute(0, 2, 1, 3).flatten(0, 1)
-    code = torch.zeros(split.shape[0], batch, m)
-    if model.add_tpos_enc_to_obj_ptrs:
-        code = model.obj_ptr_tpos_proj(get_1d_sine_pe(pointer_tpos, dim=c))[:, None]
-        code = code.expand(-1, batch, m).repeat_interleave(c // m, dim=0)
-    result = model.memory_attention(
-        curr=features.flatten(2).permute(2, 0, 1).expand(-1, batch, -1),
-        curr_pos=sine(model.image_encoder.neck.position_encoding).expand(-1, batch, -1),
-        memory=torch.cat([tokens, split]),
-        memory_pos=torch.cat([position, code]),
-        num_obj_ptr_tokens=split.shape[0],
-    )
-    return result.permute(1, 2, 0).reshape(batch, c, h, h)
+    expected = pair.upstream("image_encoder", image)
+    for name, reference in zip(("features", "high_res_0", "high_res_1"), expected, strict=True):
+        assert_close(found[name], reference)
 
 
 def check_memory_attention(pair: Pair, objects: int, frames: int, pointers: int) -> None:
@@ -131,11 +95,16 @@ def check_memory_attention(pair: Pair, objects: int, frames: int, pointers: int)
         pointers=vectors,
         pointer_tpos=distance,
     )["conditioned"]
-    assert_close(found, upstream_attention(pair, features, memory, tpos, vectors, distance))
+    inputs = (features, memory, tpos, vectors, distance)
+    (expected,) = pair.upstream("memory_attention", *inputs)
+    assert_close(found, expected)
+    with real_rotation():
+        (real,) = pair.upstream("memory_attention", *inputs)
+    assert_close(real.numpy(), expected)
 
 
 def check_mask_decoder(pair: Pair, objects: int, points: int, with_mask: bool) -> None:
-    spec, h, model = pair.backend.spec, pair.size, pair.model
+    spec, h = pair.backend.spec, pair.size
     high_res = [
         random(1, spec.d_model // 8, 4 * h, 4 * h),
         random(1, spec.d_model // 4, 2 * h, 2 * h),
@@ -153,18 +122,9 @@ def check_mask_decoder(pair: Pair, objects: int, points: int, with_mask: bool) -
         mask_input=mask,
         has_mask=np.full(objects, with_mask),
     )
-    prompts = model.sam_prompt_encoder
-    dense = prompts.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(objects, -1, h, h)
-    masks, ious, tokens, score = model.sam_mask_decoder.predict_masks(
-        conditioned,
-        prompts.get_dense_pe(),
-        prompts._embed_points(coords, labels, pad=False),
-        prompts._embed_masks(mask) if with_mask else dense,
-        False,
-        [level.expand(objects, -1, -1, -1) for level in high_res],
+    masks, ious, pointers, score = pair.upstream(
+        "mask_decoder", conditioned, *high_res, coords, labels, mask, torch.tensor([with_mask])
     )
-    visible = (score > 0).float()[:, None]
-    pointers = visible * model.obj_ptr_proj(tokens) + (1 - visible) * model.no_obj_ptr
     assert_close(found["mask_logits"], masks)
     assert_close(found["ious"], ious)
     assert_close(found["pointers"], pointers)
@@ -182,11 +142,8 @@ def check_memory_encoder(pair: Pair, scores: list[float], from_points: bool) -> 
         from_points=np.full(count, from_points),
         object_score=score,
     )["memory"]
-    enlarged = torch.nn.functional.interpolate(
-        logits, size=(spec.image_size, spec.image_size), mode="bilinear", align_corners=False
-    )
-    tokens = features.flatten(2).permute(2, 0, 1).expand(-1, count, -1)
-    expected, _ = pair.model._encode_new_memory([tokens], [(h, h)], enlarged, score, from_points)
+    flags = torch.full((count,), from_points)
+    (expected,) = pair.upstream("memory_encoder", features, logits, flags, score)
     assert_close(found, expected)
 
 

@@ -1,0 +1,1 @@
+"""How long a tracked frame takes, by component and by engine."""
