@@ -18,7 +18,7 @@ from ...errors import EngineError
 from ..lowering import lower_for_openvino
 from ..lowering.block_attention import BLOCK_OF
 from ..lowering.graph import GraphIndex
-from ..openvino import shared_core
+from ..openvino_requests import shared_core
 from ..ort import session_from_onnx
 from .products import PRODUCTS, copy_of, fix_dimensions
 

@@ -145,4 +145,4 @@ class _Rewrite:
         sizes = add_constant(
             self._model, "shapes/" + "_".join(map(str, shape)), np.asarray(shape, np.int64)
         )
-        self._nodes.append(helper.make_node("Reshape", [source, sizes], [target], f"{target}/=" ))
+        self._nodes.append(helper.make_node("Reshape", [source, sizes], [target], f"{target}/="))
