@@ -74,6 +74,7 @@ def lower_for_openvino(component: onnx.ModelProto) -> None:
     from .pad_queries import pad_queries
     from .repeat_batch import repeat_batch
     from .resize_constants import resize_constants
+    from .rotate_halves import rotate_halves
 
     _widen_to_int8(component)
     # What this engine computes wrong as it stands.
@@ -82,6 +83,7 @@ def lower_for_openvino(component: onnx.ModelProto) -> None:
     # What it computes slowly.
     resize_constants(component)
     flatten_tokens(component)
+    rotate_halves(component)
     block_attention(component, OPENVINO_QUERY_BLOCK)
 
 

@@ -1,4 +1,4 @@
-"""Compute on tokens ``[1, h * w, c]`` what the graph computes on ``[1, h, w, c]``.
+"""Compute on tokens ``[b, h * w, c]`` what the graph computes on ``[b, h, w, c]``.
 
 OpenVINO takes a tensor of four dimensions for an image whose channels are the second one. Then it
 reorders the tokens around every residual, takes LayerNormalization apart, and leaves the bias, the
@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .graph import DEQUANTIZE, QUANTIZE, GraphIndex, add_constant, inferred_shapes
+from .graph import (
+    DEQUANTIZE,
+    QUANTIZE,
+    GraphIndex,
+    add_constant,
+    attribute,
+    inferred_shapes,
+    value_of,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -72,12 +80,11 @@ def _can_be_flat(index: GraphIndex, shapes: Shapes, node: onnx.NodeProto) -> boo
 
 
 def _is_grid(shape: tuple[int, ...]) -> bool:
-    return len(shape) == _RANK and shape[0] == 1 and min(shape) > 0
+    """Return whether this is ``[b, h, w, c]`` of known w and c."""
+    return len(shape) == _RANK and min(shape[2:]) > 0
 
 
 def _last_axis(node: onnx.NodeProto) -> bool:
-    from .graph import attribute
-
     return attribute(node, "axis", -1) in (-1, _RANK - 1)
 
 
@@ -90,6 +97,7 @@ class _Rewrite:
         self._flat: dict[str, str] = {}  # names of flat copies, by tensor
         self._made_flat: set[str] = set()  # tensors that are there only as flat ones so far
         self._outputs = {output.name for output in model.graph.output}
+        self._constants = GraphIndex(model).constants
 
     def apply(self) -> None:
         for node in self._model.graph.node:
@@ -121,28 +129,23 @@ class _Rewrite:
         self._nodes.append(node)
 
     def _is_absolute(self, node: onnx.NodeProto) -> bool:
-        """Return whether what a Reshape gives does not depend on the dimensions it gets."""
-        constants = {t.name: t for t in self._model.graph.initializer}
-        from .graph import value_of
-
-        return node.input[1] in constants and 0 not in value_of(constants[node.input[1]])
+        """Return whether what a Reshape gives depends on no dimension but the batch."""
+        sizes = self._constants.get(node.input[1])
+        return sizes is not None and 0 not in value_of(sizes)[1:]
 
     def _flattened(self, name: str) -> str:
         if name not in self._flat:
-            shape = self._shapes[name]
             self._flat[name] = f"{name}/flat"
-            self._reshape(name, self._flat[name], (1, shape[1] * shape[2], shape[3]))
+            self._reshape(name, self._flat[name], (0, -1, self._shapes[name][3]))
         return self._flat[name]
 
     def _restore(self, name: str) -> None:
         if name in self._made_flat:
             self._made_flat.remove(name)
-            self._reshape(self._flat[name], name, self._shapes[name])
+            self._reshape(self._flat[name], name, (0, -1, *self._shapes[name][2:]))
 
     def _reshape(self, source: str, target: str, shape: tuple[int, ...]) -> None:
         from onnx import helper
 
-        sizes = add_constant(
-            self._model, "shapes/" + "_".join(map(str, shape)), np.asarray(shape, np.int64)
-        )
+        sizes = add_constant(self._model, f"sizes/{shape}", np.asarray(shape, np.int64))
         self._nodes.append(helper.make_node("Reshape", [source, sizes], [target], f"{target}/="))
