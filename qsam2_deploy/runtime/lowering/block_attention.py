@@ -57,7 +57,8 @@ def block_attention(model: onnx.ModelProto, block: int) -> int:
         if queries[-2] >= MIN_QUERIES:
             sizes = block_sizes(queries[-2], block)
             new[attention.result.name] = _blocks(model, attention, sizes, len(queries) - 2)
-    replace_nodes(model, new)
+    if new:
+        replace_nodes(model, new)
     return len(found)
 
 

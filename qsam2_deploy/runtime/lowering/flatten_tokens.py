@@ -41,12 +41,21 @@ def flatten_tokens(model: onnx.ModelProto) -> int:
     Returns:
         How many nodes compute on flat tokens now.
     """
-    index, shapes = GraphIndex(model), inferred_shapes(model)
-    shapes |= {name: tuple(tensor.dims) for name, tensor in index.constants.items()}
+    index = GraphIndex(model)
+    shapes = _all_shapes(model, index)
     found = _regions(model, index, shapes)
     if found:
         _Rewrite(model, shapes, found).apply()
     return len(found)
+
+
+def _all_shapes(model: onnx.ModelProto, index: GraphIndex) -> Shapes:
+    ends = (*model.graph.input, *model.graph.output)
+    declared = {
+        end.name: tuple(d.dim_value for d in end.type.tensor_type.shape.dim) for end in ends
+    }
+    constants = {name: tuple(tensor.dims) for name, tensor in index.constants.items()}
+    return inferred_shapes(model) | declared | constants
 
 
 def _regions(model: onnx.ModelProto, index: GraphIndex, shapes: Shapes) -> set[str]:
@@ -70,13 +79,20 @@ def _can_be_flat(index: GraphIndex, shapes: Shapes, node: onnx.NodeProto) -> boo
     if not _is_grid(output):
         return False
     if node.op_type in _BY_ELEMENT:
-        return all(len(shapes.get(name, ())) < 2 or shapes[name] == output for name in node.input)
+        inputs = [shapes.get(name, (0, 0)) for name in node.input if name]
+        return all(len(shape) < 2 or shape == output for shape in inputs)
     if node.op_type == "MatMul":
         weight = shapes.get(node.input[1], ())
-        return len(weight) == 2 and (
-            node.input[1] in index.constants or index.quantized_constant(node.input[1]) is not None
+        return (
+            node.input[0] in shapes
+            and len(weight) == 2
+            and (
+                node.input[1] in index.constants
+                or index.quantized_constant(node.input[1]) is not None
+            )
         )
-    return node.op_type == "LayerNormalization" and _last_axis(node)
+    known = node.input[0] in shapes
+    return known and node.op_type == "LayerNormalization" and _last_axis(node)
 
 
 def _is_grid(shape: tuple[int, ...]) -> bool:

@@ -74,8 +74,9 @@ def _tables(
     """Return the nodes that make the tables of twice the width, where nobody made them yet."""
     from onnx import helper
 
-    sizes = add_constant(model, f"rotation/{shape[0]}_{2 * shape[1]}",
-                         np.array([1, 1, shape[0], 2 * shape[1]]))
+    sizes = add_constant(
+        model, f"rotation/{shape[0]}_{2 * shape[1]}", np.array([1, 1, shape[0], 2 * shape[1]])
+    )
     nodes = []
     for table in (found.cos, found.sin):
         if table not in made:
