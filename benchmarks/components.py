@@ -7,6 +7,10 @@ alike, a float model can only be faster by doing less.
 Example::
 
     python -m benchmarks.components model.onnx --json out.json
+    python -m benchmarks.components model.onnx --backend openvino
+
+The share of the integer limit is the time that the integer products of a component would take at
+the highest rate of an integer product in the same run, over the time that it takes.
 """
 
 from __future__ import annotations
@@ -28,10 +32,12 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks._openvino_profile import openvino_component, openvino_integer_rate
 from benchmarks._report import add_report_options, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.runtime.bundle import read_bundle
-from qsam2_deploy.runtime.inspection.products import STEADY_STATE
+from qsam2_deploy.runtime.inspection.products import STEADY_STATE, multiply_adds
+from qsam2_deploy.runtime.lowering.graph import GraphIndex
 from qsam2_deploy.runtime.lowering.integer_matmul import DOMAIN, FUSED
 from qsam2_deploy.runtime.ort import session_from_onnx
 from qsam2_deploy.spec import COMPONENTS, ComponentSpec
@@ -87,6 +93,39 @@ def measure_component(path: Path, name: str, threads: int, repeat: int) -> dict[
         )
         profiled.run(None, inputs)
         return {"ms": round(total, 1), "operators_ms": operators(profiled.end_profiling())}
+
+
+def integer_operations(path: Path, name: str) -> int:
+    """Return the operations of the products of one component whose factors are both quantized."""
+    component = read_bundle(path).components[name]
+    counts, index = multiply_adds(component), GraphIndex(component)
+    quantized = [
+        node.name
+        for node in component.graph.node
+        if node.name in counts
+        and index.quantized_input(node.input[0]) is not None
+        and (index.quantized_input(node.input[1]) or index.quantized_constant(node.input[1]))
+    ]
+    return 2 * sum(counts[product] for product in quantized)
+
+
+def measure(path: Path, name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Time one component on the engine that was asked for."""
+    if args.backend == "ort":
+        return measure_component(path, name, args.threads, args.repeat)
+    inputs = random_inputs(read_bundle(path).spec.component(name))
+    return openvino_component(
+        path, name, args.threads, inputs, lambda run: milliseconds(run, args.repeat)
+    )
+
+
+def add_shares(results: dict[str, Any], path: Path, highest: float) -> None:
+    """Add to the results of each component how near it comes to the rate ``highest``, in GOP/s."""
+    for name in COMPONENTS:
+        limit = integer_operations(path, name) / highest / 1e6
+        share = limit / results[name]["ms"]
+        results[name] |= {"integer_limit_ms": round(limit, 1), "share_of_limit": round(share, 3)}
+        print(f"{name:18} integer limit {limit:8.1f} ms, share reached {share:.0%}")
 
 
 def product_rates(threads: int) -> list[dict[str, Any]]:
@@ -159,25 +198,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
+    parser.add_argument("--backend", choices=("ort", "openvino"), default="ort")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=3)
     add_report_options(parser)
     args = parser.parse_args(argv)
-    results: dict[str, Any] = {"model": args.model.name, "threads": args.threads}
+    results: dict[str, Any] = {
+        "model": args.model.name,
+        "threads": args.threads,
+        "backend": args.backend,
+    }
     for name in COMPONENTS:
-        found = measure_component(args.model, name, args.threads, args.repeat)
+        found = measure(args.model, name, args)
         results[name] = found
         shown = ", ".join(f"{k} {v:.0f}" for k, v in found["operators_ms"].items())
         print(f"{name:18} {found['ms']:8.1f} ms   ({shown})", flush=True)
+    integers = integer_rates(args.threads)
+    integers["OpenVINO"] = openvino_integer_rate(*PRODUCTS[0], args.threads)
+    results["integer_products"] = integers
+    add_shares(results, args.model, max(integers.values()))
     results["products"] = product_rates(args.threads)
     for rate in results["products"]:
         print(
             f"product {rate['shape']}: ONNX Runtime {rate['onnxruntime']:.0f} GFLOP/s, "
             f"torch {rate['torch']:.0f} GFLOP/s"
         )
-    results["integer_products"] = integer_rates(args.threads)
-    for name, value in results["integer_products"].items():
-        print(f"integer product {list(PRODUCTS[0])}, {name}: ONNX Runtime {value:.0f} GOP/s")
+    for name, value in integers.items():
+        print(f"integer product {list(PRODUCTS[0])}, {name}: {value:.0f} GOP/s")
     write_report("components", results, args.json)
     return 0
 

@@ -78,6 +78,25 @@ def add_memory_frames(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_engine_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options of the commands that run a ``model.onnx``."""
+    group.add_argument(
+        "--backend",
+        default="auto",
+        metavar="NAME",
+        help="engine of a model.onnx: ort, openvino, or auto (default), the faster one: where both "
+        "are installed it is measured when a model runs for the first time",
+    )
+    group.add_argument(
+        "--precision",
+        default="exact",
+        metavar="NAME",
+        help="exact (default), or fast: OpenVINO may compute in bfloat16 what is not quantized, "
+        "where the processor has it",
+    )
+    group.add_argument("--threads", type=whole_number(1), metavar="N", help="threads of the engine")
+
+
 def command(name: str) -> Callable[[Main], Callable[..., int]]:
     """Make ``main(argv) -> int`` the body of the command ``name``.
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._main import EXIT_OK, Parser, add_memory_frames, command, require, whole_number
+from ._main import EXIT_OK, Parser, add_engine_options, add_memory_frames, command, require
 from ._names import sequence_names
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         resolution=args.resolution,
         backend=args.backend,
         threads=args.threads,
+        precision=args.precision,
         memory_frames=args.memory_frames,
         model_config=args.config,
         json_path=args.json,
@@ -117,10 +118,7 @@ def _parser() -> Parser:
     )
     how = parser.add_argument_group("how")
     how.add_argument("--prompt", choices=("mask", "click", "box"), help="see below")
-    how.add_argument(
-        "--backend", default="auto", help="engine of a model.onnx: auto (default), ort, openvino"
-    )
-    how.add_argument("--threads", type=whole_number(1), metavar="N", help="threads of the engine")
+    add_engine_options(how)
     add_memory_frames(how)
     how.add_argument(
         "--config",

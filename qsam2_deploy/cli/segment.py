@@ -12,6 +12,7 @@ from ._main import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     Parser,
+    add_engine_options,
     add_memory_frames,
     command,
     whole_number,
@@ -84,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         threads=args.threads,
         memory_frames=args.memory_frames,
         cache=args.cache,
+        precision=args.precision,
         show_progress=False if args.quiet else None,
     )
     _print_summary(summary, args)
@@ -127,8 +129,7 @@ def _parser() -> Parser:
         "--start", type=whole_number(0), default=0, metavar="N", help="first frame (0)"
     )
     how.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
-    how.add_argument("--backend", default="auto", help="engine: auto (default), ort, openvino")
-    how.add_argument("--threads", type=whole_number(1), metavar="N", help="threads of the engine")
+    add_engine_options(how)
     add_memory_frames(how)
     how.add_argument(
         "--cache",
@@ -150,6 +151,8 @@ def _print_summary(summary: SegmentSummary, args: Namespace) -> None:
         f"{state}{summary.frames} frames of {summary.width}x{summary.height} "
         f"in {summary.total_seconds:.1f} s ({summary.fps:.2f} frames per second)"
     )
+    if summary.engine:
+        print(f"engine: {summary.engine}")
     for item in summary.objects:
         print(
             f"object {item.object_id}: visible on {item.visible_share:.0%} of {item.frames} frames"

@@ -36,6 +36,7 @@ class ExportedModel:
         still: bool = False,
         backend: str = "auto",
         threads: int | None = None,
+        precision: str = "exact",
         memory_frames: int | None = None,
     ) -> None:
         """Choose the file.
@@ -46,11 +47,12 @@ class ExportedModel:
             still: it will get images, not videos.
             backend: the inference engine.
             threads: of the engine; default: its own choice.
+            precision: ``exact`` or ``fast``.
             memory_frames: memories that are attended to; default: the model's own number.
         """
         self._path = path
         self._exclusive, self._still = exclusive, still
-        self._backend, self._threads = backend, threads
+        self._backend, self._threads, self._precision = backend, threads, precision
         self._memory_frames = memory_frames
         self._open = ExitStack()
 
@@ -75,13 +77,16 @@ class ExportedModel:
     @property
     def info(self) -> Mapping[str, str]:
         """Name and digest of the file, the engine, and versions."""
+        engine = (self._predictor if self._still else self._segmenter).engine
+        package = ENGINES.get(engine.partition(",")[0])
         return {
             "model": self._path.name,
             "model_sha256": file_digest(self._path),
             "backend": self._backend,
+            "engine": engine,
             "threads": str(self._threads or "default"),
             "memory_frames": str(self._memory_frames or "default"),
-            **installed_versions(ENGINES.get(self._backend, "onnxruntime")),
+            **installed_versions(*([] if package is None else [package])),
         }
 
     def track(self, sequence: VideoSequence, prompts: Sequence[FirstPrompt]) -> Iterator[Masks]:
@@ -134,6 +139,7 @@ class ExportedModel:
             self._path,
             self._backend,
             threads=self._threads,
+            precision=self._precision,
             non_overlap_masks=self._exclusive,
             memory_frames=self._memory_frames,
         )
@@ -141,7 +147,9 @@ class ExportedModel:
 
     @cached_property
     def _predictor(self) -> SAM2ImagePredictor:
-        predictor = SAM2ImagePredictor(self._path, self._backend, self._threads)
+        predictor = SAM2ImagePredictor(
+            self._path, self._backend, self._threads, precision=self._precision
+        )
         return self._open.enter_context(predictor)
 
 

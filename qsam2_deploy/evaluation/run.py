@@ -38,6 +38,7 @@ class EvaluationConfig:
         resolution: the folder below DAVIS's ``JPEGImages``.
         backend: inference engine of a ``model.onnx``.
         threads: of the engine; None for its own choice.
+        precision: of an exported model, ``exact`` or ``fast``.
         memory_frames: how many memories a model.onnx attends to on a frame of a video; None for
             its own number.
         model_config: YAML file of a checkpoint's architecture, where it is no official one.
@@ -59,6 +60,7 @@ class EvaluationConfig:
     resolution: str = "480p"
     backend: str = "auto"
     threads: int | None = None
+    precision: str = "exact"
     memory_frames: int | None = None
     model_config: Path | None = None
     json_path: Path | None = None
@@ -175,6 +177,7 @@ def _open_model(
         still=rule.still,
         backend=config.backend,
         threads=config.threads,
+        precision=config.precision,
         memory_frames=config.memory_frames,
     )
 

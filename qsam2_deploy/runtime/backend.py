@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -11,14 +12,15 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..spec import ModelSpec
+from .options import BackendOptions
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 BACKENDS = ("auto", "openvino", "ort")
 """Names that :func:`open_backend` takes."""
 
-ENGINES = {"auto": "onnxruntime", "openvino": "openvino", "ort": "onnxruntime"}
-"""The package of each."""
+ENGINES = {"openvino": "openvino", "ort": "onnxruntime"}
+"""The package of each engine."""
 
 
 class Backend(Protocol):
@@ -63,38 +65,64 @@ def runs_concurrently(backend: Backend) -> bool:
     return bool(getattr(backend, "concurrent", False))
 
 
+def engine_of(backend: Backend) -> str:
+    """Return the name of the engine that a backend runs on, and how it computes.
+
+    It is for people to read: ``openvino, exact``. A backend of one's own may say so by attributes
+    ``name`` and ``precision``.
+    """
+    parts = (getattr(backend, "name", type(backend).__name__), getattr(backend, "precision", ""))
+    return ", ".join(part for part in parts if part)
+
+
 def open_backend(
     model: str | os.PathLike[str] | Backend,
     backend: str = "auto",
     threads: int | None = None,
     *,
     cache: str | os.PathLike[str] | None = None,
+    precision: str = "exact",
 ) -> Backend:
     """Choose the engine for ``model``; enter the result to load it.
 
     Args:
         model: a ``model.onnx`` made by ``qsam2-export``; a backend is returned as it is.
         backend: ``ort`` (ONNX Runtime on the CPU), ``openvino`` (OpenVINO on the CPU), or
-            ``auto``, which is ``ort``.
+            ``auto``: the faster one of those that are installed. Where both are, the model is
+            tried out when it is loaded for the first time, which takes seconds; the choice is
+            remembered in ``cache``, or else in the user's own folder for caches.
         threads: threads of the engine; default: one for each physical core.
-        cache: folder to keep the lowered graphs in, so that the model opens faster the next time;
-            default: nothing is kept. What cannot be read from it or written to it is made anew.
+        cache: folder to keep in what opening the model makes, so that it opens faster the next
+            time; default: nothing is kept but the choice of the engine. What cannot be read from
+            it or written to it is made anew.
+        precision: ``exact``, or ``fast``, which lets OpenVINO compute in bfloat16 what is not
+            quantized, if the processor has it; if not, a warning says that it computes exactly.
 
     Raises:
-        InputError: no such backend.
+        InputError: no such backend or precision.
         ModelFileError: the file cannot be used.
         MissingDependencyError: the engine is not installed.
     """
     if backend not in BACKENDS:
         raise InputError(f"backend must be one of {', '.join(BACKENDS)}, but got {backend!r}")
-    if threads is not None and threads < 1:
-        raise InputError(f"threads must be at least 1, but got {threads}")
+    options = BackendOptions(threads, cache, precision)
     if not isinstance(model, (str, os.PathLike)):
         return model
-    if backend == "openvino":
+    if backend != "auto":
+        return _open_engine(model, options, backend)
+    from .auto import AutoBackend, installed_engines
+
+    engines = installed_engines()
+    if len(engines) < 2:
+        return _open_engine(model, options, engines[0] if engines else "ort")
+    return AutoBackend(model, engines, options, partial(_open_engine, model))
+
+
+def _open_engine(model: str | os.PathLike[str], options: BackendOptions, engine: str) -> Backend:
+    if engine == "openvino":
         from .openvino import OpenVinoBackend
 
-        return OpenVinoBackend(model, threads=threads, cache=cache)
+        return OpenVinoBackend(model, **vars(options))
     from .ort import OrtBackend
 
-    return OrtBackend(model, threads=threads, cache=cache)
+    return OrtBackend(model, **vars(options))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..errors import ModelFileError, PromptError, VideoError
 from ..spec import IMAGE_ENCODER, MASK_DECODER, TrackingRules
-from .backend import Backend, open_backend
+from .backend import Backend, engine_of, open_backend
 from .image_prompts import DecoderPrompts, decoder_prompts
 from .postprocess import select_mask, small_regions
 from .preprocess import preprocess_image
@@ -67,6 +67,7 @@ class SAM2ImagePredictor:
         max_sprinkle_area: float = 0.0,
         *,
         cache: str | os.PathLike[str] | None = None,
+        precision: str = "exact",
     ) -> None:
         """Choose the model and the engine; the engine is loaded when it is first needed.
 
@@ -78,6 +79,7 @@ class SAM2ImagePredictor:
             max_hole_area: fill background regions up to this many low-resolution pixels.
             max_sprinkle_area: remove foreground regions up to this many low-resolution pixels.
             cache: folder for the lowered graphs, so that the model opens faster the next time.
+            precision: ``exact``, or ``fast``; see :func:`~.backend.open_backend`.
 
         Raises:
             ModelFileError: the model cannot be used.
@@ -87,7 +89,7 @@ class SAM2ImagePredictor:
         self.mask_threshold = mask_threshold
         self._max_hole_area = max_hole_area
         self._max_sprinkle_area = max_sprinkle_area
-        self._backend = open_backend(model, backend, threads, cache=cache)
+        self._backend = open_backend(model, backend, threads, cache=cache, precision=precision)
         self._is_open = False
         self._images: list[_Embedding] = []
         self._is_batch = False
@@ -105,6 +107,11 @@ class SAM2ImagePredictor:
     ) -> None:
         """Close the engine."""
         self.close()
+
+    @property
+    def engine(self) -> str:
+        """The engine and its precision, such as ``openvino, exact``; for people to read."""
+        return engine_of(self._backend)
 
     def close(self) -> None:
         """Forget the images and close the engine; it opens again when it is needed."""

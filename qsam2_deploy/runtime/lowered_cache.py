@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import json
 import os
 from collections.abc import Callable
@@ -40,6 +41,7 @@ class LoweredCache:
         engine: str,
         engine_version: str,
         options: str = "",
+        suffix: str = ".onnx",
     ) -> None:
         """Choose the folder; it is made when something is stored.
 
@@ -49,8 +51,9 @@ class LoweredCache:
             engine: name of the engine.
             engine_version: its version.
             options: whatever else changes what the lowering makes.
+            suffix: how the names of the files end.
         """
-        self._folder = Path(folder)
+        self._folder, self._suffix = Path(folder), suffix
         self._about = {
             "format": str(FORMAT_VERSION),
             "model": digest,
@@ -58,12 +61,12 @@ class LoweredCache:
             "engine_version": engine_version,
             "options": options,
             "package": __version__,
-            "lowering": _lowering_digest(),
+            "lowering": lowering_digest(),
         }
 
     def path(self, component: str) -> Path:
         """Return where the lowered ``component`` is, if it is there."""
-        return self._folder / f"{self._key(component)[:32]}.{component}.onnx"
+        return self._folder / f"{self._key(component)[:32]}.{component}{self._suffix}"
 
     def load(self, component: str) -> bytes | None:
         """Return the lowered ``component``, a serialised model; None if it must be made."""
@@ -76,6 +79,12 @@ class LoweredCache:
         ending = self._ending(component)
         stored = data[-_seal.TAIL_LENGTH - len(ending) : -_seal.TAIL_LENGTH]
         return data if stored == ending else None
+
+    def load_opaque(self, component: str) -> bytes | None:
+        """Return what was stored for ``component`` to the byte; it need not be a model."""
+        data = self.load(component)
+        end = -_seal.TAIL_LENGTH - len(self._ending(component))
+        return None if data is None else data[:end]
 
     def store(self, component: str, model: bytes) -> bool:
         """Keep the serialised lowered ``component``; return whether that was possible."""
@@ -95,6 +104,34 @@ class LoweredCache:
     def _key(self, component: str) -> str:
         about = json.dumps({**self._about, "component": component}, sort_keys=True)
         return hashlib.sha256(about.encode()).hexdigest()
+
+
+def engine_cache(
+    folder: str | os.PathLike[str],
+    digest: str,
+    engine: str,
+    options: str = "",
+    suffix: str = ".onnx",
+) -> LoweredCache:
+    """Return the cache of a model for an installed engine.
+
+    Args:
+        folder: where it is.
+        digest: of the model.
+        engine: name of the engine's package.
+        options: whatever else changes what is kept.
+        suffix: how the names of the files end.
+    """
+    import onnx
+
+    return LoweredCache(
+        folder,
+        digest=digest,
+        engine=engine,
+        engine_version=importlib.import_module(engine).__version__,
+        options=f"{options}, onnx={onnx.__version__}",
+        suffix=suffix,
+    )
 
 
 def lowered_model(
@@ -119,7 +156,7 @@ def lowered_model(
 
 
 @functools.cache
-def _lowering_digest() -> str:
+def lowering_digest() -> str:
     """Return the digest of the passes' own code, which may change without the version."""
     digest, home = hashlib.sha256(), Path(__file__).parent
     for path in (*sorted((home / "lowering").glob("*.py")), home.parent / "_packing.py"):

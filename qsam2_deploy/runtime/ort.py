@@ -12,13 +12,15 @@ import numpy.typing as npt
 
 from ..errors import EngineError, MissingDependencyError
 from .backend import Arrays
-from .lowered_cache import LoweredCache
+from .lowered_cache import LoweredCache, engine_cache
 from .lowering import INTEGER_QUERY_BLOCK, QUERY_BLOCK, lower_for_ort
 from .sessions import SessionBackend
 
 
 class OrtBackend(SessionBackend):
     """Runs a bundle with one ONNX Runtime session per component."""
+
+    NAME = "ort"
 
     @staticmethod
     def _require_engine() -> None:
@@ -28,11 +30,13 @@ class OrtBackend(SessionBackend):
             raise MissingDependencyError("onnxruntime", "ort", "running a model") from error
 
     @staticmethod
-    def _lower(component: Any) -> None:
+    def _obstacle_to_fast() -> str | None:
+        return "ONNX Runtime has no faster floats on a CPU"
+
+    def _lower(self, component: Any) -> None:
         lower_for_ort(component, unsigned_conv_weights=not multiplies_signed_conv_weights())
 
-    @staticmethod
-    def _lowered_cache(folder: str | os.PathLike[str], digest: str) -> LoweredCache:
+    def _lowered_cache(self, folder: str | os.PathLike[str], digest: str) -> LoweredCache:
         return ort_cache(folder, digest)
 
     def _open(self, lowered: bytes, name: str) -> Any:
@@ -63,16 +67,8 @@ def run_session(session: Any, component: str, inputs: Mapping[str, npt.NDArray[A
 
 def ort_cache(folder: str | os.PathLike[str], digest: str) -> LoweredCache:
     """Return the cache of what :func:`lower_for_ort` makes of the model of this ``digest``."""
-    import onnx
-    import onnxruntime
-
-    return LoweredCache(
-        folder,
-        digest=digest,
-        engine="onnxruntime",
-        engine_version=onnxruntime.__version__,
-        options=f"query_blocks={QUERY_BLOCK},{INTEGER_QUERY_BLOCK}, onnx={onnx.__version__}",
-    )
+    blocks = f"query_blocks={QUERY_BLOCK},{INTEGER_QUERY_BLOCK}"
+    return engine_cache(folder, digest, "onnxruntime", blocks)
 
 
 def session_from_onnx(

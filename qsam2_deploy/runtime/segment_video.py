@@ -42,6 +42,7 @@ class SegmenterFactory(Protocol):
         threads: int | None,
         memory_frames: int | None,
         cache: str | Path | None,
+        precision: str,
     ) -> AbstractContextManager[Segmenter]:
         """Load ``model``."""
 
@@ -81,6 +82,7 @@ class SegmentSummary:
         outputs: the files and folders that were written, by the names of ``OutputPaths``.
         warnings: sentences about what was not as it should be.
         interrupted: Ctrl-C ended the run early; the outputs hold what was done until then.
+        engine: what the model ran on, such as ``openvino, exact``.
     """
 
     frames: int
@@ -92,6 +94,7 @@ class SegmentSummary:
     outputs: dict[str, Path] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     interrupted: bool = False
+    engine: str = ""
 
     @property
     def fps(self) -> float:
@@ -114,6 +117,7 @@ def segment_video(
     threads: int | None = None,
     memory_frames: int | None = None,
     cache: str | Path | None = None,
+    precision: str = "exact",
     show_progress: bool | None = None,
     segmenter: SegmenterFactory | None = None,
 ) -> SegmentSummary:
@@ -139,6 +143,7 @@ def segment_video(
         threads: threads of the engine, None lets it choose.
         memory_frames: how many memories are attended to, as ``VideoSegmenter`` has it.
         cache: folder for the lowered graphs, so that the model opens faster the next time.
+        precision: ``exact`` or ``fast``, as ``open_backend`` has it.
         show_progress: show a progress bar; by default if standard error is a terminal.
         segmenter: makes the segmenter, by default ``VideoSegmenter``.
 
@@ -160,13 +165,19 @@ def segment_video(
         with (
             _open_outputs(paths, source, model, frames, total) as outputs,
             (segmenter or _video_segmenter)(
-                model, backend=backend, threads=threads, memory_frames=memory_frames, cache=cache
+                model,
+                backend=backend,
+                threads=threads,
+                memory_frames=memory_frames,
+                cache=cache,
+                precision=precision,
             ) as tracker,
             stop_on_interrupt() as stop,
         ):
             run = _Run(frames, schedule, tracker, outputs, stop)
             run.process(total if max_frames is None else max_frames, total, show_progress)
             warnings = run.finish()
+            engine = getattr(tracker, "engine", "")
     return SegmentSummary(
         frames=run.count,
         width=frames.width,
@@ -177,6 +188,7 @@ def segment_video(
         outputs=paths.given() if run.count else {},
         warnings=warnings,
         interrupted=run.interrupted,
+        engine=engine,
     )
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..errors import EngineError, PromptError, VideoError
 from ..spec import ModelSpec
-from .backend import Backend, open_backend
+from .backend import Backend, engine_of, open_backend
 from .enlarged_masks import lazy_results
 from .look_ahead import look_ahead
 from .media.prompts import validate_prompt
@@ -78,6 +78,7 @@ class VideoSegmenter:
         max_conditioning_frames: int = 32,
         memory_frames: int | None = None,
         cache: str | os.PathLike[str] | None = None,
+        precision: str = "exact",
     ) -> None:
         """Choose the model and the engine; nothing is loaded before the context is entered.
 
@@ -96,17 +97,18 @@ class VideoSegmenter:
                 the official models.
             cache: folder for the lowered graphs, so that the model opens faster the next time;
                 default: none.
+            precision: ``exact``, or ``fast``; see :func:`~.backend.open_backend`.
 
         Raises:
             ModelFileError: the model cannot be used.
-            InputError: the model has not so many memory frames.
+            InputError: the model has not so many memory frames; no such backend or precision.
             MissingDependencyError: the engine is not installed.
         """
         if max_conditioning_frames < 1:
             raise PromptError(
                 f"max_conditioning_frames must be at least 1, but got {max_conditioning_frames}"
             )
-        self._backend = open_backend(model, backend, threads, cache=cache)
+        self._backend = open_backend(model, backend, threads, cache=cache, precision=precision)
         self._fill_hole_area = fill_hole_area
         self._non_overlap_masks = non_overlap_masks
         self._max_conditioning = max_conditioning_frames
@@ -119,6 +121,11 @@ class VideoSegmenter:
     def spec(self) -> ModelSpec:
         """Metadata of the model."""
         return self._backend.spec
+
+    @property
+    def engine(self) -> str:
+        """The engine and its precision, such as ``openvino, exact``; for people to read."""
+        return engine_of(self._backend)
 
     @property
     def object_ids(self) -> tuple[int, ...]:

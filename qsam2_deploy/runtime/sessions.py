@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy.typing as npt
 
@@ -15,6 +16,7 @@ from ..spec import ModelSpec
 from .backend import Arrays
 from .bundle import read_bundle
 from .lowered_cache import LoweredCache, lowered_model
+from .options import BackendOptions
 
 _Backend = TypeVar("_Backend", bound="SessionBackend")
 
@@ -26,30 +28,41 @@ class SessionBackend(ABC):
     be entered again, which reads the file again.
     """
 
+    NAME: ClassVar[str]
+
     def __init__(
         self,
         model: str | os.PathLike[str],
         threads: int | None = None,
         *,
         cache: str | os.PathLike[str] | None = None,
+        precision: str = "exact",
     ) -> None:
         """Read and check ``model``.
 
         Args:
             model: path of a ``model.onnx``.
-            threads: threads within an operator; default: the engine's own choice.
-            cache: folder for the lowered graphs; see :mod:`.lowered_cache`. Default: none.
+            threads: see :class:`~.options.BackendOptions`.
+            cache: likewise.
+            precision: likewise; a warning says if ``fast`` is computed exactly here.
 
         Raises:
+            InputError: an option is not allowed.
             ModelFileError: the file cannot be used.
             MissingDependencyError: the engine or ``onnx`` is not installed.
         """
+        options = BackendOptions(threads, cache, precision)
         self._require_engine()
+        obstacle = self._obstacle_to_fast() if precision == "fast" else None
+        if obstacle is not None:
+            warnings.warn(f"{obstacle}, so precision 'fast' computes exactly", stacklevel=2)
+        self._precision = precision if obstacle is None else "exact"
         bundle = read_bundle(model)
         self._spec = bundle.spec
         self._path = bundle.path
         self._components = bundle.components
-        self._threads = threads
+        self._threads = options.threads
+        self._digest, self._folder = bundle.digest, options.cache
         self._cache = None if cache is None else self._lowered_cache(cache, bundle.digest)
         self._sessions: dict[str, Any] = {}
 
@@ -57,6 +70,16 @@ class SessionBackend(ABC):
     def spec(self) -> ModelSpec:
         """Metadata of the model."""
         return self._spec
+
+    @property
+    def name(self) -> str:
+        """The engine's name, of :data:`.backend.BACKENDS`."""
+        return self.NAME
+
+    @property
+    def precision(self) -> str:
+        """How numbers that are not quantized are computed, of :data:`.options.PRECISIONS`."""
+        return self._precision
 
     @property
     def concurrent(self) -> bool:
@@ -115,12 +138,15 @@ class SessionBackend(ABC):
 
     @staticmethod
     @abstractmethod
-    def _lower(component: Any) -> None:
+    def _obstacle_to_fast() -> str | None:
+        """Say why the engine has nothing faster than exact floats here; None if it has."""
+
+    @abstractmethod
+    def _lower(self, component: Any) -> None:
         """Change a component, an ``onnx.ModelProto``, into what the engine takes."""
 
-    @staticmethod
     @abstractmethod
-    def _lowered_cache(folder: str | os.PathLike[str], digest: str) -> LoweredCache:
+    def _lowered_cache(self, folder: str | os.PathLike[str], digest: str) -> LoweredCache:
         """Return the cache of what ``_lower`` makes of the model of this ``digest``."""
 
     @abstractmethod

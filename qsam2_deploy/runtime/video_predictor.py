@@ -24,7 +24,7 @@ import numpy.typing as npt
 from .._progress import progress
 from ..errors import PromptError
 from ..spec import NO_OBJ_SCORE, ModelSpec
-from .backend import Backend, open_backend
+from .backend import Backend, engine_of, open_backend
 from .inference_state import InferenceState, ObjectTrack
 from .look_ahead import look_ahead
 from .media.sources import open_indexed
@@ -59,6 +59,7 @@ class SAM2VideoPredictor:
         show_progress: bool | None = None,
         memory_frames: int | None = None,
         cache: str | os.PathLike[str] | None = None,
+        precision: str = "exact",
     ) -> None:
         """Load ``model`` into the engine.
 
@@ -77,13 +78,14 @@ class SAM2VideoPredictor:
                 model's own number cost less time and give other masks; see
                 :func:`~qsam2_deploy.runtime.tracker.rules_with_memory_frames`.
             cache: folder for the lowered graphs, so that the model opens faster the next time.
+            precision: ``exact``, or ``fast``; see :func:`~.backend.open_backend`.
 
         Raises:
             InputError: the model has not so many memory frames.
             ModelFileError: the model cannot be used.
             MissingDependencyError: the engine is not installed.
         """
-        self._backend = open_backend(model, backend, threads, cache=cache)
+        self._backend = open_backend(model, backend, threads, cache=cache, precision=precision)
         rules_with_memory_frames(self._backend.spec.rules, memory_frames)
         self._backend.__enter__()
         self._tracker = Tracker(self._backend, fill_hole_area, memory_frames=memory_frames)
@@ -98,6 +100,11 @@ class SAM2VideoPredictor:
     def spec(self) -> ModelSpec:
         """Metadata of the model."""
         return self._backend.spec
+
+    @property
+    def engine(self) -> str:
+        """The engine and its precision, such as ``openvino, exact``; for people to read."""
+        return engine_of(self._backend)
 
     @property
     def image_size(self) -> int:

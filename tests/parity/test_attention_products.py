@@ -23,7 +23,7 @@ from qsam2_deploy.runtime.lowering import (
     lower_to_float,
 )
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
-from qsam2_deploy.runtime.openvino import shared_core
+from qsam2_deploy.runtime.openvino_requests import shared_core
 from tests.attention_products import Shape, feeds_of, graph_of_product, make_product
 from tests.quantized_layers import steps_apart
 

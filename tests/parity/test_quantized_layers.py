@@ -16,7 +16,7 @@ import torch
 from qsam2_deploy.runtime.lowering import lower_for_openvino, lower_for_ort, lower_to_float
 from qsam2_deploy.runtime.lowering.integer_conv import CONV
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
-from qsam2_deploy.runtime.openvino import shared_core
+from qsam2_deploy.runtime.openvino_requests import shared_core
 from tests.quantized_layers import KINDS, assert_computes, graph_of, make_layer, steps_apart
 
 INTEGER_OPERATOR = {"linear": FUSED, "conv": CONV, "patches": CONV, "pointwise": CONV}

@@ -15,7 +15,8 @@ from qsam2_deploy.errors import EngineError, MissingDependencyError
 from qsam2_deploy.runtime.backend import open_backend
 from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.lowering import lower_for_openvino
-from qsam2_deploy.runtime.openvino import OpenVinoBackend, request_from_lowered
+from qsam2_deploy.runtime.openvino import OpenVinoBackend
+from qsam2_deploy.runtime.openvino_requests import Requests, engine_settings
 from qsam2_deploy.runtime.segmenter import Prompt, VideoSegmenter
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ATTENTION, MEMORY_ENCODER
 from tests.runtime.test_bundle import random_inputs
@@ -107,8 +108,9 @@ def test_threads_are_those_that_were_asked_for(model_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs OpenVINO")
     component = read_bundle(model_path).components[MEMORY_ENCODER]
     lower_for_openvino(component)
-    request = request_from_lowered(component.SerializeToString(), MEMORY_ENCODER, threads=2)
-    compiled = request.get_compiled_model()
+    settings = engine_settings(threads=2)
+    requests = Requests(component.SerializeToString(), MEMORY_ENCODER, settings)
+    compiled = requests.request({}).get_compiled_model()
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 2
     assert "f32" in str(compiled.get_property("INFERENCE_PRECISION_HINT")).lower() or (
         "float" in str(compiled.get_property("INFERENCE_PRECISION_HINT")).lower()
@@ -139,7 +141,7 @@ def test_a_model_that_the_engine_refuses(model_path: Path) -> None:
     component = read_bundle(model_path).components[MEMORY_ENCODER]
     component.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(EngineError, match="cannot load memory_encoder: ") as caught:
-        request_from_lowered(component.SerializeToString(), MEMORY_ENCODER)
+        Requests(component.SerializeToString(), MEMORY_ENCODER, engine_settings())
     assert "\n" not in str(caught.value)
     assert ".cpp" not in str(caught.value)
 

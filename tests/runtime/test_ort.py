@@ -128,8 +128,7 @@ def test_onnxruntime_is_not_installed(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_open_backend(model_path: Path, tmp_path: Path) -> None:
-    for name in ("auto", "ort"):
-        assert isinstance(open_backend(model_path, name, threads=1), OrtBackend)
+    assert isinstance(open_backend(model_path, "ort", threads=1), OrtBackend)
     with pytest.raises(ModelFileError, match="there is no model"):
         open_backend(tmp_path / "none.onnx")
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import EngineError
 from ..lowering import lower_for_openvino
+from ..lowering.block_attention import BLOCK_OF
 from ..lowering.graph import GraphIndex
-from ..openvino import shared_core
+from ..openvino_requests import shared_core
 from ..ort import session_from_onnx
 from .products import PRODUCTS, copy_of, fix_dimensions
 
@@ -84,13 +85,13 @@ def openvino_integer_products(component: onnx.ModelProto) -> set[str]:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise EngineError(f"OpenVINO cannot load {component.graph.name}: {reason}") from error
-    products, by_weight = _products(lowered)
+    products, by_weight = _products(component)
     found: set[str] = set()
     for operator in compiled.get_runtime_model().get_ops():
         info = _runtime_info(operator)
         if info.get("layerType") in _OPENVINO_PRODUCTS and _is_integer_kernel(info):
             originals = info.get("originalLayersNames", "").split(",")
-            own = products & {_SUFFIXES.sub("", name) for name in originals}
+            own = products & {_whole_product(name) for name in originals}
             # Next to an output of the model, a product may lose its name, but not its weight.
             found |= own or by_weight.get(_weight_name(operator), set())
     return found
@@ -106,6 +107,11 @@ def _products(component: onnx.ModelProto) -> tuple[set[str], dict[str, set[str]]
         if weight is not None:
             by_weight.setdefault(weight.input[0], set()).add(node.name)
     return {node.name for node in products}, by_weight
+
+
+def _whole_product(name: str) -> str:
+    """Return the name of the product that an operator of OpenVINO is, or is a block of."""
+    return _SUFFIXES.sub("", name).rpartition(BLOCK_OF)[2]
 
 
 def _runtime_info(operator: Any) -> dict[str, str]:

@@ -22,6 +22,9 @@ The engine packs the keys anew for each block, so small blocks cost time, and la
 INTEGER_QUERY_BLOCK = 64
 """The same for products in integers, which measured fastest at 1024 pixels with 7 memory frames."""
 
+OPENVINO_QUERY_BLOCK = 1024
+"""The same for OpenVINO: of 128 to 2048 and all at once, memory attention was fastest with 1024."""
+
 
 TENSORRT_PRECISIONS = ("fp16", "int8", "int4")
 """What :func:`lower_for_tensorrt` makes of a component."""
@@ -66,13 +69,22 @@ def lower_for_openvino(component: onnx.ModelProto) -> None:
     products included; transposed convolutions of affine inputs run in floats. With the precision
     hint ``f32`` its sums are exact; ``bf16``, its default on some processors, is not.
     """
+    from .block_attention import block_attention
+    from .flatten_tokens import flatten_tokens
     from .pad_queries import pad_queries
     from .repeat_batch import repeat_batch
+    from .resize_constants import resize_constants
+    from .rotate_halves import rotate_halves
 
     _widen_to_int8(component)
     # What this engine computes wrong as it stands.
     pad_queries(component)
     repeat_batch(component)
+    # What it computes slowly.
+    resize_constants(component)
+    flatten_tokens(component)
+    rotate_halves(component)
+    block_attention(component, OPENVINO_QUERY_BLOCK)
 
 
 def lower_for_tensorrt_int8(component: onnx.ModelProto) -> None:

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from qsam2_deploy.runtime.lowering.repeat_batch import repeat_batch
-from qsam2_deploy.runtime.openvino import shared_core
+from qsam2_deploy.runtime.openvino_requests import shared_core
 
 
 def sum_of_convolutions(shared: int | str, batch: int | str, *, swapped: bool) -> onnx.ModelProto:
