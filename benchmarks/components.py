@@ -32,6 +32,7 @@ from benchmarks._report import add_report_options, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.inspection.products import STEADY_STATE
+from qsam2_deploy.runtime.kernels import find_kernels, processor_path
 from qsam2_deploy.runtime.lowering.integer_matmul import DOMAIN, FUSED
 from qsam2_deploy.runtime.ort import session_from_onnx
 from qsam2_deploy.spec import COMPONENTS, ComponentSpec
@@ -75,15 +76,20 @@ def operators(profile: str) -> dict[str, float]:
     return {name: round(value, 1) for name, value in total.most_common(8)}
 
 
-def measure_component(path: Path, name: str, threads: int, repeat: int) -> dict[str, Any]:
+def measure_component(
+    path: Path, name: str, threads: int, repeat: int, kernels: Path | None = None
+) -> dict[str, Any]:
     """Time one component, and one more run of it by operator."""
     bundle = read_bundle(path)
     inputs = random_inputs(bundle.spec.component(name))
-    session = session_from_onnx(bundle.components[name], threads)
+    session = session_from_onnx(bundle.components[name], threads, kernels=kernels)
     total = milliseconds(lambda: session.run(None, inputs), repeat)
     with tempfile.TemporaryDirectory() as folder:
         profiled = session_from_onnx(
-            read_bundle(path).components[name], threads, profile=f"{folder}/profile"
+            read_bundle(path).components[name],
+            threads,
+            profile=f"{folder}/profile",
+            kernels=kernels,
         )
         profiled.run(None, inputs)
         return {"ms": round(total, 1), "operators_ms": operators(profiled.end_profiling())}
@@ -161,11 +167,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--no-kernels", action="store_true", help="without kernels of our own")
     add_report_options(parser)
     args = parser.parse_args(argv)
-    results: dict[str, Any] = {"model": args.model.name, "threads": args.threads}
+    kernels = find_kernels(False if args.no_kernels else None)
+    used = None if kernels is None else processor_path(kernels)
+    results: dict[str, Any] = {"model": args.model.name, "threads": args.threads, "kernels": used}
     for name in COMPONENTS:
-        found = measure_component(args.model, name, args.threads, args.repeat)
+        found = measure_component(args.model, name, args.threads, args.repeat, kernels)
         results[name] = found
         shown = ", ".join(f"{k} {v:.0f}" for k, v in found["operators_ms"].items())
         print(f"{name:18} {found['ms']:8.1f} ms   ({shown})", flush=True)

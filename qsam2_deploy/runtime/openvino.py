@@ -27,12 +27,10 @@ class OpenVinoBackend(SessionBackend):
         except ImportError as error:
             raise MissingDependencyError("openvino", "openvino", "running a model") from error
 
-    @staticmethod
-    def _lower(component: Any) -> None:
+    def _lower(self, component: Any) -> None:
         lower_for_openvino(component)
 
-    @staticmethod
-    def _lowered_cache(folder: str | os.PathLike[str], digest: str) -> LoweredCache:
+    def _lowered_cache(self, folder: str | os.PathLike[str], digest: str) -> LoweredCache:
         import onnx
         import openvino
 

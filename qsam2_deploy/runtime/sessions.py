@@ -101,14 +101,12 @@ class SessionBackend(ABC):
     def _require_engine() -> None:
         """Raise MissingDependencyError if the engine is not installed."""
 
-    @staticmethod
     @abstractmethod
-    def _lower(component: Any) -> None:
+    def _lower(self, component: Any) -> None:
         """Change a component, an ``onnx.ModelProto``, into what the engine takes."""
 
-    @staticmethod
     @abstractmethod
-    def _lowered_cache(folder: str | os.PathLike[str], digest: str) -> LoweredCache:
+    def _lowered_cache(self, folder: str | os.PathLike[str], digest: str) -> LoweredCache:
         """Return the cache of what ``_lower`` makes of the model of this ``digest``."""
 
     @abstractmethod
