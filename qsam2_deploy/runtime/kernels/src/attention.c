@@ -1,90 +1,99 @@
 #include "attention.h"
 
-#include <math.h>
 #include <string.h>
-
-static size_t chunks(const Sizes *sizes) { return padded(sizes->keys, KEYS_IN_CHUNK) / KEYS_IN_CHUNK; }
-static size_t depth_of(const Sizes *sizes) { return padded(sizes->depth, GROUP); }
-static size_t width_of(const Sizes *sizes) { return padded(sizes->width, COLUMNS); }
 
 size_t padded(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-/* Signed codes of one row, as QuantizeLinear gives them: divide, round half to even, saturate. */
-static void codes_of_row(Rows rows, size_t row, size_t length, float scale, int zero,
-                         int8_t *codes) {
-  if (!rows.is_float) {
+static size_t depth_of(const Sizes *sizes) { return padded(sizes->depth, GROUP); }
+static size_t width_of(const Sizes *sizes) { return padded(sizes->width, COLUMNS); }
+
+size_t chunks_of(const Sizes *sizes) { return padded(sizes->keys, KEYS_IN_CHUNK) / KEYS_IN_CHUNK; }
+
+/* Keys that a chunk has room for. */
+static size_t room_of(const Sizes *sizes) {
+  return chunks_of(sizes) > 1 ? KEYS_IN_CHUNK : padded(sizes->keys, KEYS_IN_TILE);
+}
+
+static size_t room_of_all(const Sizes *sizes) { return chunks_of(sizes) * room_of(sizes); }
+
+static void codes_of_row(const Path *path, Rows rows, size_t row, size_t length, float scale,
+                         int zero, int8_t *codes) {
+  if (rows.is_float)
+    path->quantize((const float *)rows.data + row * rows.step, length, scale, zero, codes);
+  else
     memcpy(codes, (const int8_t *)rows.data + row * rows.step, length);
-    return;
-  }
-  const float *x = (const float *)rows.data + row * rows.step;
-  const float low = (float)(-128 - zero), high = (float)(127 - zero);
-  for (size_t i = 0; i < length; i++) {
-    float q = x[i] / scale;
-    q = q < low ? low : q;
-    q = q > high ? high : q;
-    /* Adding and taking away 1.5 * 2^23 rounds half to even; compilers make vectors of it. */
-    codes[i] = (int8_t)((int)((q + 12582912.0f) - 12582912.0f) + zero);
-  }
 }
 
 /* Packed keys: tiles [depth/4][32][4], then the starts of the sums, one for each key. */
 static int32_t *starts_of(const Sizes *sizes, void *packed) {
-  return (int32_t *)((int8_t *)packed + chunks(sizes) * KEYS_IN_CHUNK * depth_of(sizes));
+  return (int32_t *)(void *)((int8_t *)packed + room_of_all(sizes) * depth_of(sizes));
 }
 
 size_t packed_keys_bytes(const Sizes *sizes) {
-  return padded(chunks(sizes) * KEYS_IN_CHUNK * (depth_of(sizes) + sizeof(int32_t)), 64);
+  return padded(room_of_all(sizes) * (depth_of(sizes) + sizeof(int32_t)), 64);
 }
 
 void pack_keys(const Path *path, const Sizes *sizes, Rows keys, size_t chunk, void *packed) {
   const size_t depth = depth_of(sizes), first = chunk * KEYS_IN_CHUNK;
   const int zero = path->query_flip;
   int32_t *starts = starts_of(sizes, packed);
-  int8_t *out = (int8_t *)packed + first * depth;
   int8_t row[DEPTH_MAX];
   memset(row + sizes->depth, 0, depth - sizes->depth);
-  const size_t left = padded(sizes->keys - first, KEYS_IN_TILE);
-  for (size_t n = 0; n < KEYS_IN_CHUNK && n < left; n++) {
-    int8_t *tile = out + n / KEYS_IN_TILE * KEYS_IN_TILE * depth + n % KEYS_IN_TILE * GROUP;
-    const int there = first + n < sizes->keys;
+  for (size_t n = first; n < first + room_of(sizes); n++) {
+    int8_t *tile = (int8_t *)packed + n / KEYS_IN_TILE * KEYS_IN_TILE * depth;
+    int32_t *groups = (int32_t *)(void *)tile + n % KEYS_IN_TILE;
+    const int there = n < sizes->keys;
     int32_t sum = 0;
     if (there)
-      codes_of_row(keys, first + n, sizes->depth, sizes->key_scale, 0, row);
+      codes_of_row(path, keys, n, sizes->depth, sizes->key_scale, 0, row);
     else
       memset(row, 0, depth);
     for (size_t d = 0; d < depth; d++) sum += row[d];
-    for (size_t g = 0; g < depth / GROUP; g++)
-      memcpy(tile + g * KEYS_IN_TILE * GROUP, row + g * GROUP, GROUP);
-    starts[first + n] = there ? -zero * sum : NO_KEY;
+    for (size_t g = 0; g < depth / GROUP; g++) memcpy(groups + g * KEYS_IN_TILE, row + g * GROUP, GROUP);
+    starts[n] = there ? -zero * sum : NO_KEY;
   }
 }
 
-/* Packed values: chunks [width/32][64][32][4], then for each chunk the sums of its columns. */
+/* Packed values: chunks [width/32][room/4][32][4], then for each chunk the sums of its columns. */
 static int32_t *column_sums_of(const Sizes *sizes, void *packed) {
-  return (int32_t *)((int8_t *)packed + chunks(sizes) * KEYS_IN_CHUNK * width_of(sizes));
+  return (int32_t *)(void *)((int8_t *)packed + room_of_all(sizes) * width_of(sizes));
 }
 
 size_t packed_values_bytes(const Sizes *sizes) {
-  return padded(chunks(sizes) * width_of(sizes) * (KEYS_IN_CHUNK + sizeof(int32_t)), 64);
+  return padded(width_of(sizes) * (room_of_all(sizes) + chunks_of(sizes) * sizeof(int32_t)), 64);
 }
 
-void pack_values(const Sizes *sizes, Rows values, size_t chunk, void *packed) {
-  const size_t width = width_of(sizes), first = chunk * KEYS_IN_CHUNK;
-  const size_t last = first + KEYS_IN_CHUNK < sizes->keys ? first + KEYS_IN_CHUNK : sizes->keys;
+/* Four rows become columns of four. */
+static void interleave(int8_t rows[GROUP][DEPTH_MAX], size_t start, int8_t *out) {
+  const int8_t *a = rows[0] + start, *b = rows[1] + start, *c = rows[2] + start, *d = rows[3] + start;
+  for (size_t i = 0; i < COLUMNS; i++) {
+    out[i * GROUP] = a[i];
+    out[i * GROUP + 1] = b[i];
+    out[i * GROUP + 2] = c[i];
+    out[i * GROUP + 3] = d[i];
+  }
+}
+
+void pack_values(const Path *path, const Sizes *sizes, Rows values, size_t chunk, void *packed) {
+  const size_t width = width_of(sizes), first = chunk * KEYS_IN_CHUNK, room = room_of(sizes);
   int32_t *sums = column_sums_of(sizes, packed) + chunk * width;
   int8_t *out = (int8_t *)packed + first * width;
-  int8_t row[DEPTH_MAX];
-  if (last - first < KEYS_IN_CHUNK || width > sizes->width) memset(out, 0, width * KEYS_IN_CHUNK);
+  int8_t rows[GROUP][DEPTH_MAX];
+  for (int i = 0; i < GROUP; i++) memset(rows[i] + sizes->width, 0, width - sizes->width);
   memset(sums, 0, width * sizeof *sums);
-  for (size_t n = first; n < last; n++) {
-    int8_t *group = out + (n - first) / GROUP * GROUP * COLUMNS + (n - first) % GROUP;
-    codes_of_row(values, n, sizes->width, sizes->value_scale, sizes->value_zero, row);
-    for (size_t c = 0; c < sizes->width; c++) {
-      group[c / COLUMNS * COLUMNS * KEYS_IN_CHUNK + c % COLUMNS * GROUP] = row[c];
-      sums[c] += row[c];
+  for (size_t n = 0; n < room; n += GROUP) {
+    for (size_t i = 0; i < GROUP; i++) {
+      if (first + n + i < sizes->keys)
+        codes_of_row(path, values, first + n + i, sizes->width, sizes->value_scale,
+                     sizes->value_zero, rows[i]);
+      else
+        memset(rows[i], 0, width);
     }
+    for (size_t c = 0; c < width; c += COLUMNS) interleave(rows, c, out + c * room + n * COLUMNS);
+    if (path->weight_flip)
+      for (size_t c = 0; c < width; c++) sums[c] += rows[0][c] + rows[1][c] + rows[2][c] + rows[3][c];
   }
 }
 
@@ -100,7 +109,7 @@ typedef struct {
 static size_t divide(const Sizes *sizes, Scratch *s, uint8_t *start) {
   const size_t lengths[] = {
       ROWS_MAX * depth_of(sizes),
-      chunks(sizes) * KEYS_IN_CHUNK * ROWS_MAX * sizeof(int32_t),
+      room_of_all(sizes) * ROWS_MAX * sizeof(int32_t),
       ROWS_MAX * KEYS_IN_CHUNK,
       ROWS_MAX * width_of(sizes) * sizeof(int32_t),
       ROWS_MAX * KEYS_IN_TILE * sizeof(int32_t),
@@ -123,7 +132,7 @@ static void quantize_queries(const Path *path, const Sizes *sizes, Rows queries,
                              size_t rows, uint8_t *out) {
   const size_t depth = depth_of(sizes);
   for (size_t r = 0; r < rows; r++, out += depth) {
-    codes_of_row(queries, first + r, sizes->depth, sizes->query_scale, 0, (int8_t *)out);
+    codes_of_row(path, queries, first + r, sizes->depth, sizes->query_scale, 0, (int8_t *)out);
     memset(out + sizes->depth, 0, depth - sizes->depth);
     for (size_t d = 0; d < depth; d++) out[d] ^= path->query_flip;
   }
@@ -160,7 +169,8 @@ static void weigh_values(const Path *path, const Sizes *sizes, const void *value
     const size_t keys = left < KEYS_IN_CHUNK ? left : KEYS_IN_CHUNK;
     path->weights(s->sums + n * ROWS_MAX, keys / KEYS_IN_TILE, rows, sizes->score_scale, largest,
                   s->weights, s->lanes);
-    path->context(s->weights, (const int8_t *)values + n * width, keys, rows, width, s->acc);
+    path->context(s->weights, (const int8_t *)values + n * width, room_of(sizes) * COLUMNS, keys,
+                  rows, width, s->acc);
   }
 }
 
@@ -175,7 +185,7 @@ static void normalise(const Path *path, const Sizes *sizes, const void *values, 
     for (size_t c = 0; c < sizes->width; c++) {
       int32_t sum = s->acc[r * width + c] - sizes->value_zero * total;
       if (path->weight_flip)
-        for (size_t i = 0; i < chunks(sizes); i++) sum += path->weight_flip * sums[i * width + c];
+        for (size_t i = 0; i < chunks_of(sizes); i++) sum += path->weight_flip * sums[i * width + c];
       out[c] = (float)sum / (float)total * sizes->value_scale;
     }
   }

@@ -28,6 +28,8 @@ typedef struct {
   int (*available)(void);
   uint8_t query_flip;  /* 0x80 where the processor multiplies unsigned queries, else 0 */
   uint8_t weight_flip; /* 0x80 where it multiplies signed weights, else 0 */
+  /* Signed codes as QuantizeLinear gives them: divide, round half to even, saturate. */
+  void (*quantize)(const float *x, size_t length, float scale, int zero, int8_t *codes);
   /* sums[row][32] of rows of codes [rows][depth] and a tile [depth/4][32][4] of keys; `start` is
    * what each key's sum begins with; largest[row][32] is updated in any of its lanes. */
   void (*scores)(const uint8_t *queries, size_t depth, const int8_t *tile, const int32_t *start,
@@ -36,10 +38,14 @@ typedef struct {
    * their sums in any of the lanes. */
   void (*weights)(const int32_t *sums, size_t tiles, size_t rows, float scale, const float *largest,
                   uint8_t *weights, int32_t *totals);
-  /* acc[row][width] += weights[row][KEYS_IN_CHUNK] times values [width/32][64][32][4]. */
-  void (*context)(const uint8_t *weights, const int8_t *values, size_t keys, size_t rows,
-                  size_t width, int32_t *acc);
+  /* acc[row][width] += weights[row][KEYS_IN_CHUNK] times values [width/32][keys/4][32][4], with
+   * `step` bytes from 32 columns to the next. */
+  void (*context)(const uint8_t *weights, const int8_t *values, size_t step, size_t keys,
+                  size_t rows, size_t width, int32_t *acc);
 } Path;
+
+/* The same in plain C. */
+void quantize_generic(const float *x, size_t length, float scale, int zero, int8_t *codes);
 
 extern const Path path_generic, path_avx2, path_avxvnni, path_avx512vnni, path_neon;
 
@@ -67,9 +73,11 @@ size_t padded(size_t value, size_t multiple);
 /* Bytes of the packed keys and their starts, and of the packed values and their sums. */
 size_t packed_keys_bytes(const Sizes *sizes);
 size_t packed_values_bytes(const Sizes *sizes);
+/* Keys are packed in so many chunks of KEYS_IN_CHUNK, of which the only one may be smaller. */
+size_t chunks_of(const Sizes *sizes);
 /* Pack a chunk of KEYS_IN_CHUNK keys, and of values. */
 void pack_keys(const Path *path, const Sizes *sizes, Rows keys, size_t chunk, void *packed);
-void pack_values(const Sizes *sizes, Rows values, size_t chunk, void *packed);
+void pack_values(const Path *path, const Sizes *sizes, Rows values, size_t chunk, void *packed);
 
 /* Scratch of one thread that attends, and attending with rows [first, first + rows). */
 size_t scratch_bytes(const Sizes *sizes);

@@ -16,6 +16,8 @@
 
 enum { QUERY, KEY, VALUE, QUERY_SCALE, KEY_SCALE, VALUE_SCALE, VALUE_ZERO, INPUTS };
 enum { FACTORS = 3, OUTPUT = 3, RANK = 4 };
+/* So many products give all threads enough to do without sharing one. */
+enum { PRODUCTS_APART = 64 };
 enum { BATCH, HEAD, ROW, COLUMN };
 
 #define TRY(call)                          \
@@ -154,33 +156,57 @@ static void pack(void *data, size_t index) {
     const size_t product = i / work->chunks, chunk = i % work->chunks;
     pack_keys(work->kernel->path, &work->sizes, rows_of(work, KEY, product), chunk,
               work->keys + product * work->keys_bytes);
-    pack_values(&work->sizes, rows_of(work, VALUE, product), chunk,
+    pack_values(work->kernel->path, &work->sizes, rows_of(work, VALUE, product), chunk,
                 work->values + product * work->values_bytes);
   }
 }
 
-static void attend_block(const Work *work, size_t product, size_t block, void *scratch) {
+static void attend_block(const Work *work, size_t product, size_t block, const void *keys,
+                         const void *values, void *scratch) {
   const Sizes *sizes = &work->sizes;
   const Rows out = rows_of(work, OUTPUT, product);
   const size_t first = block * ROWS_MAX, left = sizes->queries - first;
   const size_t rows = left < ROWS_MAX ? left : ROWS_MAX;
   attend(work->kernel->path, sizes, rows_of(work, QUERY, product),
-         work->keys + product * work->keys_bytes, work->values + product * work->values_bytes, first,
-         rows, (float *)out.data + first * out.step, out.step, scratch);
+         keys, values, first, rows, (float *)out.data + first * out.step, out.step, scratch);
+}
+
+/* Some queries of one product, whose keys and values are packed. */
+static void attend_packed(const Work *work, size_t i, uint8_t *scratch) {
+  const size_t product = i / work->blocks;
+  attend_block(work, product, i % work->blocks, work->keys + product * work->keys_bytes,
+               work->values + product * work->values_bytes, scratch);
+}
+
+/* One product with its own packing, which stays in this processor's cache. */
+static void attend_whole(const Work *work, size_t product, uint8_t *scratch) {
+  const Path *path = work->kernel->path;
+  uint8_t *keys = scratch + padded(scratch_bytes(&work->sizes), 64);
+  uint8_t *values = keys + work->keys_bytes;
+  const Rows key_rows = rows_of(work, KEY, product), value_rows = rows_of(work, VALUE, product);
+  for (size_t i = 0; i < work->chunks; i++) {
+    pack_keys(path, &work->sizes, key_rows, i, keys);
+    pack_values(path, &work->sizes, value_rows, i, values);
+  }
+  for (size_t i = 0; i < work->blocks; i++) attend_block(work, product, i, keys, values, scratch);
 }
 
 static void attend_some(void *data, size_t index) {
   Work *work = data;
-  const size_t all = work->products * work->blocks;
-  void *scratch = NULL;
+  const size_t all = work->keys ? work->products * work->blocks : work->products;
+  const size_t more = work->keys ? 0 : work->keys_bytes + work->values_bytes;
+  uint8_t *scratch = NULL;
   (void)index;
   for (size_t i; (i = atomic_fetch_add(&work->next, 1)) < all;) {
-    if (!scratch) scratch = aligned_alloc(64, scratch_bytes(&work->sizes));
+    if (!scratch) scratch = aligned_alloc(64, padded(scratch_bytes(&work->sizes), 64) + more);
     if (!scratch) {
       atomic_store(&work->out_of_memory, 1);
       return;
     }
-    attend_block(work, i / work->blocks, i % work->blocks, scratch);
+    if (work->keys)
+      attend_packed(work, i, scratch);
+    else
+      attend_whole(work, i, scratch);
   }
   free(scratch);
 }
@@ -194,17 +220,23 @@ static OrtStatus *share(const OrtApi *api, OrtKernelContext *context, Work *work
 }
 
 static OrtStatus *run(const OrtApi *api, OrtKernelContext *context, Work *work) {
-  const char *message = "QuantizedAttention: not enough memory";
-  work->keys = aligned_alloc(64, work->products * work->keys_bytes);
-  work->values = aligned_alloc(64, work->products * work->values_bytes);
   OrtStatus *status = NULL;
-  if (!work->keys || !work->values) status = api->create_status(ORT_CODE_FAIL, message);
-  if (!status) status = share(api, context, work, work->products * work->chunks, pack);
-  if (!status) status = share(api, context, work, work->products * work->blocks, attend_some);
+  if (work->products >= PRODUCTS_APART) {
+    status = share(api, context, work, work->products, attend_some);
+  } else {
+    work->keys = aligned_alloc(64, work->products * work->keys_bytes);
+    work->values = aligned_alloc(64, work->products * work->values_bytes);
+    if (work->keys && work->values) {
+      status = share(api, context, work, work->products * work->chunks, pack);
+      if (!status) status = share(api, context, work, work->products * work->blocks, attend_some);
+    } else {
+      atomic_store(&work->out_of_memory, 1);
+    }
+    free(work->keys);
+    free(work->values);
+  }
   if (!status && atomic_load(&work->out_of_memory))
-    status = api->create_status(ORT_CODE_FAIL, message);
-  free(work->keys);
-  free(work->values);
+    status = api->create_status(ORT_CODE_FAIL, "QuantizedAttention: not enough memory");
   return status;
 }
 
@@ -242,7 +274,7 @@ static OrtStatus *compute(void *state, OrtKernelContext *context) {
   work.heads = work.tensors[KEY].sizes[HEAD];
   work.products = work.heads * work.tensors[KEY].sizes[BATCH];
   work.blocks = padded(sizes->queries, ROWS_MAX) / ROWS_MAX;
-  work.chunks = padded(sizes->keys, KEYS_IN_CHUNK) / KEYS_IN_CHUNK;
+  work.chunks = chunks_of(sizes);
   work.keys_bytes = packed_keys_bytes(sizes);
   work.values_bytes = packed_values_bytes(sizes);
   return work.products && work.blocks && sizes->width ? run(api, context, &work) : NULL;

@@ -17,6 +17,20 @@ static int available(void) {
          __builtin_cpu_supports("avx512vnni");
 }
 
+static void quantize(const float *x, size_t length, float scale, int zero, int8_t *codes) {
+  const __m512 step = _mm512_set1_ps(scale);
+  const __m512 low = _mm512_set1_ps((float)(-128 - zero));
+  const __m512 high = _mm512_set1_ps((float)(127 - zero));
+  const __m512i offset = _mm512_set1_epi32(zero);
+  for (size_t i = 0; i < length; i += 16) {
+    const size_t left = length - i;
+    const __mmask16 mask = left < 16 ? (__mmask16)((1u << left) - 1) : (__mmask16)0xffff;
+    const __m512 q = _mm512_div_ps(_mm512_maskz_loadu_ps(mask, x + i), step);
+    const __m512i code = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(q, low), high));
+    _mm512_mask_cvtepi32_storeu_epi8(codes + i, mask, _mm512_add_epi32(code, offset));
+  }
+}
+
 INLINE __m512i four_codes(const uint8_t *codes) {
   int32_t value;
   __builtin_memcpy(&value, codes, sizeof value);
@@ -157,10 +171,10 @@ INLINE void context_of(const uint8_t *weights, const int8_t *values, size_t grou
   }
 }
 
-static void context(const uint8_t *weights, const int8_t *values, size_t keys, size_t rows,
-                    size_t width, int32_t *acc) {
+static void context(const uint8_t *weights, const int8_t *values, size_t step, size_t keys,
+                    size_t rows, size_t width, int32_t *acc) {
   const size_t groups = keys / GROUP;
-  for (size_t c = 0; c < width; c += COLUMNS, values += (size_t)KEYS_IN_CHUNK * COLUMNS) {
+  for (size_t c = 0; c < width; c += COLUMNS, values += step) {
     size_t r = 0;
 #define PART(n)                     \
   for (; r + (n) <= rows; r += (n)) \
@@ -174,9 +188,9 @@ static void context(const uint8_t *weights, const int8_t *values, size_t keys, s
 
 #pragma GCC pop_options
 
-const Path path_avx512vnni = {"avx512vnni", available, 0x80, 0, scores, weights, context};
+const Path path_avx512vnni = {"avx512vnni", available, 0x80, 0, quantize, scores, weights, context};
 
 #else
 static int available(void) { return 0; }
-const Path path_avx512vnni = {"avx512vnni", available, 0, 0, 0, 0, 0};
+const Path path_avx512vnni = {"avx512vnni", available, 0, 0, 0, 0, 0, 0};
 #endif

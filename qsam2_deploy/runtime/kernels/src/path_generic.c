@@ -7,6 +7,17 @@
 
 static int available(void) { return 1; }
 
+void quantize_generic(const float *x, size_t length, float scale, int zero, int8_t *codes) {
+  const float low = (float)(-128 - zero), high = (float)(127 - zero);
+  for (size_t i = 0; i < length; i++) {
+    float q = x[i] / scale;
+    q = q > low ? q : low;
+    q = q < high ? q : high;
+    /* Adding and taking away 1.5 * 2^23 rounds half to even; compilers make vectors of it. */
+    codes[i] = (int8_t)((int)((q + EXP2_MAGIC) - EXP2_MAGIC) + zero);
+  }
+}
+
 static void scores(const uint8_t *queries, size_t depth, const int8_t *tile, const int32_t *start,
                    size_t rows, int32_t *sums, int32_t *largest) {
   for (size_t r = 0; r < rows; r++) {
@@ -54,9 +65,9 @@ static void weights(const int32_t *sums, size_t tiles, size_t rows, float scale,
       }
 }
 
-static void context(const uint8_t *weights, const int8_t *values, size_t keys, size_t rows,
-                    size_t width, int32_t *acc) {
-  for (size_t c = 0; c < width; c += COLUMNS, values += (size_t)KEYS_IN_CHUNK * COLUMNS)
+static void context(const uint8_t *weights, const int8_t *values, size_t step, size_t keys,
+                    size_t rows, size_t width, int32_t *acc) {
+  for (size_t c = 0; c < width; c += COLUMNS, values += step)
     for (size_t r = 0; r < rows; r++)
       for (size_t k = 0; k < keys; k++) {
         const int8_t *v = values + k / GROUP * GROUP * COLUMNS + k % GROUP;
@@ -65,4 +76,4 @@ static void context(const uint8_t *weights, const int8_t *values, size_t keys, s
       }
 }
 
-const Path path_generic = {"generic", available, 0, 0, scores, weights, context};
+const Path path_generic = {"generic", available, 0, 0, quantize_generic, scores, weights, context};
