@@ -40,6 +40,7 @@ def lower_for_ort(
     from .chunk_attention import chunk_attention
     from .fold_weights import fold_weights
     from .fused_attention import fused_attention
+    from .fused_linear import fused_linear
     from .integer_attention import integer_attention
     from .integer_conv import integer_conv
     from .integer_matmul import integer_matmul
@@ -49,6 +50,7 @@ def lower_for_ort(
     chunk_attention(component, QUERY_BLOCK)
     if kernels:
         fused_attention(component)
+        fused_linear(component)
     integer_attention(component, INTEGER_QUERY_BLOCK)
     integer_matmul(component)
     integer_conv(component, unsigned_weights=unsigned_conv_weights)

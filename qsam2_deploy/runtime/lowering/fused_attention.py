@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .attention_pattern import QuantizedAttention, find_quantized_attentions
-from .graph import GraphIndex, attribute, replace_nodes, value_of, zero_point
+from .graph import GraphIndex, attribute, value_of, zero_point
+from .kernel_operators import DOMAIN, inferred_values, put_kernels
 
 if TYPE_CHECKING:
     import onnx
 
-DOMAIN = "qsam2"
 OPERATOR = "QuantizedAttention"
 
 _HEADS_OUT = [0, 2, 1, 3]
@@ -35,22 +35,17 @@ def fused_attention(model: onnx.ModelProto) -> int:
     Returns:
         How many were replaced.
     """
-    from onnx import helper, shape_inference
-
     index = GraphIndex(model)
     found = [a for a in find_quantized_attentions(model, index) if _fits(index, a)]
     if not found:
         return 0
-    inferred = {i.name: i for i in shape_inference.infer_shapes(model).graph.value_info}
+    shapes = inferred_values(model)
     new = {}
     for attention in found:
         last = _last(index, attention)
-        rank = len(inferred[attention.value.input[0]].type.tensor_type.shape.dim)
+        rank = len(shapes[attention.value.input[0]].type.tensor_type.shape.dim)
         new[last.name] = _nodes(index, attention, last, rank)
-        model.graph.value_info.extend(inferred[o] for o in last.output if o in inferred)
-    replace_nodes(model, new)
-    if all(entry.domain != DOMAIN for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    put_kernels(model, new, shapes)
     return len(found)
 
 

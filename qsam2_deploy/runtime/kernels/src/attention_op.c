@@ -6,25 +6,17 @@
  * Attributes inner_query, inner_key, inner_value, inner_output: 1 where a tensor of 4 dimensions has
  * its heads inside, as [batch, n, heads, d]. Output: [..., n, e], floats.
  */
-#include "attention_op.h"
-
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "attention.h"
+#include "op.h"
 
 enum { QUERY, KEY, VALUE, QUERY_SCALE, KEY_SCALE, VALUE_SCALE, VALUE_ZERO, INPUTS };
 enum { FACTORS = 3, OUTPUT = 3, RANK = 4 };
 /* So many products give all threads enough to do without sharing one. */
 enum { PRODUCTS_APART = 64 };
 enum { BATCH, HEAD, ROW, COLUMN };
-
-#define TRY(call)                          \
-  do {                                     \
-    OrtStatus *failed = (call);            \
-    if (failed) return failed;             \
-  } while (0)
 
 typedef struct {
   const OrtApi *api;
@@ -38,10 +30,6 @@ typedef struct {
   size_t rank, sizes[RANK], steps[RANK];
   int is_float;
 } Tensor;
-
-static OrtStatus *wrong(const OrtApi *api, const char *message) {
-  return api->create_status(ORT_CODE_INVALID_ARGUMENT, message);
-}
 
 static void set_steps(Tensor *t, int inner) {
   t->steps[COLUMN] = 1;
@@ -136,8 +124,7 @@ typedef struct {
   size_t heads, products, blocks, chunks; /* products: batches times heads; per product the rest */
   uint8_t *keys, *values;
   size_t keys_bytes, values_bytes;
-  atomic_size_t next;
-  atomic_int out_of_memory;
+  Queue queue;
 } Work;
 
 static Rows rows_of(const Work *work, int index, size_t product) {
@@ -152,7 +139,7 @@ static Rows rows_of(const Work *work, int index, size_t product) {
 static void pack(void *data, size_t index) {
   Work *work = data;
   (void)index;
-  for (size_t i; (i = atomic_fetch_add(&work->next, 1)) < work->products * work->chunks;) {
+  for (size_t i; (i = next_of(&work->queue)) < work->products * work->chunks;) {
     const size_t product = i / work->chunks, chunk = i % work->chunks;
     pack_keys(work->kernel->path, &work->sizes, rows_of(work, KEY, product), chunk,
               work->keys + product * work->keys_bytes);
@@ -197,10 +184,10 @@ static void attend_some(void *data, size_t index) {
   const size_t more = work->keys ? 0 : work->keys_bytes + work->values_bytes;
   uint8_t *scratch = NULL;
   (void)index;
-  for (size_t i; (i = atomic_fetch_add(&work->next, 1)) < all;) {
+  for (size_t i; (i = next_of(&work->queue)) < all;) {
     if (!scratch) scratch = aligned_alloc(64, padded(scratch_bytes(&work->sizes), 64) + more);
     if (!scratch) {
-      atomic_store(&work->out_of_memory, 1);
+      out_of_memory(&work->queue);
       return;
     }
     if (work->keys)
@@ -211,32 +198,23 @@ static void attend_some(void *data, size_t index) {
   free(scratch);
 }
 
-/* Threads take the next of `count` parts until there is none; more calls than threads do no harm. */
-static OrtStatus *share(const OrtApi *api, OrtKernelContext *context, Work *work, size_t count,
-                        void (*body)(void *, size_t)) {
-  const size_t calls = count < 64 ? count : 64;
-  atomic_store(&work->next, 0);
-  return api->kernel_context_parallel_for(context, body, calls, 0, work);
-}
-
 static OrtStatus *run(const OrtApi *api, OrtKernelContext *context, Work *work) {
   OrtStatus *status = NULL;
   if (work->products >= PRODUCTS_APART) {
-    status = share(api, context, work, work->products, attend_some);
+    status = share(api, context, work, &work->queue, work->products, attend_some);
   } else {
     work->keys = aligned_alloc(64, work->products * work->keys_bytes);
     work->values = aligned_alloc(64, work->products * work->values_bytes);
     if (work->keys && work->values) {
-      status = share(api, context, work, work->products * work->chunks, pack);
-      if (!status) status = share(api, context, work, work->products * work->blocks, attend_some);
+      status = share(api, context, work, &work->queue, work->products * work->chunks, pack);
+      if (!status) status = share(api, context, work, &work->queue, work->products * work->blocks, attend_some);
     } else {
-      atomic_store(&work->out_of_memory, 1);
+      out_of_memory(&work->queue);
     }
     free(work->keys);
     free(work->values);
   }
-  if (!status && atomic_load(&work->out_of_memory))
-    status = api->create_status(ORT_CODE_FAIL, "QuantizedAttention: not enough memory");
+  if (!status) status = memory_status(api, &work->queue);
   return status;
 }
 
@@ -305,11 +283,6 @@ static const char *get_name(const OrtCustomOp *op) {
   return "QuantizedAttention";
 }
 
-static const char *get_provider(const OrtCustomOp *op) {
-  (void)op;
-  return "CPUExecutionProvider";
-}
-
 static int get_input_type(const OrtCustomOp *op, size_t index) {
   (void)op;
   if (index < FACTORS) return ORT_TYPE_ANY;
@@ -332,29 +305,18 @@ static int get_output_type(const OrtCustomOp *op, size_t index) {
   return ORT_TYPE_FLOAT;
 }
 
-static size_t get_output_count(const OrtCustomOp *op) {
-  (void)op;
-  return 1;
-}
-
-static int zero(const OrtCustomOp *op, size_t index) {
-  (void)op;
-  (void)index;
-  return 0;
-}
-
 const OrtCustomOp attention_op = {
     .version = ORT_API_VERSION_WANTED,
     .get_name = get_name,
-    .get_execution_provider_type = get_provider,
+    .get_execution_provider_type = cpu_provider,
     .get_input_type = get_input_type,
     .get_input_type_count = get_input_count,
     .get_output_type = get_output_type,
-    .get_output_type_count = get_output_count,
+    .get_output_type_count = one_output,
     .kernel_destroy = destroy,
     .get_input_characteristic = get_input_characteristic,
-    .get_output_characteristic = zero,
-    .get_input_memory_type = zero,
+    .get_output_characteristic = always_zero,
+    .get_input_memory_type = always_zero,
     .create_kernel_v2 = create,
     .kernel_compute_v2 = compute,
 };

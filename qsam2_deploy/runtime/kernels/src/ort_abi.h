@@ -59,7 +59,10 @@ typedef struct OrtApi {
   void (*release_status)(OrtStatus *status);
   OrtUnused from_94[5];
   void (*release_shape)(OrtShape *shape);
-  OrtUnused from_100[174];
+  OrtUnused from_100[149];
+  OrtStatus *(*kernel_info_get_constant_input)(const OrtKernelInfo *info, size_t index,
+                                               int *is_constant, const OrtValue **value);
+  OrtUnused from_250[24];
   OrtStatus *(*kernel_context_parallel_for)(const OrtKernelContext *context,
                                             void (*body)(void *data, size_t index), size_t total,
                                             size_t batches, void *data);
@@ -76,6 +79,7 @@ QSAM2_PLACE(kernel_context_get_input_count, 88);
 QSAM2_PLACE(kernel_context_get_output, 91);
 QSAM2_PLACE(release_status, 93);
 QSAM2_PLACE(release_shape, 99);
+QSAM2_PLACE(kernel_info_get_constant_input, 249);
 QSAM2_PLACE(kernel_context_parallel_for, 274);
 
 typedef struct OrtApiBase {

@@ -1,6 +1,6 @@
 /* AVX512-VNNI: 64 products of unsigned by signed bytes in an instruction. */
-#include "attention.h"
-#include "exp2.h"
+#include "numbers.h"
+#include "path.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
@@ -68,9 +68,13 @@ INLINE void scores_of(const uint8_t *queries, size_t depth, const int8_t *tile,
   products(queries, depth, tile, depth / GROUP, rows, s);
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++) {
-    int32_t *most = largest + i * KEYS_IN_TILE;
     _mm512_storeu_si512(sums + i * KEYS_IN_TILE, s[i][0]);
     _mm512_storeu_si512(sums + i * KEYS_IN_TILE + 16, s[i][1]);
+  }
+  if (!largest) return;
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; i++) {
+    int32_t *most = largest + i * KEYS_IN_TILE;
     const __m512i both = _mm512_max_epi32(s[i][0], s[i][1]);
     _mm512_storeu_si512(most, _mm512_max_epi32(_mm512_loadu_si512(most), both));
   }
@@ -92,7 +96,7 @@ static void scores(const uint8_t *queries, size_t depth, const int8_t *tile, con
   for (; r + (n) <= rows; r += (n))                                                   \
     fetch_next(tile + r * depth * KEYS_IN_TILE / ROWS_MAX, depth, sums + r * KEYS_IN_TILE, n), \
   scores_of(queries + r * depth, depth, tile, start, n, sums + r * KEYS_IN_TILE,      \
-            largest + r * KEYS_IN_TILE)
+            largest ? largest + r * KEYS_IN_TILE : NULL)
   PART(8);
   PART(4);
   PART(1);
@@ -104,8 +108,8 @@ INLINE __m512i codes_of(const int32_t *sums, __m512 scale, __m512 largest) {
   const __m512 shifted = _mm512_sub_ps(score, largest);
   const __m512 t = _mm512_max_ps(_mm512_mul_ps(shifted, _mm512_set1_ps(LOG2_E)),
                                  _mm512_set1_ps(EXP2_LOWEST));
-  const __m512 b = _mm512_add_ps(t, _mm512_set1_ps(EXP2_MAGIC));
-  const __m512 r = _mm512_sub_ps(t, _mm512_sub_ps(b, _mm512_set1_ps(EXP2_MAGIC)));
+  const __m512 b = _mm512_add_ps(t, _mm512_set1_ps(MAGIC));
+  const __m512 r = _mm512_sub_ps(t, _mm512_sub_ps(b, _mm512_set1_ps(MAGIC)));
   __m512 p = _mm512_set1_ps(EXP2_C5);
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(EXP2_C4));
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(EXP2_C3));
@@ -186,11 +190,80 @@ static void context(const uint8_t *weights, const int8_t *values, size_t step, s
   }
 }
 
+INLINE __m512 erf_of(__m512 x) {
+  const __m512 end = _mm512_set1_ps(ERF_END);
+  const __m512 c = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-ERF_END)), end);
+  const __m512 u = _mm512_mul_ps(c, c);
+  __m512 p = _mm512_set1_ps(ERF_P6), q = _mm512_set1_ps(ERF_Q4);
+  p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(ERF_P5));
+  p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(ERF_P4));
+  p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(ERF_P3));
+  p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(ERF_P2));
+  p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(ERF_P1));
+  p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(ERF_P0));
+  q = _mm512_fmadd_ps(q, u, _mm512_set1_ps(ERF_Q3));
+  q = _mm512_fmadd_ps(q, u, _mm512_set1_ps(ERF_Q2));
+  q = _mm512_fmadd_ps(q, u, _mm512_set1_ps(ERF_Q1));
+  q = _mm512_fmadd_ps(q, u, _mm512_set1_ps(ERF_Q0));
+  return _mm512_div_ps(_mm512_mul_ps(c, p), q);
+}
+
+INLINE __m512 activated(__m512 x, const int activation) {
+  if (activation == RELU) return _mm512_max_ps(x, _mm512_setzero_ps());
+  if (activation != GELU) return x;
+  const __m512 erf = erf_of(_mm512_mul_ps(x, _mm512_set1_ps(SQRT_HALF)));
+  return _mm512_mul_ps(_mm512_mul_ps(x, _mm512_set1_ps(0.5f)),
+                       _mm512_add_ps(erf, _mm512_set1_ps(1.0f)));
+}
+
+INLINE void finish_as(const int32_t *sums, size_t rows, size_t columns, const Finish *how,
+                      size_t first, char *out, size_t step, const int activation,
+                      const int to_codes) {
+  const __m512 scale = _mm512_set1_ps(how->scale);
+  const __m512 low = _mm512_set1_ps((float)(-128 - how->zero));
+  const __m512 high = _mm512_set1_ps((float)(127 - how->zero));
+  const __m512i zero = _mm512_set1_epi32(how->zero);
+  const size_t bytes = to_codes ? 1 : sizeof(float);
+  for (size_t c = 0; c < columns; c += 16) {
+    const size_t left = columns - c;
+    const __mmask16 mask = left < 16 ? (__mmask16)((1u << left) - 1) : (__mmask16)0xffff;
+    const __m512 factor = _mm512_loadu_ps(how->factors + first + c);
+    const __m512 bias = _mm512_loadu_ps(how->bias + first + c);
+    for (size_t r = 0; r < rows; r++) {
+      const __m512 sum = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums + r * KEYS_IN_TILE + c));
+      const __m512 y = activated(_mm512_add_ps(_mm512_mul_ps(sum, factor), bias), activation);
+      char *there = out + (r * step + c) * bytes;
+      if (to_codes) {
+        const __m512 q = _mm512_min_ps(_mm512_max_ps(_mm512_div_ps(y, scale), low), high);
+        const __m512i code = _mm512_add_epi32(_mm512_cvtps_epi32(q), zero);
+        _mm512_mask_cvtepi32_storeu_epi8(there, mask, code);
+      } else {
+        _mm512_mask_storeu_ps(there, mask, y);
+      }
+    }
+  }
+}
+
+static void finish(const int32_t *sums, size_t rows, size_t columns, const Finish *how,
+                   size_t first, void *out, size_t step) {
+#define CASE(kind, codes)                                    \
+  if (how->activation == (kind) && how->to_codes == (codes)) \
+  finish_as(sums, rows, columns, how, first, out, step, kind, codes)
+  CASE(NO_ACTIVATION, 0);
+  CASE(NO_ACTIVATION, 1);
+  CASE(RELU, 0);
+  CASE(RELU, 1);
+  CASE(GELU, 0);
+  CASE(GELU, 1);
+#undef CASE
+}
+
 #pragma GCC pop_options
 
-const Path path_avx512vnni = {"avx512vnni", available, 0x80, 0, quantize, scores, weights, context};
+const Path path_avx512vnni = {"avx512vnni", available, 0x80, 0, quantize, scores, weights, context,
+                              finish};
 
 #else
 static int available(void) { return 0; }
-const Path path_avx512vnni = {"avx512vnni", available, 0, 0, 0, 0, 0, 0};
+const Path path_avx512vnni = {"avx512vnni", available, 0, 0, 0, 0, 0, 0, 0};
 #endif

@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "attention.h"
+#include "path.h"
 
 static const Path *const paths[] = {&path_avx512vnni, &path_avxvnni, &path_avx2, &path_neon,
                                     &path_generic};

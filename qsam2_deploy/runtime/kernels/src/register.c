@@ -1,5 +1,5 @@
 /* The entry that ONNX Runtime calls when the library is registered with a session. */
-#include "attention_op.h"
+#include "op.h"
 
 #define DOMAIN "qsam2"
 
@@ -26,6 +26,8 @@ OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base)
   OrtDomain *domain = NULL;
   OrtStatus *status = api->create_custom_op_domain(DOMAIN, &domain);
   if (!status) status = api->custom_op_domain_add(domain, &attention_op);
+  if (!status) status = api->custom_op_domain_add(domain, &linear_op);
+  if (!status) status = api->custom_op_domain_add(domain, &linear_codes_op);
   if (!status) status = api->add_custom_op_domain(options, domain);
   return status;
 }
