@@ -22,6 +22,7 @@ FLAGS = (
     # The order of roundings is part of the numbers, so nothing may be contracted.
     "-ffp-contract=off",
     "-fno-math-errno",
+    "-fno-trapping-math",
     "-D_GNU_SOURCE",
     "-fPIC",
     "-shared",

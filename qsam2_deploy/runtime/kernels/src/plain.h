@@ -51,12 +51,11 @@ static inline void weights_plain(const int32_t *sums, size_t tiles, size_t rows,
     for (size_t t = 0; t < tiles; t++) {
       const int32_t *s = sums + (t * ROWS_MAX + r) * KEYS_IN_TILE;
       uint8_t *w = weights + r * KEYS_IN_CHUNK + t * KEYS_IN_TILE;
-      int32_t *total = totals + r * KEYS_IN_TILE;
-      for (int j = 0; j < KEYS_IN_TILE; j++) {
-        const int32_t code = weight_of(s[j], scale, largest[r]);
-        w[j] = (uint8_t)code ^ flip;
-        total[j] += code;
-      }
+      int32_t *total = totals + r * KEYS_IN_TILE, codes[KEYS_IN_TILE];
+      const float most = largest[r];
+      for (int j = 0; j < KEYS_IN_TILE; j++) codes[j] = weight_of(s[j], scale, most);
+      for (int j = 0; j < KEYS_IN_TILE; j++) total[j] += codes[j];
+      for (int j = 0; j < KEYS_IN_TILE; j++) w[j] = (uint8_t)codes[j] ^ flip;
     }
 }
 

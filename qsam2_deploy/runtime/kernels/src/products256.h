@@ -18,14 +18,15 @@ INLINE __m256i four_codes(const uint8_t *codes) {
 /* Sums of some rows, `step` codes apart, with all 32 columns of a tile. */
 INLINE void products(const uint8_t *codes, size_t step, const int8_t *tile, size_t groups,
                      const int rows, __m256i sums[AT_A_TIME][VECTORS]) {
-  for (size_t g = 0; g < groups; g++)
-    for (int i = 0; i < rows; i++) {
-      const __m256i x = four_codes(codes + (size_t)i * step + g * GROUP);
-      for (int v = 0; v < VECTORS; v++) {
-        const int8_t *columns = tile + (g * KEYS_IN_TILE + (size_t)v * LANES) * GROUP;
-        MULTIPLY_ADD(&sums[i][v], x, _mm256_loadu_si256((const __m256i *)columns));
-      }
+  for (size_t g = 0; g < groups; g++) {
+    __m256i x[AT_A_TIME];
+    for (int i = 0; i < rows; i++) x[i] = four_codes(codes + (size_t)i * step + g * GROUP);
+    for (int v = 0; v < VECTORS; v++) {
+      const int8_t *from = tile + (g * KEYS_IN_TILE + (size_t)v * LANES) * GROUP;
+      const __m256i columns = _mm256_loadu_si256((const __m256i *)from);
+      for (int i = 0; i < rows; i++) MULTIPLY_ADD(&sums[i][v], x[i], columns);
     }
+  }
 }
 
 INLINE void load(const int32_t *from, __m256i sums[VECTORS]) {
