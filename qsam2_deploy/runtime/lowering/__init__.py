@@ -30,15 +30,20 @@ TENSORRT_PRECISIONS = ("fp16", "int8", "int4")
 """What :func:`lower_for_tensorrt` makes of a component."""
 
 
-def lower_for_ort(component: onnx.ModelProto, *, unsigned_conv_weights: bool = False) -> None:
+def lower_for_ort(
+    component: onnx.ModelProto, *, unsigned_conv_weights: bool = False, kernels: bool = False
+) -> None:
     """Prepare one component for ONNX Runtime's CPU engine, in place.
 
     Args:
         component: is changed.
         unsigned_conv_weights: for versions that multiply no others in convolutions.
+        kernels: use the operators of :mod:`qsam2_deploy.runtime.kernels`.
     """
     from .chunk_attention import chunk_attention
     from .fold_weights import fold_weights
+    from .fused_attention import fused_attention
+    from .fused_linear import fused_linear
     from .integer_attention import integer_attention
     from .integer_conv import integer_conv
     from .integer_matmul import integer_matmul
@@ -46,6 +51,9 @@ def lower_for_ort(component: onnx.ModelProto, *, unsigned_conv_weights: bool = F
     integers_of_constants(component)
     # Before the integer products: shapes cannot be inferred through them, which are no ONNX.
     chunk_attention(component, QUERY_BLOCK)
+    if kernels:
+        fused_attention(component)
+        fused_linear(component)
     integer_attention(component, INTEGER_QUERY_BLOCK)
     integer_matmul(component)
     integer_conv(component, unsigned_weights=unsigned_conv_weights)
