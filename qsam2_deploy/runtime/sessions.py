@@ -136,6 +136,7 @@ class SessionBackend(ABC):
     def _require_engine() -> None:
         """Raise MissingDependencyError if the engine is not installed."""
 
+    @staticmethod
     @abstractmethod
     def _obstacle_to_fast() -> str | None:
         """Say why the engine has nothing faster than exact floats here; None if it has."""
