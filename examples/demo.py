@@ -94,7 +94,9 @@ def _checked_arguments(argv: Sequence[str] | None) -> Namespace:
     add("--checkpoint", type=Path, metavar="FILE.pt", help="a SAM 2 or 2.1 checkpoint")
     add("--config", type=Path, metavar="FILE.yaml", help="its architecture, if not an official one")
     add("--bits", default="w8a8", help="widths of weights and activations (default w8a8)")
-    add("--image-size", type=int, metavar="S", help="pixels of the model's input (default: its own)")
+    add(
+        "--image-size", type=int, metavar="S", help="pixels of the model's input (default: its own)"
+    )
     add("--frames", type=int, default=120, metavar="N", help="most frames to segment (default 120)")
     add("--output", type=Path, default=Path("demo_output"), metavar="DIR", help="what to write to")
     args = parser.parse_args(argv)

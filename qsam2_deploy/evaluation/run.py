@@ -38,7 +38,7 @@ class EvaluationConfig:
         resolution: the folder below DAVIS's ``JPEGImages``.
         backend: inference engine of a ``model.onnx``.
         threads: of the engine; None for its own choice.
-        memory_frames: how many memories a model.onnx attends to on a frame of a video; None for
+        memory_frames: how many memories an exported model attends to on a frame of a video; None for
             its own number.
         model_config: YAML file of a checkpoint's architecture, where it is no official one.
         json_path: where to write the results.
@@ -47,7 +47,7 @@ class EvaluationConfig:
         show_progress: a progress bar; None for only where standard error is a terminal.
 
     Raises:
-        InputError: ``memory_frames`` is given for what is no model.onnx.
+        InputError: ``memory_frames`` is given for what is no exported model.
         PromptError: masks are asked for as prompts on images, or the prompt is unknown.
     """
 
@@ -67,9 +67,10 @@ class EvaluationConfig:
     show_progress: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.memory_frames is not None and self.model.suffix != ".onnx":
+        exported = self.model.suffix != ".pt" and not self.model.is_dir()
+        if self.memory_frames is not None and not exported:
             raise InputError(
-                f"memory_frames is an option of a model.onnx, but the model is {self.model}"
+                f"memory_frames is for exported models, such as a model.onnx, but got {self.model}"
             )
         if self.prompt is not None and self.prompt not in PROMPT_KINDS:
             raise PromptError(
