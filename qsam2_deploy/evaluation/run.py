@@ -38,8 +38,8 @@ class EvaluationConfig:
         resolution: the folder below DAVIS's ``JPEGImages``.
         backend: inference engine of a ``model.onnx``.
         threads: of the engine; None for its own choice.
-        memory_frames: how many memories an exported model attends to on a frame of a video; None for
-            its own number.
+        memory_frames: how many memories an exported model attends to on a frame; None for its own
+            number.
         model_config: YAML file of a checkpoint's architecture, where it is no official one.
         json_path: where to write the results.
         masks_dir: where to write the masks, a PNG per frame.
