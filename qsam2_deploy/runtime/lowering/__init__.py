@@ -128,13 +128,16 @@ def lower_for_tensorrt_int4(component: onnx.ModelProto) -> int:
     return blocked
 
 
-def lower_for_tensorrt(component: onnx.ModelProto, precision: str) -> int:
+def lower_for_tensorrt(
+    component: onnx.ModelProto, precision: str, *, fused_attention: bool = True
+) -> int:
     """Prepare one component for TensorRT with half precision around its integers, in place.
 
     Args:
         component: is changed.
         precision: of :data:`TENSORRT_PRECISIONS`; ``fp16`` leaves out all quantization of
             activations, and takes quantized weights as the floats that they stand for.
+        fused_attention: leave attention as the engine fuses it; see :mod:`.break_attention`.
 
     Returns:
         How many products are of the integers that ``precision`` names; with ``fp16``, of halves.
@@ -143,6 +146,7 @@ def lower_for_tensorrt(component: onnx.ModelProto, precision: str) -> int:
         UnsupportedModelError: an input has an affine grid, which TensorRT INT8 does not have, or a
             constant is too large for half precision.
     """
+    from .break_attention import break_attention
     from .half_precision import half_precision
 
     if precision == "int8":
@@ -153,7 +157,29 @@ def lower_for_tensorrt(component: onnx.ModelProto, precision: str) -> int:
     else:
         _lower_to_unrounded_floats(component)
     halves = half_precision(component)
+    if not fused_attention:
+        break_attention(component)
     return halves if precision == "fp16" else count
+
+
+def lower_to_tensorrt_reference(component: onnx.ModelProto, precision: str) -> None:
+    """Turn one component into plain floats that mean what :func:`lower_for_tensorrt` makes of it.
+
+    Weights are those that were trained, attention products have no steps, and activations are on
+    their grids with ``int8`` alone; all that is left out is half precision. In place.
+
+    Args:
+        component: is changed.
+        precision: of :data:`TENSORRT_PRECISIONS`.
+    """
+    from .float_attention import float_attention
+
+    if precision == "int8":
+        integers_of_constants(component)
+        float_attention(component)
+        lower_to_float(component)
+    else:
+        _lower_to_unrounded_floats(component)
 
 
 def _quantized_products(component: onnx.ModelProto) -> int:

@@ -11,8 +11,9 @@ import pytest
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.tensorrt.adapter import Network, Plan, build_plan
-from qsam2_deploy.runtime.tensorrt.build import engine_from_onnx, network_from_component
-from qsam2_deploy.runtime.tensorrt.engine_file import read_engine
+from qsam2_deploy.runtime.tensorrt.build import engine_from_onnx
+from qsam2_deploy.runtime.tensorrt.component_build import network_from_component
+from qsam2_deploy.runtime.tensorrt.engine_file import Variant, read_engine
 from qsam2_deploy.runtime.tensorrt.layer_table import (
     fused_layers,
     integer_share,
@@ -34,7 +35,7 @@ LEAST_SHARE = {"int8": 0.95, "int4": 0.9}
 def build(path: Path, component: str, precision: str) -> tuple[Plan, float | None]:
     """Return the plan, and the share of quantized weights that it multiplies as integers."""
     messages: list[str] = []
-    network, _ = network_from_component(read_bundle(path), component, precision, Limits())
+    network, _ = network_from_component(read_bundle(path), component, Variant(precision), Limits())
     plan = build_plan(
         find_library(TENSORRT_RTX), network, ONE_GPU, on_message=lambda _, m: messages.append(m)
     )
