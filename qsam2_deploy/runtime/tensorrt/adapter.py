@@ -86,7 +86,7 @@ def build_plan(
         InputError: an option has a value that this library does not know.
         KeyboardInterrupt: the build was interrupted.
     """
-    logger, errors = _logger(library.module), []
+    logger, errors = library_logger(library.module), []
 
     def listen(severity: str, text: str) -> None:
         if severity.endswith("error"):
@@ -128,7 +128,7 @@ def _built(
 
 
 @functools.cache
-def _logger(trt: Any) -> Any:
+def library_logger(trt: Any) -> Any:
     """Return the only logger of a library; it must live as long as anything that it was given."""
     severities = trt.ILogger.Severity
 
