@@ -76,7 +76,7 @@ class FunctionalGpu:
         try:
             engine_from_onnx(
                 model, output, precision="fp16", library=self.library, limits=limits,
-                show_progress=False,
+                show_progress=False, self_test=False,
             )  # fmt: skip
         finally:
             build_module.current_gpu = before

@@ -150,6 +150,7 @@ def _build(args: argparse.Namespace, precision: str) -> EngineReport:
         ),
         limits=Limits(args.max_objects, args.max_points, args.max_conditioning),
         fused_attention=not args.no_fused_attention,
+        self_test=not args.no_self_test,
         timing_cache=args.timing_cache,
         on_message=_print_message if args.verbose else None,
         show_progress=False if args.quiet or args.verbose else None,
@@ -176,6 +177,7 @@ def _parser() -> Parser:
     )
     add("--no-fused-attention", action="store_true",
         help="break attention up, where a version's fused kernels are wrong")  # fmt: skip
+    add("--no-self-test", action="store_true", help="do not run the engine after the build")
     add("--builder", metavar="NAME", help="tensorrt or tensorrt-rtx (default: what is installed)")
     add("--workspace", type=whole_number(1), metavar="MIB", help="scratch memory of a layer, MiB")
     add("--optimization-level", type=whole_number(0), metavar="N", help="0, fast, to 5, thorough")

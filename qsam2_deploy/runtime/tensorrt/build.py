@@ -100,6 +100,7 @@ def engine_from_onnx(
     limits: Limits | None = None,
     fused_attention: bool = True,
     timing_cache: str | os.PathLike[str] | None = None,
+    self_test: bool = True,
     library: Library | None = None,
     open_runner: OpenRunner | None = None,
     on_message: OnMessage | None = None,
@@ -124,6 +125,7 @@ def engine_from_onnx(
             slower, and right where the fused kernels of a version are wrong.
         timing_cache: file with TensorRT's timings, which makes the next build faster; it is read
             if it exists, and written.
+        self_test: try the engines out where their GPU is; ``auto`` always does.
         library: use this one instead of an installed one.
         open_runner: runs engines in the self-test; default: on the GPU.
         on_message: gets severity and text of all messages of the library.
@@ -144,6 +146,8 @@ def engine_from_onnx(
     bundle = read_bundle(model)
     target = _target(library, options)
     reason = "" if open_runner else _why_not_run(target, library, bundle, path)
+    if not self_test and precision != AUTO:
+        reason = "it was not asked for"
     if precision == AUTO and reason:
         raise EngineError(
             f"--auto times engines on the GPU that they are for, but {reason}; run it there, or "
