@@ -28,6 +28,9 @@ PRODUCT_KINDS = frozenset(
 )
 """Kinds of fused layers that multiply; another with integers only unpacks them."""
 
+FUSED_ATTENTION = "_mha_"
+"""Part of the names of fused layers that are whole attentions: both products and the softmax."""
+
 _LINE = re.compile(r"^Name: (?P<name>.+?), LayerType: (?P<kind>\w+), (?P<rest>.*)$", re.MULTILINE)
 _TYPE = re.compile(r"Datatype: (\w+)")
 _ORIGIN = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
@@ -98,6 +101,11 @@ def integer_share(
         if layer.multiplies(precision):
             known |= layer.origins
     return sum(w in known or product in known for w, product in weights.items()) / len(weights)
+
+
+def fused_attentions(layers: Iterable[FusedLayer]) -> int:
+    """Return how many fused layers are whole attentions."""
+    return sum(FUSED_ATTENTION in layer.name for layer in layers)
 
 
 def _layer(match: re.Match[str]) -> FusedLayer:
