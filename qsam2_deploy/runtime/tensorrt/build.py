@@ -14,6 +14,7 @@ from ...errors import InputError, UnsupportedModelError
 from ...spec import COMPONENTS
 from ..bundle import Bundle, read_bundle
 from ..lowering import TENSORRT_PRECISIONS, lower_for_tensorrt
+from ..lowering.memory_sum import add_memory_sum
 from .adapter import Network, OnMessage, Plan, build_plan
 from .engine_file import EngineHeader, Target, write_engine
 from .gpu import current_gpu
@@ -178,6 +179,7 @@ def network_from_component(
     """
     lowered: onnx.ModelProto = bundle.components.pop(component)
     products = lower_for_tensorrt(lowered, precision)
+    add_memory_sum(lowered)
     network = Network(
         spec=bundle.spec.component(component),
         model=lowered.SerializeToString(),
