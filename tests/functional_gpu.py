@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.runtime.lowering.memory_sum import add_memory_sum
 from qsam2_deploy.runtime.ort import session_from_onnx
 from qsam2_deploy.runtime.tensorrt import build as build_module
 from qsam2_deploy.runtime.tensorrt.build import engine_from_onnx
@@ -128,6 +129,7 @@ class FunctionalGpu:
 
 def prepared(component: Any) -> Any:
     """Return a component with what the builder adds to the graph of an engine."""
+    add_memory_sum(component)
     return component
 
 

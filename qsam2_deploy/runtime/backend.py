@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -14,17 +16,53 @@ from ..spec import ModelSpec
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-BACKENDS = ("auto", "openvino", "ort")
+BACKENDS = ("auto", "openvino", "ort", "tensorrt", "tensorrt-rtx")
 """Names that :func:`open_backend` takes."""
 
-ENGINES = {"auto": "onnxruntime", "openvino": "openvino", "ort": "onnxruntime"}
+ENGINES = {
+    "auto": "onnxruntime",
+    "openvino": "openvino",
+    "ort": "onnxruntime",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt_rtx",
+}
 """The package of each."""
+
+GPU_BACKENDS = ("tensorrt", "tensorrt-rtx")
+"""Those that run a ``model.engine``."""
+
+
+@dataclass(frozen=True)
+class DeviceImage:
+    """A frame on the backend's device that is the model's input already.
+
+    Attributes:
+        tensor: what the backend takes as the input ``image``.
+        shape: of the frame, ``(S, S, 3)``.
+    """
+
+    tensor: Any
+    shape: tuple[int, int, int]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of the frame."""
+        return len(self.shape)
 
 
 class Backend(Protocol):
     """An engine with a model. A Protocol, so that a backend needs no base class of ours.
 
     Nothing is loaded until the context is entered, and all is released when it is left.
+
+    A backend with memory of its own may return opaque tensors where only components read an
+    output: ``features``, ``high_res_0``, ``high_res_1``, ``conditioned`` and ``memory``. They have
+    a ``shape``, and numpy converts them. Such a backend can have two more members:
+
+    - ``memories``, a :class:`~qsam2_deploy.runtime.memory.MemoryStore` that keeps memory features
+      on the device;
+    - ``take_frame(frame)``, which takes a frame with ``__cuda_array_interface__`` and returns a
+      :class:`DeviceImage`, or a uint8 array on the host.
     """
 
     @property
@@ -64,10 +102,12 @@ def open_backend(
     """Choose the engine for ``model``; enter the result to load it.
 
     Args:
-        model: a ``model.onnx`` made by ``qsam2-export``; a backend is returned as it is.
-        backend: ``ort`` (ONNX Runtime on the CPU), ``openvino`` (OpenVINO on the CPU), or
-            ``auto``, which is ``ort``.
-        threads: threads of the engine; default: one for each physical core.
+        model: a ``model.onnx`` made by ``qsam2-export``, or a ``model.engine`` made by
+            ``qsam2-build-engine``; a backend is returned as it is.
+        backend: ``ort`` (ONNX Runtime on the CPU) or ``openvino`` (OpenVINO on the CPU) for a
+            ``model.onnx``, ``tensorrt`` or ``tensorrt-rtx`` for a ``model.engine`` that it built,
+            or ``auto``, which is ``ort`` or what built the engine.
+        threads: threads of the engine on the CPU; default: one for each physical core.
         cache: folder to keep the lowered graphs in, so that the model opens faster the next time;
             default: nothing is kept. What cannot be read from it or written to it is made anew.
 
@@ -82,6 +122,8 @@ def open_backend(
         raise InputError(f"threads must be at least 1, but got {threads}")
     if not isinstance(model, (str, os.PathLike)):
         return model
+    if backend in GPU_BACKENDS or _is_engine(model):
+        return _open_engine(model, backend)
     if backend == "openvino":
         from .openvino import OpenVinoBackend
 
@@ -89,3 +131,31 @@ def open_backend(
     from .ort import OrtBackend
 
     return OrtBackend(model, threads=threads, cache=cache)
+
+
+def _is_engine(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is an engine, by its first bytes, or by its name if it has none."""
+    from .tensorrt.engine_file import MAGIC
+
+    try:
+        with Path(path).open("rb") as stream:
+            return stream.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return Path(path).suffix == ".engine"
+
+
+def _open_engine(path: str | os.PathLike[str], backend: str) -> Backend:
+    from .tensorrt.backend import TensorRtBackend
+
+    if not _is_engine(path) and Path(path).suffix != ".engine":
+        raise InputError(
+            f"the backend {backend} runs a model.engine, but got {path}; build one with: "
+            f"qsam2-build-engine {path} model.engine"
+        )
+    opened = TensorRtBackend(path)
+    if backend not in ("auto", opened.builder):
+        raise InputError(
+            f"{path} was built by {opened.builder} and runs with the backend {opened.builder}, "
+            f"but got {backend}"
+        )
+    return opened

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError, PromptError, VideoError
 from ..spec import ModelSpec
-from .backend import Backend, open_backend
+from .backend import Backend, DeviceImage, open_backend
 from .media.prompts import validate_prompt
 from .memory import MemoryBank, MemoryEntry
 from .postprocess import non_overlapping
@@ -66,9 +67,9 @@ class VideoSegmenter:
         """Choose the model and the engine; nothing is loaded before the context is entered.
 
         Args:
-            model: a ``model.onnx``, or a backend of one's own.
-            backend: ``auto``, ``ort`` or ``openvino``.
-            threads: threads of the engine; default: its own choice.
+            model: a ``model.onnx``, a ``model.engine``, or a backend of one's own.
+            backend: see :func:`open_backend`; ``auto`` goes by the file.
+            threads: threads of the engine on the CPU; default: its own choice.
             fill_hole_area: fill holes of at most so many low-resolution pixels.
             non_overlap_masks: a pixel belongs to the object of the highest logit alone.
             max_conditioning_frames: frames with prompts that an object keeps: its first and its
@@ -137,7 +138,9 @@ class VideoSegmenter:
         its memory); all other objects are tracked.
 
         Args:
-            frame: RGB, uint8 ``[height, width, 3]``.
+            frame: RGB, uint8 ``[height, width, 3]``; with a ``model.engine`` also an object with
+                ``__cuda_array_interface__`` of that kind, or the model's normalised input, float32
+                ``[1, 3, S, S]``, which never leaves the GPU.
             prompts: several prompts on one object are taken one after another.
 
         Returns:
@@ -151,6 +154,7 @@ class VideoSegmenter:
         After an error the frame is not taken, and all is as it was before.
         """
         tracker, prompts = self._running(), tuple(prompts)
+        frame = self._received(frame)
         self._check_frame(frame)
         for prompt in prompts:
             validate_prompt(prompt, *frame.shape[:2])
@@ -213,8 +217,22 @@ class VideoSegmenter:
             self._objects, self._frame_index, self._frame_size, self._features = before
             raise
 
-    def _check_frame(self, frame: Frame) -> None:
-        if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+    def _received(self, frame: Any) -> Any:
+        """Return a frame that is in GPU memory as the backend takes it, others as they are."""
+        if isinstance(frame, np.ndarray) or not hasattr(frame, "__cuda_array_interface__"):
+            return frame
+        take = getattr(self._backend, "take_frame", None)
+        if take is None:
+            raise VideoError(
+                "the frame is in GPU memory, where only a model.engine takes it; copy it to the "
+                "host, or build an engine with qsam2-build-engine"
+            )
+        return take(frame)
+
+    def _check_frame(self, frame: Frame | DeviceImage) -> None:
+        if isinstance(frame, DeviceImage):
+            pass
+        elif not isinstance(frame, np.ndarray) or frame.ndim != 3:
             got = list(frame.shape) if isinstance(frame, np.ndarray) else type(frame).__name__
             raise VideoError(
                 f"a frame must be a uint8 RGB array of shape [height, width, 3], but got {got}"

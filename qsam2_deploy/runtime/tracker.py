@@ -22,9 +22,16 @@ from ..spec import (
     MEMORY_ENCODER,
     NO_OBJ_SCORE,
 )
-from .backend import Arrays, Backend
-from .bfloat16 import to_bfloat16_bits
-from .memory import MemoryBank, MemoryEntry, MemorySelection, select_memories, stack_memories
+from .backend import Arrays, Backend, DeviceImage
+from .memory import (
+    HostMemories,
+    MemoryBank,
+    MemoryEntry,
+    MemorySelection,
+    MemoryStore,
+    select_memories,
+    stack_memories,
+)
 from .postprocess import fill_holes, select_mask
 from .preprocess import preprocess_frame
 from .resize import resize_bilinear_antialias
@@ -41,7 +48,10 @@ _PROMPT_NOT_FINITE = (
 
 @dataclass(frozen=True)
 class FrameFeatures:
-    """The image encoder's outputs for one frame; see ``spec.component``."""
+    """The image encoder's outputs for one frame; see ``spec.component``.
+
+    A backend may give tensors of its own instead of arrays; numpy converts those.
+    """
 
     features: FloatArray
     high_res_0: FloatArray
@@ -98,11 +108,15 @@ class Tracker:
         self.spec = backend.spec
         self.rules = backend.spec.rules
         self.fill_hole_area = fill_hole_area
+        self._memories: MemoryStore = getattr(backend, "memories", None) or HostMemories()
 
     # ---------------------------------------------------------------- encoder
-    def encode(self, frame: npt.NDArray[np.uint8]) -> FrameFeatures:
-        """Encode one RGB frame, uint8 ``[height, width, 3]``."""
-        image = preprocess_frame(frame, self.spec)
+    def encode(self, frame: npt.NDArray[np.uint8] | DeviceImage) -> FrameFeatures:
+        """Encode one RGB frame, uint8 ``[height, width, 3]``, or one that is prepared already."""
+        if isinstance(frame, DeviceImage):
+            image = frame.tensor
+        else:
+            image = preprocess_frame(frame, self.spec)
         outputs = self.backend.run(IMAGE_ENCODER, {"image": image})
         return FrameFeatures(**outputs)
 
@@ -238,14 +252,14 @@ class Tracker:
                 "object_score": np.asarray([[e.object_score] for e in entries], np.float32),
             },
         )
-        for entry, memory in zip(entries, outputs["memory"], strict=True):
-            if not np.isfinite(memory).all():
+        for entry, memory in zip(entries, self._memories.keep(outputs), strict=True):
+            if memory is None:
                 if from_points:
                     raise EngineError(_PROMPT_NOT_FINITE)
                 _warn_not_finite()
                 entry.finite = False
                 continue
-            entry.memory = to_bfloat16_bits(memory)
+            entry.memory = memory
 
     # ------------------------------------------------------------- components
     def _select(self, bank: MemoryBank, moment: Moment) -> MemorySelection:
@@ -264,7 +278,8 @@ class Tracker:
     def _with_memory(
         self, features: FrameFeatures, selections: list[MemorySelection]
     ) -> npt.NDArray[Any]:
-        inputs = {"features": features.features, **stack_memories(selections, self.spec.d_model)}
+        stacked = stack_memories(selections, self.spec.d_model, self._memories)
+        inputs = {"features": features.features, **stacked}
         return self.backend.run(MEMORY_ATTENTION, inputs)["conditioned"]
 
     def _decode(

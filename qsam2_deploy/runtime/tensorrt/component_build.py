@@ -11,6 +11,7 @@ from ...errors import EngineError, InputError, UnsupportedModelError
 from ..bundle import Bundle
 from ..inspection.products import copy_of
 from ..lowering import TENSORRT_PRECISIONS, lower_for_tensorrt
+from ..lowering.memory_sum import add_memory_sum
 from .adapter import Network, OnMessage, Plan, build_plan
 from .engine_file import Variant
 from .library import Library
@@ -62,6 +63,7 @@ def network_from_component(
     products = lower_for_tensorrt(
         lowered, variant.precision, fused_attention=variant.fused_attention
     )
+    add_memory_sum(lowered)
     network = Network(
         spec=bundle.spec.component(component),
         model=lowered.SerializeToString(),

@@ -96,6 +96,7 @@ class ComponentEngine:
         spec: name, inputs and outputs of the component.
         outputs: element type of each output of the plan by its name.
         workspace: bytes of device memory that it needs while it runs, with any profile.
+        contexts: one for each profile, once they were opened.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class ComponentEngine:
         """
         self.spec, self._library, self._profiles = spec, library, tuple(profiles)
         trt = library.module
-        self._contexts: list[ExecutionContext] = []
+        self.contexts: list[ExecutionContext] = []
         with self.listening() as errors:
             # It must outlive the engine.
             self._runtime = trt.Runtime(library_logger(trt))
@@ -153,7 +154,15 @@ class ComponentEngine:
                 if not context.set_optimization_profile_async(index, int(stream)):
                     raise self.failure(f"refuses its profile {name}", errors)
             context.set_device_memory(workspace.pointer, workspace.nbytes)
-            self._contexts.append(ExecutionContext(self, index, name, context))
+            self.contexts.append(ExecutionContext(self, index, name, context))
+
+    @property
+    def max_objects(self) -> int:
+        """Most objects that run as one batch."""
+        ranges = [
+            profile.dimensions["B"] for profile in self._profiles if "B" in profile.dimensions
+        ]
+        return min((largest for _, _, largest in ranges), default=1)
 
     def context_for(self, shapes: Shapes) -> ExecutionContext:
         """Return the context whose profile fits, the most specific one if several do.
@@ -163,8 +172,8 @@ class ComponentEngine:
         """
         sizes = dynamic_sizes(self.spec, shapes)
         if not self._profiles:
-            return self._contexts[0]
-        for profile, context in zip(self._profiles[::-1], self._contexts[::-1], strict=True):
+            return self.contexts[0]
+        for profile, context in zip(self._profiles[::-1], self.contexts[::-1], strict=True):
             if _outside(profile, sizes) is None:
                 return context
         letter = _outside(self._profiles[0], sizes)
@@ -178,7 +187,7 @@ class ComponentEngine:
 
     def close(self) -> None:
         """Release contexts and engine; nothing may be running."""
-        self._contexts.clear()
+        self.contexts.clear()
         self._engine = None
         self._runtime = None
 

@@ -47,7 +47,7 @@ def test_attention_can_be_kept_from_fusing(
 ) -> None:
     fused = make(trt, quantized_path, tmp_path / "m.engine", precision="fp16")
     assert lowered(trt, "Softmax") > 10
-    assert lowered(trt, "ReduceSum") == 0
+    assert lowered(trt, "ReduceSum") == 1  # of the memory
     assert all(
         read_engine(fused.path).header.variant(name) == Variant("fp16") for name in COMPONENTS
     )
@@ -55,7 +55,7 @@ def test_attention_can_be_kept_from_fusing(
     broken = make(
         trt, quantized_path, tmp_path / "m.engine", precision="fp16", fused_attention=False
     )
-    assert lowered(trt, "ReduceSum") == lowered(trt, "Softmax") > 10
+    assert lowered(trt, "ReduceSum") == 1 + lowered(trt, "Softmax") > 10
     assert not any(plan.fused_attention for plan in broken.plans)
     header = read_engine(broken.path).header
     assert {header.variant(name) for name in COMPONENTS} == {Variant("fp16", fused_attention=False)}
