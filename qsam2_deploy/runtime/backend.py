@@ -16,13 +16,14 @@ from ..spec import ModelSpec
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-BACKENDS = ("auto", "openvino", "ort", "tensorrt", "tensorrt-rtx")
+BACKENDS = ("auto", "openvino", "ort", "ort-cuda", "tensorrt", "tensorrt-rtx")
 """Names that :func:`open_backend` takes."""
 
 ENGINES = {
     "auto": "onnxruntime",
     "openvino": "openvino",
     "ort": "onnxruntime",
+    "ort-cuda": "onnxruntime-gpu",
     "tensorrt": "tensorrt",
     "tensorrt-rtx": "tensorrt_rtx",
 }
@@ -104,9 +105,10 @@ def open_backend(
     Args:
         model: a ``model.onnx`` made by ``qsam2-export``, or a ``model.engine`` made by
             ``qsam2-build-engine``; a backend is returned as it is.
-        backend: ``ort`` (ONNX Runtime on the CPU) or ``openvino`` (OpenVINO on the CPU) for a
-            ``model.onnx``, ``tensorrt`` or ``tensorrt-rtx`` for a ``model.engine`` that it built,
-            or ``auto``, which is ``ort`` or what built the engine.
+        backend: ``ort`` (ONNX Runtime on the CPU), ``ort-cuda`` (ONNX Runtime on an NVIDIA GPU, in
+            half precision) or ``openvino`` (OpenVINO on the CPU) for a ``model.onnx``,
+            ``tensorrt`` or ``tensorrt-rtx`` for a ``model.engine`` that it built, or ``auto``,
+            which is ``ort`` or what built the engine.
         threads: threads of the engine on the CPU; default: one for each physical core.
         cache: folder to keep the lowered graphs in, so that the model opens faster the next time;
             default: nothing is kept. What cannot be read from it or written to it is made anew.
@@ -128,6 +130,10 @@ def open_backend(
         from .openvino import OpenVinoBackend
 
         return OpenVinoBackend(model, threads=threads, cache=cache)
+    if backend == "ort-cuda":
+        from .ort_cuda import OrtCudaBackend
+
+        return OrtCudaBackend(model, cache=cache)
     from .ort import OrtBackend
 
     return OrtBackend(model, threads=threads, cache=cache)
