@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import onnx
-
 from benchmarks._report import add_report_options, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.errors import EngineError, UnsupportedModelError
@@ -30,7 +28,6 @@ from qsam2_deploy.runtime.tensorrt.engine_file import Variant
 from qsam2_deploy.runtime.tensorrt.layer_table import (
     fused_layers,
     integer_share,
-    quantized_weights,
 )
 from qsam2_deploy.runtime.tensorrt.library import BUILDERS, Library, find_library
 from qsam2_deploy.runtime.tensorrt.options import BuildOptions, Limits
@@ -104,7 +101,6 @@ def measure(
     except EngineError as error:
         parses = "refuses the layer" not in str(error)
         return Build(*about, parses=parses, builds=False, error=str(error))
-    weights = quantized_weights(onnx.ModelProto.FromString(network.model))
     return Build(
         *about,
         parses=True,
@@ -113,8 +109,8 @@ def measure(
         build_seconds=round(plan.build_seconds, 2),
         bytes=len(plan.data),
         stored_bytes=sum(map(len, packed_blocks(plan.data))),
-        weights=len(weights),
-        integer_share=integer_share(fused_layers(messages), weights, precision),
+        weights=len(network.weights),
+        integer_share=integer_share(fused_layers(messages), network.weights, precision),
     )
 
 

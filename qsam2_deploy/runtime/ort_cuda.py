@@ -83,7 +83,7 @@ class OrtCudaBackend(SessionBackend):
     def _open(self, lowered: bytes, name: str) -> Any:
         return cuda_session(lowered, name, self._provider)
 
-    def _run(self, session: Any, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    def _run(self, session: Any, component: str, inputs: Mapping[str, Any]) -> Arrays:
         names = [tensor.name for tensor in self.spec.component(component).outputs]
         try:
             binding = session.io_binding()

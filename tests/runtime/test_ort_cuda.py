@@ -141,7 +141,9 @@ def test_a_real_session_that_falls_back_is_refused(model_path: Path) -> None:
     lower_for_ort_cuda(model)
     with (
         pytest.warns(UserWarning, match="not in available provider names"),
-        pytest.raises(EngineError, match="cannot use the GPU: the library libonnxruntime_providers_cuda.so"),
+        pytest.raises(
+            EngineError, match=r"cannot use the GPU: the library libonnxruntime_providers_cuda\.so"
+        ),
     ):
         ort_cuda.cuda_session(model.SerializeToString(), MEMORY_ATTENTION)
 

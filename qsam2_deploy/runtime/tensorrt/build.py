@@ -222,6 +222,7 @@ def _header(
         target=target,
         profiles={name: made.profiles for name, made in kept.items()},
         variants={name: made.variant for name, made in kept.items()},
+        layers={name: made.layers for name, made in kept.items() if made.layers is not None},
     )
 
 

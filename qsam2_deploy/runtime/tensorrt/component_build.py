@@ -14,6 +14,7 @@ from ..lowering import TENSORRT_PRECISIONS, lower_for_tensorrt
 from ..lowering.memory_sum import add_memory_sum
 from .adapter import Network, OnMessage, Plan, build_plan
 from .engine_file import Variant
+from .layer_table import LAYER, LayerSummary, fused_layers, quantized_weights, summarise
 from .library import Library
 from .options import BuildOptions, Limits
 from .profiles import Profile, component_profiles
@@ -33,6 +34,7 @@ class Candidate:
         products: how many of its products have the type that the precision names.
         profiles: of its engine.
         plan: its engine.
+        layers: what the builder says of its fused layers; None if it says nothing.
         outcome: of the self-test; None if it was not run.
     """
 
@@ -41,6 +43,7 @@ class Candidate:
     products: int
     profiles: tuple[Profile, ...]
     plan: Plan = field(repr=False)
+    layers: LayerSummary | None = None
     outcome: Outcome | None = None
 
     @property
@@ -69,6 +72,7 @@ def network_from_component(
         model=lowered.SerializeToString(),
         layers=[node.name for node in lowered.graph.node],
         profiles=component_profiles(bundle.spec, component, limits),
+        weights=quantized_weights(lowered),
     )
     return network, products
 
@@ -154,12 +158,20 @@ class ComponentBuilder:
 
     def _checked(self, component: str, variant: Variant, *, timed: bool = False) -> Candidate:
         network, products = network_from_component(self._bundle, component, variant, self._limits)
+        table: list[str] = []
+
+        def listen(severity: str, text: str) -> None:
+            if LAYER in text:
+                table.append(text)
+            if self._on_message is not None:
+                self._on_message(severity, text)
+
         plan = build_plan(
             self._library,
             network,
             self._options,
             timing_cache=self._timings,
-            on_message=self._on_message,
+            on_message=listen,
             show_progress=self._show,
         )
         # Layers of one component may be those of the next.
@@ -170,7 +182,8 @@ class ComponentBuilder:
             outcome = self._self_test.check(
                 component, variant.precision, plan.data, profiles, timed=timed
             )
-        return Candidate(component, variant, products, profiles, plan, outcome)
+        layers = summarise(fused_layers(table), network.weights, variant.precision)
+        return Candidate(component, variant, products, profiles, plan, layers, outcome)
 
 
 def _time(candidate: Candidate) -> float:

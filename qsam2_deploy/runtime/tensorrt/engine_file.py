@@ -19,6 +19,7 @@ from ... import __version__
 from ..._files import atomic_open
 from ...errors import EngineError, ModelFileError
 from ...spec import COMPONENTS, ModelSpec
+from .layer_table import LayerSummary
 from .library import Library, version_numbers
 from .plan_blocks import block_sizes, packed_blocks, unpacked_plan
 from .profiles import Profile
@@ -85,6 +86,7 @@ class EngineHeader:
         target: on what it runs.
         profiles: the optimization profiles of each component, in the engine's order.
         variants: how each component was lowered, where it is not just ``precision``.
+        layers: what the builder said of the fused layers of each component, where it did.
         producer: package and version that wrote it.
     """
 
@@ -96,6 +98,7 @@ class EngineHeader:
     target: Target
     profiles: Mapping[str, Sequence[Profile]] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    layers: Mapping[str, LayerSummary] = field(default_factory=dict)
     producer: str = f"qsam2-deploy {__version__}"
 
     def variant(self, component: str) -> Variant:
@@ -186,6 +189,15 @@ def write_engine(
         for part in (preamble, text, *(block for name in COMPONENTS for block in stored[name])):
             stream.write(part)
         return stream.tell()
+
+
+def is_engine(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is an engine: by its first bytes, or if it has none by its name."""
+    try:
+        with Path(path).open("rb") as stream:
+            return stream.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return Path(path).suffix == ".engine"
 
 
 def read_engine(path: str | os.PathLike[str]) -> EngineFile:
@@ -295,6 +307,7 @@ def _header_data(
                 "sha256": hashlib.sha256(plans[name]).hexdigest(),
                 "blocks": [len(block) for block in stored[name]],
                 **asdict(header.variant(name)),
+                "layers": asdict(header.layers[name]) if name in header.layers else None,
                 "profiles": [asdict(profile) for profile in header.profiles.get(name, ())],
             }
             for name in COMPONENTS
@@ -316,8 +329,14 @@ def _header_from(values: Mapping[str, Any]) -> EngineHeader:
         target=Target(**known),
         profiles={p["component"]: _profiles_from(p["profiles"]) for p in values["plans"]},
         variants={p["component"]: _variant_from(p) for p in values["plans"] if "precision" in p},
+        layers={p["component"]: _layers_from(p) for p in values["plans"] if p.get("layers")},
         producer=str(values["producer"]),
     )
+
+
+def _layers_from(entry: Mapping[str, Any]) -> LayerSummary:
+    told = entry["layers"]
+    return LayerSummary(*(int(told[name]) for name in LayerSummary.__dataclass_fields__))
 
 
 def _variant_from(entry: Mapping[str, Any]) -> Variant:

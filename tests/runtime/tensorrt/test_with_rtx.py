@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import onnx
 import pytest
 
 from qsam2_deploy.errors import EngineError
@@ -19,7 +18,6 @@ from qsam2_deploy.runtime.tensorrt.layer_table import (
     fused_attentions,
     fused_layers,
     integer_share,
-    quantized_weights,
 )
 from qsam2_deploy.runtime.tensorrt.library import TENSORRT_RTX, find_library
 from qsam2_deploy.runtime.tensorrt.options import BuildOptions, Limits
@@ -53,8 +51,7 @@ def build(path: Path, component: str, variant: Variant) -> tuple[Plan, list[Fuse
 
 def share_of_integers(layers: list[FusedLayer], network: Network, precision: str) -> float | None:
     """Return the share of quantized weights that are multiplied as integers."""
-    weights = quantized_weights(onnx.ModelProto.FromString(network.model))
-    return integer_share(layers, weights, precision)
+    return integer_share(layers, network.weights, precision)
 
 
 @pytest.mark.parametrize("component", [MEMORY_ATTENTION])
@@ -82,6 +79,9 @@ def test_a_whole_engine(model_path: Path, tmp_path: Path) -> None:
     assert engine.header.target.compute_capabilities == ("8.9",)
     assert [len(engine.plans[name]) for name in COMPONENTS] == [p.bytes for p in report.plans]
     assert min(plan.layers for plan in report.plans) > 50
+    told = engine.header.layers
+    assert [told[name].quantized for name in COMPONENTS] == [0] * 4
+    assert min(told[name].fused for name in COMPONENTS) > 10
 
 
 def test_the_parser_names_the_layer_of_our_graph(model_path: Path) -> None:
@@ -133,6 +133,8 @@ def test_base_plus(base_plus_path: Path, tmp_path: Path) -> None:
     engine = read_engine(report.path)
     assert engine.header.spec.image_size == 1024
     assert [len(engine.plans[name]) for name in COMPONENTS] == [p.bytes for p in report.plans]
+    for told in engine.header.layers.values():
+        assert told.integer >= 0.95 * told.quantized > 0
     encoder = report.plans[0]
     assert encoder.products > 120
     # 69 million weights in 8 bits, and the source text of the kernels.
