@@ -24,7 +24,7 @@ ENGINES = {
     "openvino": "openvino",
     "ort": "onnxruntime",
     "tensorrt": "tensorrt",
-    "tensorrt-rtx": "tensorrt_rtx",
+    "tensorrt-rtx": "tensorrt_rtx_cu13_bindings",
 }
 """The package of each."""
 
@@ -131,6 +131,19 @@ def open_backend(
     from .ort import OrtBackend
 
     return OrtBackend(model, threads=threads, cache=cache)
+
+
+def resolved_backend(model: str | os.PathLike[str], backend: str = "auto") -> str:
+    """Return the name of the backend that :func:`open_backend` takes, which is never ``auto``.
+
+    Raises:
+        ModelFileError: ``model`` is an engine that cannot be read.
+    """
+    from .tensorrt.engine_file import read_engine
+
+    if backend != "auto":
+        return backend
+    return read_engine(model).header.builder if _is_engine(model) else "ort"
 
 
 def _is_engine(path: str | os.PathLike[str]) -> bool:

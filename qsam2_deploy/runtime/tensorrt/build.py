@@ -14,11 +14,11 @@ from ...errors import InputError, UnsupportedModelError
 from ...spec import COMPONENTS
 from ..bundle import Bundle, read_bundle
 from ..lowering import TENSORRT_PRECISIONS, lower_for_tensorrt
-from ..lowering.memory_sum import add_memory_sum
+from ..lowering.memory_output import finish_memory
 from .adapter import Network, OnMessage, Plan, build_plan
 from .engine_file import EngineHeader, Target, write_engine
 from .gpu import current_gpu
-from .library import TENSORRT_RTX, Library, find_library
+from .library import TENSORRT_RTX, Library, find_library, version_numbers
 from .options import BuildOptions, Limits
 from .profiles import component_profiles
 
@@ -122,7 +122,7 @@ def engine_from_onnx(
     options.check_builder(library.name, timing_cache=timing_cache is not None)
     bundle = read_bundle(model)
     target = _target(library, options)
-    networks, products = _networks(bundle, precision, limits or Limits())
+    networks, products = _networks(bundle, precision, limits or Limits(), _has_bfloat16(target))
     header = EngineHeader(
         spec=bundle.spec,
         model_sha256=bundle.digest,
@@ -168,18 +168,19 @@ def _build_plans(
 
 
 def network_from_component(
-    bundle: Bundle, component: str, precision: str, limits: Limits
+    bundle: Bundle, component: str, precision: str, limits: Limits, *, bfloat16: bool = True
 ) -> tuple[Network, int]:
     """Return a lowered component with its profiles, and how many products have the precision.
 
-    The component is taken out of the bundle.
+    The component is taken out of the bundle. Memories are rounded as upstream rounds them, unless
+    the GPU has no ``bfloat16``.
 
     Raises:
         UnsupportedModelError: the component cannot be lowered.
     """
     lowered: onnx.ModelProto = bundle.components.pop(component)
     products = lower_for_tensorrt(lowered, precision)
-    add_memory_sum(lowered)
+    finish_memory(lowered, rounds=bfloat16)
     network = Network(
         spec=bundle.spec.component(component),
         model=lowered.SerializeToString(),
@@ -190,9 +191,12 @@ def network_from_component(
 
 
 def _networks(
-    bundle: Bundle, precision: str, limits: Limits
+    bundle: Bundle, precision: str, limits: Limits, bfloat16: bool
 ) -> tuple[dict[str, Network], Mapping[str, int]]:
-    made = {name: network_from_component(bundle, name, precision, limits) for name in COMPONENTS}
+    made = {
+        name: network_from_component(bundle, name, precision, limits, bfloat16=bfloat16)
+        for name in COMPONENTS
+    }
     products = {name: count for name, (_, count) in made.items()}
     if not sum(products.values()):
         raise UnsupportedModelError(_no_integers(bundle, precision))
@@ -235,6 +239,11 @@ def _target(library: Library, options: BuildOptions) -> Target:
             )
         wanted = (gpu.compute_capability,)
     return Target(compute_capabilities=wanted)
+
+
+def _has_bfloat16(target: Target) -> bool:
+    """Return whether the GPUs that an engine is for are of compute capability 8.0 or later."""
+    return all(version_numbers(c) >= (8, 0) for c in target.compute_capabilities)
 
 
 def _read_timings(path: Path) -> bytes:
