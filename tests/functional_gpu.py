@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qsam2_deploy.runtime.bundle import read_bundle
-from qsam2_deploy.runtime.lowering.memory_sum import add_memory_sum
+from qsam2_deploy.runtime.lowering.memory_output import finish_memory
 from qsam2_deploy.runtime.ort import session_from_onnx
 from qsam2_deploy.runtime.tensorrt import build as build_module
 from qsam2_deploy.runtime.tensorrt.build import engine_from_onnx
@@ -27,9 +27,9 @@ from qsam2_deploy.runtime.tensorrt.library import (
 )
 from qsam2_deploy.runtime.tensorrt.options import Limits
 from qsam2_deploy.spec import COMPONENTS
-from tests import tensorrt_double as doubles
 from tests.cuda_double import VERSIONS as CUDA_VERSIONS
 from tests.cuda_double import CudaDouble, MisuseError
+from tests.tensorrt_double.library import TensorRTDouble
 from tests.tensorrt_double.objects import state
 
 WORKSPACE = 4096
@@ -38,6 +38,8 @@ WORKSPACE = 4096
 
 class FunctionalGpu:
     """One version of TensorRT on one GPU.
+
+    A model that is built takes the place of the one before.
 
     Attributes:
         trt: the double of the library.
@@ -49,7 +51,7 @@ class FunctionalGpu:
     def __init__(
         self, version: str = "tensorrt-10.3", cuda: str = CUDA_VERSIONS[-1], **other: Any
     ) -> None:
-        self.trt = doubles.fresh_double(version)
+        self.trt = TensorRTDouble(version)
         self.trt.script.on_execute = self._execute
         size = "ICudaEngine.get_device_memory_size_for_profile_v2"
         self.trt.script.returns[size] = WORKSPACE
@@ -129,7 +131,7 @@ class FunctionalGpu:
 
 def prepared(component: Any) -> Any:
     """Return a component with what the builder adds to the graph of an engine."""
-    add_memory_sum(component)
+    finish_memory(component)
     return component
 
 

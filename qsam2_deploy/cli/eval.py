@@ -20,8 +20,9 @@ NAME = "qsam2-eval"
 _DESCRIPTION = """\
 Score a model on annotated videos or images: J (region), F (boundary) and J&F, in percent.
 
-MODEL is a model.onnx made by qsam2-export, a PyTorch checkpoint (.pt, float or quantized, which
-runs in the official predictor), or a folder of PNG masks of an earlier run of any program:
+MODEL is a model.onnx made by qsam2-export, a model.engine, a PyTorch checkpoint (.pt, float or
+quantized, which runs in the official predictor), or a folder of PNG masks of an earlier run of any
+program:
 DIR/<sequence>/00000.png with object numbers, or DIR/<sequence>/<object>/00000.png."""
 
 _EPILOG = """\
@@ -117,7 +118,9 @@ def _parser() -> Parser:
     how = parser.add_argument_group("how")
     how.add_argument("--prompt", choices=("mask", "click", "box"), help="see below")
     how.add_argument(
-        "--backend", default="auto", help="engine of a model.onnx: auto (default), ort, openvino"
+        "--backend",
+        default="auto",
+        help="engine of a model.onnx: auto (default), ort, openvino; a model.engine has its own",
     )
     how.add_argument("--threads", type=whole_number(1), metavar="N", help="threads of the engine")
     how.add_argument(

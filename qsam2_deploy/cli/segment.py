@@ -90,7 +90,7 @@ def _parser() -> Parser:
         required=True,
         type=Path,
         metavar="FILE",
-        help="a model.onnx made by qsam2-export",
+        help="a model.onnx made by qsam2-export, or a model.engine made by qsam2-build-engine",
     )
     what = parser.add_argument_group("what to segment")
     many: dict[str, Any] = {"action": "append", "default": []}
@@ -119,7 +119,11 @@ def _parser() -> Parser:
         "--start", type=whole_number(0), default=0, metavar="N", help="first frame (0)"
     )
     how.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
-    how.add_argument("--backend", default="auto", help="engine: auto (default), ort, openvino")
+    how.add_argument(
+        "--backend",
+        default="auto",
+        help="engine of a model.onnx: auto (default), ort, openvino; a model.engine has its own",
+    )
     how.add_argument("--threads", type=whole_number(1), metavar="N", help="threads of the engine")
     how.add_argument(
         "--cache",

@@ -14,7 +14,7 @@ from .._files import file_digest
 from .._versions import installed_versions
 from ..data.sample import VideoSequence
 from ..errors import PromptError
-from ..runtime.backend import ENGINES
+from ..runtime.backend import ENGINES, resolved_backend
 from ..runtime.image_predictor import SAM2ImagePredictor
 from ..runtime.results import Prompt
 from ..runtime.segmenter import VideoSegmenter
@@ -23,7 +23,7 @@ from .prompts import FirstPrompt
 
 
 class ExportedModel:
-    """A ``model.onnx`` in the runtime; a ``Model`` and a context manager.
+    """A ``model.onnx`` or ``model.engine`` in the runtime; a ``Model`` and a context manager.
 
     The engine is loaded when the context is entered, so that loading is in nobody's time.
     """
@@ -40,7 +40,7 @@ class ExportedModel:
         """Choose the file.
 
         Args:
-            path: a ``model.onnx``.
+            path: a ``model.onnx`` or ``model.engine``.
             exclusive: each pixel belongs to the object of the highest logit alone.
             still: it will get images, not videos.
             backend: the inference engine.
@@ -77,7 +77,7 @@ class ExportedModel:
             "model_sha256": file_digest(self._path),
             "backend": self._backend,
             "threads": str(self._threads or "default"),
-            **installed_versions(ENGINES.get(self._backend, "onnxruntime")),
+            **installed_versions(ENGINES[resolved_backend(self._path, self._backend)]),
         }
 
     def track(self, sequence: VideoSequence, prompts: Sequence[FirstPrompt]) -> Iterator[Masks]:

@@ -25,7 +25,7 @@ ENGINES = {
     "ort": "onnxruntime",
     "ort-cuda": "onnxruntime-gpu",
     "tensorrt": "tensorrt",
-    "tensorrt-rtx": "tensorrt_rtx",
+    "tensorrt-rtx": "tensorrt_rtx_cu13_bindings",
 }
 """The package of each."""
 
@@ -124,7 +124,9 @@ def open_backend(
         raise InputError(f"threads must be at least 1, but got {threads}")
     if not isinstance(model, (str, os.PathLike)):
         return model
-    if backend in GPU_BACKENDS or _is_engine(model):
+    from .tensorrt.engine_file import is_engine
+
+    if backend in GPU_BACKENDS or is_engine(model):
         return _open_engine(model, backend)
     if backend == "openvino":
         from .openvino import OpenVinoBackend
@@ -139,21 +141,24 @@ def open_backend(
     return OrtBackend(model, threads=threads, cache=cache)
 
 
-def _is_engine(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is an engine, by its first bytes, or by its name if it has none."""
-    from .tensorrt.engine_file import MAGIC
+def resolved_backend(model: str | os.PathLike[str], backend: str = "auto") -> str:
+    """Return the name of the backend that :func:`open_backend` takes, which is never ``auto``.
 
-    try:
-        with Path(path).open("rb") as stream:
-            return stream.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return Path(path).suffix == ".engine"
+    Raises:
+        ModelFileError: ``model`` is an engine that cannot be read.
+    """
+    from .tensorrt.engine_file import is_engine, read_engine
+
+    if backend != "auto":
+        return backend
+    return read_engine(model).header.builder if is_engine(model) else "ort"
 
 
 def _open_engine(path: str | os.PathLike[str], backend: str) -> Backend:
     from .tensorrt.backend import TensorRtBackend
+    from .tensorrt.engine_file import is_engine
 
-    if not _is_engine(path) and Path(path).suffix != ".engine":
+    if not is_engine(path) and Path(path).suffix != ".engine":
         raise InputError(
             f"the backend {backend} runs a model.engine, but got {path}; build one with: "
             f"qsam2-build-engine {path} model.engine"

@@ -91,8 +91,8 @@ class Memory:
         block, offset = self.find(address, size, on_device=on_device)
         return block.data[offset : offset + size]
 
-    def free(self, address: Any, *kinds: str) -> None:
-        """Give a block back."""
+    def free(self, address: Any, *kinds: str) -> Allocation:
+        """Give a block back, and return it."""
         at = int(address)
         found = [b for b in self.blocks if b.address == at and b.kind in kinds]
         if not found:
@@ -101,3 +101,4 @@ class Memory:
             raise MisuseError(f"{found[-1].kind} memory is given back twice")
         found[-1].alive = False
         found[-1].data[:] = GONE
+        return found[-1]

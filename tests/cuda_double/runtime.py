@@ -74,6 +74,7 @@ class CudaDouble:
         runtime: in the place of the module.
         memory: of the device, and pinned memory of the host.
         calls: names of all calls, in order.
+        copies: that were done: such as "device to pinned", and the bytes.
         misuses: all errors raised, also those that the code under test swallowed.
         limit: bytes of device memory that there are.
         faults: names of functions that fail, and the name of the error that each gives.
@@ -86,6 +87,7 @@ class CudaDouble:
         self.version, self.integrated, self.limit = version, integrated, limit
         self.misuses: list[MisuseError] = []
         self.calls: list[str] = []
+        self.copies: list[tuple[str, int]] = []
         self.faults: dict[str, str] = {}
         self.name, self.capability = "Double", (8, 7)
         self.memory = Memory()
@@ -177,22 +179,23 @@ class CudaDouble:
 
     def _give_back(self, address: int, *kinds: str) -> None:
         self._refuse_while_recording("a release of memory")
-        block, _ = self.memory.find(address, 1)
+        block = self.memory.free(address, *kinds)
         for handle in self.handles:
             if handle.kind == "stream" and any(block in work.uses for work in handle.work):
                 raise self.misuse(f"{block.kind} memory is given back while work uses it")
-        self.memory.free(address, *kinds)
 
     def _cudaMemcpyAsync(self, target: Any, source: Any, size: int, kind: Any, stream: Any) -> None:
         self.runtime.cudaMemcpyKind(kind)
         if size <= 0:
             raise self.misuse(f"a copy of {size} bytes")
         into, out_of = self.memory.view(target, size), self.memory.view(source, size)
+        ends = [self.memory.find(address, size)[0].kind for address in (source, target)]
 
         def copy() -> None:
             self.memory.find(target, size)
             self.memory.find(source, size)
             into[:] = out_of
+            self.copies.append((" to ".join(ends), size))
 
         self.enqueue(stream, copy, [(target, size), (source, size)])
 

@@ -19,7 +19,7 @@ from .adapter import OnMessage
 from .component_build import Candidate, ComponentBuilder
 from .engine_file import MIXED, EngineHeader, Target, Variant, write_engine
 from .gpu import Gpu, current_gpu
-from .library import TENSORRT_RTX, Library, find_library
+from .library import TENSORRT_RTX, Library, find_library, version_numbers
 from .options import BuildOptions, Limits
 from .profiles import Profile
 from .self_test import OpenRunner, SelfTest
@@ -158,6 +158,7 @@ def engine_from_onnx(
         bundle,
         options,
         limits or Limits(),
+        bfloat16=_has_bfloat16(target),
         timing_cache=None if timing_cache is None else Path(timing_cache),
         self_test=None if reason else SelfTest(bundle, open_runner or _on_gpu(library)),
         on_message=on_message,
@@ -304,6 +305,11 @@ def _target(library: Library, options: BuildOptions) -> Target:
             )
         wanted = (gpu.compute_capability,)
     return Target(compute_capabilities=wanted)
+
+
+def _has_bfloat16(target: Target) -> bool:
+    """Return whether the GPUs that an engine is for are of compute capability 8.0 or later."""
+    return all(version_numbers(c) >= (8, 0) for c in target.compute_capabilities)
 
 
 def _plan_report(made: Candidate) -> PlanReport:

@@ -11,7 +11,7 @@ from ...errors import EngineError, InputError, UnsupportedModelError
 from ..bundle import Bundle
 from ..inspection.products import copy_of
 from ..lowering import TENSORRT_PRECISIONS, lower_for_tensorrt
-from ..lowering.memory_sum import add_memory_sum
+from ..lowering.memory_output import finish_memory
 from .adapter import Network, OnMessage, Plan, build_plan
 from .engine_file import Variant
 from .layer_table import LAYER, LayerSummary, fused_layers, quantized_weights, summarise
@@ -53,11 +53,12 @@ class Candidate:
 
 
 def network_from_component(
-    bundle: Bundle, component: str, variant: Variant, limits: Limits
+    bundle: Bundle, component: str, variant: Variant, limits: Limits, *, bfloat16: bool = True
 ) -> tuple[Network, int]:
     """Return a lowered component with its profiles, and how many products have the precision.
 
-    The component of the bundle is not changed.
+    The component of the bundle is not changed. ``bfloat16`` rounds memories to it, which GPUs before
+    compute capability 8.0 do not know.
 
     Raises:
         UnsupportedModelError: the component cannot be lowered.
@@ -66,7 +67,7 @@ def network_from_component(
     products = lower_for_tensorrt(
         lowered, variant.precision, fused_attention=variant.fused_attention
     )
-    add_memory_sum(lowered)
+    finish_memory(lowered, rounds=bfloat16)
     network = Network(
         spec=bundle.spec.component(component),
         model=lowered.SerializeToString(),
@@ -87,6 +88,7 @@ class ComponentBuilder:
         options: BuildOptions,
         limits: Limits,
         *,
+        bfloat16: bool = True,
         timing_cache: Path | None = None,
         self_test: SelfTest | None = None,
         on_message: OnMessage | None = None,
@@ -98,14 +100,14 @@ class ComponentBuilder:
             InputError: the timing cache cannot be read.
         """
         self._library, self._bundle = library, bundle
-        self._options, self._limits = options, limits
+        self._options, self._limits, self._bfloat16 = options, limits, bfloat16
         self._self_test, self._on_message, self._show = self_test, on_message, show_progress
         self._cache = timing_cache
         self._timings = None if timing_cache is None else _read_timings(timing_cache)
 
     def products(self, component: str, variant: Variant) -> int:
         """Return how many products of a component have the type that the precision names."""
-        return network_from_component(self._bundle, component, variant, self._limits)[1]
+        return self._network(component, variant)[1]
 
     def tested(self, component: str, variant: Variant) -> Candidate:
         """Build a component; if it fails its self-test, once more without fused attention.
@@ -150,6 +152,11 @@ class ComponentBuilder:
             with atomic_open(self._cache) as stream:
                 stream.write(self._timings)
 
+    def _network(self, component: str, variant: Variant) -> tuple[Network, int]:
+        return network_from_component(
+            self._bundle, component, variant, self._limits, bfloat16=self._bfloat16
+        )
+
     def _has(self, component: str, variant: Variant) -> bool:
         try:
             return self.products(component, variant) > 0
@@ -157,7 +164,7 @@ class ComponentBuilder:
             return False
 
     def _checked(self, component: str, variant: Variant, *, timed: bool = False) -> Candidate:
-        network, products = network_from_component(self._bundle, component, variant, self._limits)
+        network, products = self._network(component, variant)
         table: list[str] = []
 
         def listen(severity: str, text: str) -> None:

@@ -152,7 +152,7 @@ class ComponentEngine:
                 if context is None:
                     raise self.failure("gives no execution context", errors)
                 if not context.set_optimization_profile_async(index, int(stream)):
-                    raise self.failure(f"refuses its profile {name}", errors)
+                    raise self.failure(f"refuses its profile {name or index}", errors)
             context.set_device_memory(workspace.pointer, workspace.nbytes)
             self.contexts.append(ExecutionContext(self, index, name, context))
 

@@ -115,7 +115,12 @@ def import_runtime() -> Any:
         try:
             from cuda import cudart as runtime
         except ImportError as error:
-            raise MissingDependencyError("cuda-python", "tensorrt", "running an engine") from error
+            raise MissingDependencyError(
+                "cuda-python",
+                "tensorrt",
+                "running an engine",
+                hint="run: pip install 'cuda-python>=12.6'",
+            ) from error
     return runtime
 
 
