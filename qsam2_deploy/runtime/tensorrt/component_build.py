@@ -57,8 +57,8 @@ def network_from_component(
 ) -> tuple[Network, int]:
     """Return a lowered component with its profiles, and how many products have the precision.
 
-    The component of the bundle is not changed. ``bfloat16`` rounds memories to it, which GPUs before
-    compute capability 8.0 do not know.
+    The component of the bundle is not changed. ``bfloat16`` rounds memories to it; GPUs before
+    compute capability 8.0 do not know it.
 
     Raises:
         UnsupportedModelError: the component cannot be lowered.
