@@ -32,16 +32,6 @@ STEADY = 17
 """First frame at which 7 memories and 16 pointers are there."""
 
 
-@pytest.fixture
-def gpu() -> FunctionalGpu:
-    return FunctionalGpu()
-
-
-@pytest.fixture
-def engine(gpu: FunctionalGpu, model_path: Path, tmp_path: Path) -> Path:
-    return gpu.build(model_path, tmp_path / "m.engine")
-
-
 def open_engine(gpu: FunctionalGpu, engine: Path, **other: Any) -> TensorRtBackend:
     return TensorRtBackend(engine, library=gpu.library, runtime=gpu.runtime, **other)
 
