@@ -35,8 +35,8 @@ class TensorRtBackend:
 
     Memory features, image features and what the memory attention makes of them stay in device
     memory; what the tracker reads comes back in one copy for each component. Components whose
-    shapes and addresses stay are launched as CUDA graphs. It must not be used by two threads at
-    the same time.
+    shapes and addresses stay are launched as CUDA graphs. Threads take turns: one component runs
+    at a time.
     """
 
     def __init__(
@@ -99,7 +99,8 @@ class TensorRtBackend:
             self._memory = DeviceMemory(runner.cuda, runner.stream)
             stack.callback(self._memory.close)
             shape = (self.spec.memory_dim, self.spec.feature_size, self.spec.feature_size)
-            self.memories = DeviceMemories(self._memory, shape, self._limit)
+            usual = self.spec.rules.num_maskmem
+            self.memories = DeviceMemories(self._memory, shape, usual, self._limit)
             stack.callback(self.memories.close)
             self._components = {
                 name: _Component(engine, self._memory) for name, engine in runner.components.items()
@@ -136,8 +137,9 @@ class TensorRtBackend:
         """
         if self._runner is None:
             raise EngineError(f"the backend is closed: enter it before running {component}")
-        self._runner.cuda.make_current()
-        return self._components[component].run(inputs)
+        with self._memory.lock:
+            self._runner.cuda.make_current()
+            return self._components[component].run(inputs)
 
     def take_frame(self, frame: Any) -> npt.NDArray[np.uint8] | DeviceImage:
         """Take a frame that is on the GPU; see :class:`~qsam2_deploy.runtime.backend.Backend`.
@@ -184,7 +186,7 @@ class _Component:
     def close(self) -> None:
         """Release its graphs and memory; nothing may be running."""
         for graphed in self._graphed.values():
-            graphed.drop()
+            graphed.close()
         for inbox in self._inboxes.values():
             inbox.close()
         self._outbox.close()

@@ -237,6 +237,10 @@ class ComponentEngine:
                 f"the engine of {self.spec.name} has the tensors {', '.join(names)}, which are not "
                 "those of this version; build it again with qsam2-build-engine"
             )
+        on_host = [n for n in names if engine.get_tensor_location(n) != trt.TensorLocation.DEVICE]
+        if on_host:
+            # Addresses on the device would crash it; none of our graphs makes such a tensor.
+            raise self.failure(f"wants {', '.join(on_host)} in host memory", ())
         return outputs
 
 

@@ -238,6 +238,7 @@ class DeviceArray(_Resource):
         """
         self._cuda, self.shape, self.dtype = cuda, tuple(shape), np.dtype(dtype)
         told = f"{purpose} of {self.nbytes / _MIB:.1f} MiB"
+        cuda.make_current()
         self.pointer = int(cuda.call("cudaMalloc", max(self.nbytes, ALIGNMENT), purpose=told))
 
     @property

@@ -7,6 +7,7 @@ for the GPU, and a CUDA graph is of use only while its addresses stay.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -25,31 +26,43 @@ class DeviceMemory:
 
     What a block held may be overwritten as soon as it is given back: work on the stream is done in
     order, so that whoever was to read it has done so.
+
+    Attributes:
+        lock: whoever enqueues work or waits holds it, so that threads can take turns.
     """
 
     def __init__(self, cuda: Cuda, stream: Stream) -> None:
         """Begin with nothing."""
         self.cuda, self.stream = cuda, stream
-        self.is_open = True
+        self.is_open, self.lock = True, threading.RLock()
         self._free: dict[int, list[DeviceArray]] = {}
         self._blocks: list[DeviceArray] = []
 
-    def tensor(self, shape: Shape, dtype: npt.DTypeLike, purpose: str) -> DeviceTensor:
+    def tensor(
+        self, shape: Shape, dtype: npt.DTypeLike, purpose: str, *, at_least: int = 0
+    ) -> DeviceTensor:
         """Return a tensor whose block comes back when nobody has the tensor any more.
+
+        Args:
+            shape: of the tensor.
+            dtype: of the tensor.
+            purpose: what messages call it.
+            at_least: bytes of the block, so that tensors of several sizes can share one.
 
         Raises:
             EngineError: there is too little memory.
         """
         wanted = np.dtype(dtype)
-        free = self._free.setdefault(math.prod(shape) * wanted.itemsize, [])
+        nbytes = max(math.prod(shape) * wanted.itemsize, at_least)
+        free = self._free.setdefault(nbytes, [])
         if free:
             return DeviceTensor(self, shape, wanted, free.pop())
         try:
-            block = DeviceArray(self.cuda, shape, wanted, purpose=purpose)
+            block = DeviceArray(self.cuda, (nbytes,), np.uint8, purpose=purpose)
         except EngineError:
             if not self._trim():
                 raise
-            block = DeviceArray(self.cuda, shape, wanted, purpose=purpose)
+            block = DeviceArray(self.cuda, (nbytes,), np.uint8, purpose=purpose)
         self._blocks.append(block)
         return DeviceTensor(self, shape, wanted, block)
 
@@ -64,7 +77,7 @@ class DeviceMemory:
 
     def to_host(self, pointer: int, shape: Shape, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Copy device memory to a new array, and wait for it."""
-        with PinnedArray(self.cuda, shape, dtype) as pinned:
+        with self.lock, PinnedArray(self.cuda, shape, dtype) as pinned:
             self.copy(pinned.pointer, pointer, pinned.host.nbytes)
             self.stream.synchronize()
             array: npt.NDArray[Any] = pinned.host.copy()
@@ -72,7 +85,7 @@ class DeviceMemory:
 
     def from_host(self, pointer: int, array: npt.NDArray[Any]) -> None:
         """Copy an array to device memory, and wait for it."""
-        with PinnedArray(self.cuda, array.shape, array.dtype) as pinned:
+        with self.lock, PinnedArray(self.cuda, array.shape, array.dtype) as pinned:
             pinned.host[...] = array
             self.copy(pointer, pinned.pointer, array.nbytes)
             self.stream.synchronize()

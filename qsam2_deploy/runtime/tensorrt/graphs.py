@@ -24,6 +24,7 @@ class GraphedContext:
         self._can_record = context.profile != WARM_UP
         self._seen: set[tuple[int, ...]] = set()
         self._graphs: dict[tuple[int, ...], Graph] = {}
+        self._outputs: dict[str, tuple[int, ...]] = {}
 
     def set_shapes(self, shapes: Shapes) -> dict[str, tuple[int, ...]]:
         """Set the shapes of the inputs and return those of the outputs.
@@ -32,9 +33,10 @@ class GraphedContext:
             EngineError: the library refuses one.
         """
         if self._context.shapes != shapes:
-            self.drop()
+            self._drop()
             self._context.set_shapes(shapes)
-        return self._context.output_shapes()
+            self._outputs = self._context.output_shapes()
+        return self._outputs
 
     def enqueue(self, addresses: Addresses) -> None:
         """Enqueue one run.
@@ -52,10 +54,14 @@ class GraphedContext:
         else:
             graph.launch()
 
-    def drop(self) -> None:
-        """Release all recordings."""
+    def _drop(self) -> None:
+        """Release all recordings as soon as none of them is running."""
         if self._graphs:
             self._stream.synchronize()
+        self.close()
+
+    def close(self) -> None:
+        """Release all recordings; nothing may be running."""
         for graph in self._graphs.values():
             graph.close()
         self._graphs.clear()
@@ -63,7 +69,7 @@ class GraphedContext:
 
     def _recorded(self, key: tuple[int, ...], addresses: Addresses) -> Graph | None:
         if len(self._graphs) == _MAX_GRAPHS:
-            self.drop()
+            self._drop()
         graph = Graph(self._cuda, self._stream)
         try:
             with graph.recording():

@@ -39,15 +39,18 @@ class DeviceMemories:
     the GPU is full, and back when they are attended to.
     """
 
-    def __init__(self, memory: DeviceMemory, shape: tuple[int, ...], limit_bytes: int) -> None:
+    def __init__(
+        self, memory: DeviceMemory, shape: tuple[int, ...], usual: int, limit_bytes: int
+    ) -> None:
         """Begin with no slots.
 
         Args:
             memory: of the device.
             shape: of the features of one object, ``[M, H, W]``.
+            usual: memories of an object that has tracked for a while.
             limit_bytes: most device memory of all slots together.
         """
-        self._memory, self._shape = memory, shape
+        self._memory, self._shape, self._usual = memory, shape, usual
         self._slot_bytes = int(np.prod(shape)) * 4
         self._limit = max(limit_bytes // self._slot_bytes, 1)
         self._blocks: list[DeviceArray] = []
@@ -61,17 +64,18 @@ class DeviceMemories:
             EngineError: there is too little memory.
         """
         made: DeviceTensor = outputs[MEMORY]
-        kept: list[StoredMemory | None] = []
-        for row, total in enumerate(outputs[MEMORY_SUM]):
-            if not np.isfinite(total):
-                kept.append(None)
-                continue
-            stored = self._stored()
-            assert stored.slot is not None
-            source = made.pointer + row * self._slot_bytes
-            self._memory.copy(self._pointer(stored.slot), source, self._slot_bytes)
-            kept.append(stored)
-        return kept
+        finite = np.isfinite(outputs[MEMORY_SUM])
+        with self._memory.lock:
+            return [
+                self._copied(made.pointer + row * self._slot_bytes) if is_finite else None
+                for row, is_finite in enumerate(finite)
+            ]
+
+    def _copied(self, source: int) -> StoredMemory:
+        stored = self._stored()
+        assert stored.slot is not None
+        self._memory.copy(self._pointer(stored.slot), source, self._slot_bytes)
+        return stored
 
     def gather(self, rows: Sequence[Sequence[StoredMemory]]) -> DeviceTensor:
         """Return the memories of several objects in the given order, ``[B, F, M, H, W]``.
@@ -83,16 +87,21 @@ class DeviceMemories:
             EngineError: there is too little memory.
         """
         shape = (len(rows), len(rows[0]), *self._shape)
-        made = self._memory.tensor(shape, np.float32, "the gathered memory")
+        # One block serves while the memories fill up, and its address stays.
+        room = len(rows) * self._usual * self._slot_bytes
+        made = self._memory.tensor(shape, np.float32, "the gathered memory", at_least=room)
         stored = [memory for row in rows for memory in row]
-        for index, memory in enumerate(stored):
-            target = made.pointer + index * self._slot_bytes
-            if memory.slot is not None:
-                self._used.move_to_end(memory.slot)
-                self._memory.copy(target, self._pointer(memory.slot), self._slot_bytes)
-            elif memory.host is not None:
-                self._memory.from_host(target, memory.host)
+        with self._memory.lock:
+            for index, memory in enumerate(stored):
+                self._put(memory, made.pointer + index * self._slot_bytes)
         return made
+
+    def _put(self, memory: StoredMemory, target: int) -> None:
+        if memory.slot is not None:
+            self._used.move_to_end(memory.slot)
+            self._memory.copy(target, self._pointer(memory.slot), self._slot_bytes)
+        elif memory.host is not None:
+            self._memory.from_host(target, memory.host)
 
     def give_back(self, slot: int) -> None:
         """Take a slot to be used again."""

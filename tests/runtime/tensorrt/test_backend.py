@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,6 @@ from tests.runtime.tensorrt.test_execution import random_inputs
 
 STEADY = 17
 """First frame at which 7 memories and 16 pointers are there."""
-
-
-@pytest.fixture
-def gpu() -> FunctionalGpu:
-    return FunctionalGpu()
-
-
-@pytest.fixture
-def engine(gpu: FunctionalGpu, model_path: Path, tmp_path: Path) -> Path:
-    return gpu.build(model_path, tmp_path / "m.engine")
 
 
 def open_engine(gpu: FunctionalGpu, engine: Path, **other: Any) -> TensorRtBackend:
@@ -167,6 +158,36 @@ def test_an_engine_that_cannot_be_recorded_runs_plainly(gpu: FunctionalGpu, engi
     for other in others:
         np.testing.assert_array_equal(first["mask_logits"], other["mask_logits"])
     assert gpu.cuda.calls.count("cudaGraphInstantiate") == 1
+    gpu.check()
+
+
+def test_threads_take_turns(gpu: FunctionalGpu, engine: Path) -> None:
+    with open_engine(gpu, engine) as backend:
+        given = [random_inputs(backend.spec, MASK_DECODER, B=count) for count in (1, 2, 3)]
+        expected = [backend.run(MASK_DECODER, inputs)["mask_logits"] for inputs in given]
+
+        def run(index: int) -> bool:
+            got = backend.run(MASK_DECODER, given[index % 3])["mask_logits"]
+            return np.array_equal(got, expected[index % 3])
+
+        with ThreadPoolExecutor(3) as pool:
+            assert all(pool.map(run, range(60)))
+    gpu.check()
+
+
+def test_gathered_memories_have_one_address_while_they_fill_up(
+    gpu: FunctionalGpu, engine: Path
+) -> None:
+    with open_engine(gpu, engine) as backend:
+        inputs = random_inputs(backend.spec, MEMORY_ENCODER)
+        assert backend.memories is not None
+        kept = [backend.memories.keep(backend.run(MEMORY_ENCODER, inputs)) for _ in range(7)]
+        pointers = set()
+        for count in range(1, 8):
+            rows = [[memories[row] for memories in kept[:count]] for row in range(2)]
+            pointers.add(backend.memories.gather(rows).pointer)
+        assert len(pointers) == 1
+        del kept, rows
     gpu.check()
 
 
