@@ -120,7 +120,8 @@ def _parser() -> Parser:
     how.add_argument(
         "--backend",
         default="auto",
-        help="engine of a model.onnx: auto (default), ort, openvino; a model.engine has its own",
+        help="engine of a model.onnx: auto (default), ort, ort-cuda, openvino; "
+        "a model.engine has its own",
     )
     how.add_argument("--threads", type=whole_number(1), metavar="N", help="threads of the engine")
     how.add_argument(

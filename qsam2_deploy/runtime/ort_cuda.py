@@ -131,8 +131,8 @@ def check_provider(provider: str = PROVIDER) -> None:
         "onnxruntime-gpu",
         "ort-gpu",
         _PURPOSE,
-        hint=f"ONNX Runtime {onnxruntime.__version__} without CUDA is, in its place; run: "
-        f"{_INSTALL}",
+        hint=f"ONNX Runtime {onnxruntime.__version__} for CPUs is there in its place; "
+        f"run: {_INSTALL}",
     )
 
 

@@ -129,7 +129,9 @@ def test_a_cache_is_its_own(model_path: Path, tmp_path: Path) -> None:
 # ----------------------------------------------------------- what is missing
 @pytest.mark.skipif(not WITHOUT_CUDA, reason="onnxruntime-gpu is installed")
 def test_the_installed_package_for_cpus_says_what_to_install(model_path: Path) -> None:
-    with pytest.raises(MissingDependencyError, match=f"without CUDA.*{INSTALL}") as caught:
+    with pytest.raises(
+        MissingDependencyError, match=f"for CPUs is there in its place.*{INSTALL}"
+    ) as caught:
         open_backend(model_path, "ort-cuda")
     assert "pip uninstall -y onnxruntime" in str(caught.value)
 
@@ -240,7 +242,7 @@ def test_errors_of_the_session_are_one_sentence(fake: Any, error: str, message: 
     [
         ({"onnxruntime", "onnxruntime-gpu"}, EngineError, "both installed and overwrite each"),
         ({"onnxruntime-gpu"}, EngineError, "this onnxruntime-gpu has no CUDA provider"),
-        ({"onnxruntime"}, MissingDependencyError, "without CUDA is, in its place"),
+        ({"onnxruntime"}, MissingDependencyError, "for CPUs is there in its place"),
     ],
 )
 def test_packages_in_each_others_way(

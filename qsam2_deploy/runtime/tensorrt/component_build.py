@@ -186,11 +186,28 @@ class ComponentBuilder:
         profiles = tuple(network.profiles)
         outcome = None
         if self._self_test is not None:
-            outcome = self._self_test.check(
-                component, variant.precision, plan.data, profiles, timed=timed
-            )
+            outcome = self._outcome(component, variant, plan, profiles, timed)
         layers = summarise(fused_layers(table), network.weights, variant.precision)
         return Candidate(component, variant, products, profiles, plan, layers, outcome)
+
+    def _outcome(
+        self,
+        component: str,
+        variant: Variant,
+        plan: Plan,
+        profiles: tuple[Profile, ...],
+        timed: bool,
+    ) -> Outcome:
+        assert self._self_test is not None
+        try:
+            return self._self_test.check(
+                component, variant.precision, plan.data, profiles, timed=timed
+            )
+        except EngineError as error:
+            raise EngineError(
+                f"the self-test of {component} cannot be run: {error} "
+                "(--no-self-test leaves it out)"
+            ) from error
 
 
 def _time(candidate: Candidate) -> float:

@@ -106,6 +106,17 @@ def test_what_stays_wrong_is_refused(
     gpu.check()
 
 
+def test_an_engine_that_cannot_be_run_is_an_error(
+    gpu: LoweredGpu, quantized_path: Path, tmp_path: Path
+) -> None:
+    gpu.trt.script.load_fails = True
+    with pytest.raises(EngineError, match="the self-test of image_encoder cannot be run") as caught:
+        make(gpu, quantized_path, tmp_path / "m.engine", FP16)
+    assert "cannot be loaded" in str(caught.value)
+    assert "--no-self-test leaves it out" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_asked_for_unfused_it_is_built_once(
     gpu: LoweredGpu, quantized_path: Path, tmp_path: Path
 ) -> None:
