@@ -160,15 +160,15 @@ def _open_model(
         return nullcontext(PngResults(path))
     if not path.exists():
         raise ModelFileError(
-            f"there is no model {path}; expected a model.onnx, a checkpoint .pt, or a folder of "
-            "PNG results"
+            f"there is no model {path}; expected a model.onnx, a model.engine, a checkpoint .pt, "
+            "or a folder of PNG results"
         )
     if path.suffix == ".pt" and open_checkpoint is not None:
         return open_checkpoint(config, rule.exclusive)
-    if path.suffix != ".onnx":
+    if path.suffix not in (".onnx", ".engine"):
         raise ModelFileError(
-            f"cannot evaluate {path}; expected a model.onnx, a checkpoint .pt, or a folder of PNG "
-            "results"
+            f"cannot evaluate {path}; expected a model.onnx, a model.engine, a checkpoint .pt, "
+            "or a folder of PNG results"
         )
     from .exported_model import ExportedModel
 
