@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from qsam2_deploy._files import atomic_open
 from qsam2_deploy.cli._main import Parser, command
@@ -43,24 +44,34 @@ print(json.dumps({
 """
 
 
+def listing_of_folder(folder: Path) -> dict[str, Any]:
+    """Return the names of the CUDA runtime's module in the packages in ``folder``.
+
+    Raises:
+        InputError: there is no such module, or it cannot be imported.
+    """
+    # -I -S: an installed cuda-python must not answer in its place
+    program = [sys.executable, "-I", "-S", "-c", _LISTING, str(folder)]
+    listing: dict[str, Any] = json.loads(run(program, f"import the CUDA runtime of {folder.name}"))
+    return listing
+
+
 def freeze(requirement: str, folder: Path) -> Path:
     """Write the list of ``requirement`` into ``folder`` and return its path.
 
     Raises:
-        InputError: pip cannot install it, or it cannot be imported.
+        InputError: pip cannot install it, or see :func:`listing_of_folder`.
     """
     with tempfile.TemporaryDirectory() as target:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        run(
-            [*pip, "--only-binary", ":all:", "--target", target, requirement],
-            f"install {requirement}",
-        )
-        output = run([sys.executable, "-I", "-S", "-c", _LISTING, target], f"import {requirement}")
+        options = ["--only-binary", ":all:", "--target", target]
+        run([*pip, *options, requirement], f"install {requirement}")
+        listing = listing_of_folder(Path(target))
     distribution, _, version = requirement.partition("==")
-    listing = {"distribution": distribution, "version": version, **json.loads(output)}
     path = folder / f"{distribution}-{version}.json"
     with atomic_open(path) as file:
-        file.write(compact(listing).encode())
+        text = compact({"distribution": distribution, "version": version, **listing})
+        file.write(text.encode())
     return path
 
 

@@ -51,6 +51,8 @@ def _cases(found: Sequence[Any]) -> list[Any]:
 @pytest.fixture(scope="module", params=["doubles", pytest.param("gpu", marks=pytest.mark.gpu)])
 def kind(request: pytest.FixtureRequest) -> str:
     name: str = request.param
+    if name == "gpu":
+        RealGpu()  # skips where there is none
     return name
 
 

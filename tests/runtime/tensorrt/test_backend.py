@@ -23,7 +23,13 @@ from qsam2_deploy.runtime.tensorrt.backend import DEVICE_OUTPUTS, TensorRtBacken
 from qsam2_deploy.runtime.tensorrt.cuda import DeviceArray
 from qsam2_deploy.runtime.tensorrt.device_memory import DeviceTensor
 from qsam2_deploy.runtime.tensorrt.options import Limits
-from qsam2_deploy.spec import COMPONENTS, MASK_DECODER, MEMORY_ATTENTION, MEMORY_ENCODER
+from qsam2_deploy.spec import (
+    COMPONENTS,
+    IMAGE_ENCODER,
+    MASK_DECODER,
+    MEMORY_ATTENTION,
+    MEMORY_ENCODER,
+)
 from tests import cuda_double
 from tests import tensorrt_double as doubles
 from tests.functional_gpu import FunctionalGpu
@@ -158,6 +164,24 @@ def test_an_engine_that_cannot_be_recorded_runs_plainly(gpu: FunctionalGpu, engi
     for other in others:
         np.testing.assert_array_equal(first["mask_logits"], other["mask_logits"])
     assert gpu.cuda.calls.count("cudaGraphInstantiate") == 1
+    gpu.check()
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+def test_an_input_is_not_overwritten_before_it_was_read(
+    integrated: bool, model_path: Path, tmp_path: Path
+) -> None:
+    """The host waits for nothing after the image encoder, whose input comes from the host."""
+    gpu = FunctionalGpu(integrated=integrated)
+    with open_engine(gpu, gpu.build(model_path, tmp_path / "m")) as backend:
+        size = backend.spec.image_size
+        images = np.random.default_rng(0).normal(size=(4, 1, 3, size, size)).astype(np.float32)
+        made = [backend.run(IMAGE_ENCODER, {"image": image})["features"] for image in images]
+        together = [np.asarray(features) for features in made]
+        for image, features in zip(images, together, strict=True):
+            alone = backend.run(IMAGE_ENCODER, {"image": image})["features"]
+            np.testing.assert_array_equal(np.asarray(alone), features)
+        del made, alone
     gpu.check()
 
 
