@@ -116,9 +116,7 @@ class ComponentBuilder:
             UnsupportedModelError: the component cannot be lowered.
             EngineError: the library refuses it, or the engine is wrong both times.
         """
-        found = [self._checked(component, variant)]
-        if not found[0].passed and variant.fused_attention:
-            found.append(self._checked(component, replace(variant, fused_attention=False)))
+        found = self._attempts(component, variant)
         if not found[-1].passed:
             raise _refused(found[-1], self._library)
         return found[-1]
@@ -135,12 +133,8 @@ class ComponentBuilder:
         tried: list[Candidate] = []
         for precision in TENSORRT_PRECISIONS:
             variant = Variant(precision)
-            if not self._has(component, variant):
-                continue
-            tried.append(self._checked(component, variant, timed=True))
-            if not tried[-1].passed:
-                variant = replace(variant, fused_attention=False)
-                tried.append(self._checked(component, variant, timed=True))
+            if self._has(component, variant):
+                tried += self._attempts(component, variant, timed=True)
         sound = [candidate for candidate in tried if candidate.passed]
         if not sound:
             raise _refused(tried[-1], self._library)
@@ -151,6 +145,20 @@ class ComponentBuilder:
         if self._cache is not None and self._timings:
             with atomic_open(self._cache) as stream:
                 stream.write(self._timings)
+
+    def _attempts(
+        self, component: str, variant: Variant, *, timed: bool = False
+    ) -> list[Candidate]:
+        """Build a component, and once more if it is wrong and has attention to break up."""
+        found = [self._checked(component, variant, timed=timed)]
+        broken = replace(variant, fused_attention=False)
+        if not found[0].passed and self._differ(component, variant, broken):
+            found.append(self._checked(component, broken, timed=timed))
+        return found
+
+    def _differ(self, component: str, *variants: Variant) -> bool:
+        models = {self._network(component, variant)[0].model for variant in variants}
+        return len(models) > 1
 
     def _network(self, component: str, variant: Variant) -> tuple[Network, int]:
         return network_from_component(

@@ -94,7 +94,7 @@ def test_wrong_fused_attention_is_broken_up(
 def test_what_stays_wrong_is_refused(
     gpu: LoweredGpu, quantized_path: Path, tmp_path: Path, fault: Any
 ) -> None:
-    gpu.faults[MEMORY_ENCODER] = fault  # which has no attention that could be broken up
+    gpu.faults[MEMORY_ENCODER] = fault
     with pytest.raises(EngineError) as caught:
         make(gpu, quantized_path, tmp_path / "m.engine", FP16)
     message = str(caught.value)
@@ -103,7 +103,20 @@ def test_what_stays_wrong_is_refused(
     assert "0.02 is the limit; nothing was written" in message
     assert "\n" not in message
     assert not list(tmp_path.iterdir())
+    # It has no attention that could be broken up, so there is no second attempt.
+    assert gpu.built[-1] == (MEMORY_ENCODER, FP16, True)
+    assert len(gpu.built) == 4
     gpu.check()
+
+
+def test_wrong_both_times_is_refused(
+    gpu: LoweredGpu, quantized_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(self_test_module, "TOLERANCE", 1e-9)
+    with pytest.raises(EngineError, match=r"image_encoder \(fp16, attention not fused\) is wrong"):
+        make(gpu, quantized_path, tmp_path / "m.engine", FP16)
+    assert gpu.built == [(IMAGE_ENCODER, FP16, True), (IMAGE_ENCODER, FP16, False)]
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_engine_that_cannot_be_run_is_an_error(
