@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if args.json is not None:
         check_output(args.json)
-    contenders = _contenders(args.models, args.backend or _installed(), args.threads)
+    contenders = _contenders(
+        args.models, args.backend or _installed(), args.threads, args.precision
+    )
     timings = measure_in_turns(
         contenders,
         threads=args.threads,
@@ -66,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _contenders(
-    models: Sequence[Path], backends: Sequence[str], threads: int
+    models: Sequence[Path], backends: Sequence[str], threads: int, precision: str
 ) -> dict[str, OpenBackend]:
     """Return what opens each model in each engine; names are as short as they can be."""
     from ..runtime.backend import open_backend
@@ -77,7 +79,9 @@ def _contenders(
         read_bundle(model)  # a model that cannot be used ends the command before anything is timed
         name = model.name if len({path.name for path in models}) == len(models) else str(model)
         for backend in backends:
-            found[f"{name}, {backend}"] = partial(open_backend, model, backend, threads)
+            found[f"{name}, {backend}"] = partial(
+                open_backend, model, backend, threads, precision=precision
+            )
     return found
 
 
@@ -100,6 +104,8 @@ def _parser() -> Parser:
     add("--backend", action="append", choices=sorted(ENGINE_PACKAGES), metavar="NAME",
         help="ort or openvino; may be repeated (default: all that are installed)")  # fmt: skip
     add("--threads", type=whole_number(1), default=1, metavar="N", help="of each engine (1)")
+    add("--precision", default="exact", metavar="NAME",
+        help="exact (default), or fast: bfloat16 where engine and processor have it")  # fmt: skip
     add("--objects", type=whole_number(1), default=1, metavar="N", help="tracked at once (1)")
     add("--frames", type=whole_number(1), default=5, metavar="N", help="to time (5)")
     add("--json", metavar="FILE", type=Path, help="write all numbers, machine and versions")

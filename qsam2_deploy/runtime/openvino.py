@@ -42,7 +42,9 @@ class OpenVinoBackend(SessionBackend):
 
     def _open(self, lowered: bytes, name: str) -> Requests:
         settings = engine_settings(self._threads, self._precision)
-        return Requests(lowered, name, settings, self._compiled_cache(settings))
+        inputs = self.spec.component(name).inputs
+        batched = [tensor.name for tensor in inputs if tensor.shape[:1] == ("B",)]
+        return Requests(lowered, name, settings, batched, self._compiled_cache(settings))
 
     def _compiled_cache(self, settings: Mapping[str, Any]) -> LoweredCache | None:
         if self._folder is None:
