@@ -20,10 +20,13 @@ MODEL ?=
 # Widths of weights and activations; assets/demo-w2a2.pt is the demo model trained at w2a2.
 BITS ?=
 
+# Side of the model's input in pixels, a multiple of 32: make demo SIZE=512
+SIZE ?=
+
 help:
 	@echo "make setup      create $(VENV) with everything that the demo and the tests need"
 	@echo "make demo       segment a video and write an overlay"
-	@echo "                [VIDEO=FILE CLICK=X,Y or BOX=X1,Y1,X2,Y2] [MODEL=CHECKPOINT.pt] [BITS=w2a2]"
+	@echo "                [VIDEO=FILE CLICK=X,Y or BOX=X1,Y1,X2,Y2] [MODEL=CHECKPOINT.pt] [BITS=w2a2] [SIZE=512]"
 	@echo "make test       run the tests"
 	@echo "make test-slow  run the tests that take longer"
 	@echo "make lint       check style, types and import rules"
@@ -45,7 +48,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)") \
 		$(if $(CLICK),--click "$(CLICK)") $(if $(BOX),--box "$(BOX)") \
-		$(if $(MODEL),--checkpoint "$(MODEL)") $(if $(BITS),--bits "$(BITS)")
+		$(if $(MODEL),--checkpoint "$(MODEL)") $(if $(BITS),--bits "$(BITS)") \
+		$(if $(SIZE),--image-size "$(SIZE)")
 
 test: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile

@@ -37,6 +37,7 @@ from benchmarks._report import add_report_options, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.inspection.products import STEADY_STATE, multiply_adds
+from qsam2_deploy.runtime.kernels import find_kernels, processor_path
 from qsam2_deploy.runtime.lowering.graph import GraphIndex
 from qsam2_deploy.runtime.lowering.integer_matmul import DOMAIN, FUSED
 from qsam2_deploy.runtime.ort import session_from_onnx
@@ -81,15 +82,20 @@ def operators(profile: str) -> dict[str, float]:
     return {name: round(value, 1) for name, value in total.most_common(8)}
 
 
-def measure_component(path: Path, name: str, threads: int, repeat: int) -> dict[str, Any]:
+def measure_component(
+    path: Path, name: str, threads: int, repeat: int, kernels: Path | None = None
+) -> dict[str, Any]:
     """Time one component, and one more run of it by operator."""
     bundle = read_bundle(path)
     inputs = random_inputs(bundle.spec.component(name))
-    session = session_from_onnx(bundle.components[name], threads)
+    session = session_from_onnx(bundle.components[name], threads, kernels=kernels)
     total = milliseconds(lambda: session.run(None, inputs), repeat)
     with tempfile.TemporaryDirectory() as folder:
         profiled = session_from_onnx(
-            read_bundle(path).components[name], threads, profile=f"{folder}/profile"
+            read_bundle(path).components[name],
+            threads,
+            profile=f"{folder}/profile",
+            kernels=kernels,
         )
         profiled.run(None, inputs)
         return {"ms": round(total, 1), "operators_ms": operators(profiled.end_profiling())}
@@ -109,10 +115,12 @@ def integer_operations(path: Path, name: str) -> int:
     return 2 * sum(counts[product] for product in quantized)
 
 
-def measure(path: Path, name: str, args: argparse.Namespace) -> dict[str, Any]:
+def measure(
+    path: Path, name: str, args: argparse.Namespace, kernels: Path | None
+) -> dict[str, Any]:
     """Time one component on the engine that was asked for."""
     if args.backend == "ort":
-        return measure_component(path, name, args.threads, args.repeat)
+        return measure_component(path, name, args.threads, args.repeat, kernels)
     inputs = random_inputs(read_bundle(path).spec.component(name))
     return openvino_component(
         path, name, args.threads, inputs, lambda run: milliseconds(run, args.repeat)
@@ -201,15 +209,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--backend", choices=("ort", "openvino"), default="ort")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--no-kernels", action="store_true", help="without kernels of our own")
     add_report_options(parser)
     args = parser.parse_args(argv)
+    kernels = find_kernels(False if args.no_kernels else None) if args.backend == "ort" else None
     results: dict[str, Any] = {
         "model": args.model.name,
         "threads": args.threads,
         "backend": args.backend,
+        "kernels": None if kernels is None else processor_path(kernels),
     }
     for name in COMPONENTS:
-        found = measure(args.model, name, args)
+        found = measure(args.model, name, args, kernels)
         results[name] = found
         shown = ", ".join(f"{k} {v:.0f}" for k, v in found["operators_ms"].items())
         print(f"{name:18} {found['ms']:8.1f} ms   ({shown})", flush=True)

@@ -17,26 +17,27 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import onnx
-
 from benchmarks._report import add_report_options, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.errors import EngineError, UnsupportedModelError
 from qsam2_deploy.runtime.bundle import Bundle, read_bundle
-from qsam2_deploy.runtime.inspection.products import copy_of
 from qsam2_deploy.runtime.lowering import TENSORRT_PRECISIONS
 from qsam2_deploy.runtime.tensorrt.adapter import build_plan
-from qsam2_deploy.runtime.tensorrt.build import network_from_component
+from qsam2_deploy.runtime.tensorrt.component_build import network_from_component
+from qsam2_deploy.runtime.tensorrt.engine_file import Variant
 from qsam2_deploy.runtime.tensorrt.layer_table import (
     fused_layers,
     integer_share,
-    quantized_weights,
 )
 from qsam2_deploy.runtime.tensorrt.library import BUILDERS, Library, find_library
 from qsam2_deploy.runtime.tensorrt.options import BuildOptions, Limits
+from qsam2_deploy.runtime.tensorrt.plan_blocks import packed_blocks
 from qsam2_deploy.spec import COMPONENTS
 
-_COLUMNS = f"{'component':18}{'precision':11}{'parse s':>8}{'build s':>9}{'MB':>8}{'integer':>9}"
+_COLUMNS = (
+    f"{'component':18}{'precision':11}{'parse s':>8}{'build s':>9}{'plan MB':>9}{'in file':>9}"
+    f"{'integer':>9}"
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Build:
         parse_seconds: time of the parser.
         build_seconds: time of the builder.
         bytes: size of the plan.
+        stored_bytes: what it takes in an engine file.
         weights: quantized weights of the lowered graph.
         integer_share: share of them that is multiplied as integers; None without any.
         error: what the library or the lowering said.
@@ -65,6 +67,7 @@ class Build:
     parse_seconds: float = 0.0
     build_seconds: float = 0.0
     bytes: int = 0
+    stored_bytes: int = 0
     weights: int = 0
     integer_share: float | None = None
     error: str = ""
@@ -76,7 +79,8 @@ class Build:
         share = "-" if self.integer_share is None else f"{self.integer_share:.1%}"
         return (
             f"{self.component:18}{self.precision:11}{self.parse_seconds:8.2f}"
-            f"{self.build_seconds:9.1f}{self.bytes / 1e6:8.1f}{share:>9}"
+            f"{self.build_seconds:9.1f}{self.bytes / 1e6:9.1f}{self.stored_bytes / 1e6:9.1f}"
+            f"{share:>9}"
         )
 
 
@@ -84,12 +88,9 @@ def measure(
     bundle: Bundle, component: str, precision: str, library: Library, options: BuildOptions
 ) -> Build:
     """Build one component in one precision."""
-    part = Bundle(
-        bundle.path, bundle.spec, bundle.digest, {component: copy_of(bundle.components[component])}
-    )
     about = (component, precision, library.title)
     try:
-        network, _ = network_from_component(part, component, precision, Limits())
+        network, _ = network_from_component(bundle, component, Variant(precision), Limits())
     except UnsupportedModelError as error:
         return Build(*about, parses=False, builds=False, error=str(error))
     messages: list[str] = []
@@ -100,7 +101,6 @@ def measure(
     except EngineError as error:
         parses = "refuses the layer" not in str(error)
         return Build(*about, parses=parses, builds=False, error=str(error))
-    weights = quantized_weights(onnx.ModelProto.FromString(network.model))
     return Build(
         *about,
         parses=True,
@@ -108,8 +108,9 @@ def measure(
         parse_seconds=round(plan.parse_seconds, 3),
         build_seconds=round(plan.build_seconds, 2),
         bytes=len(plan.data),
-        weights=len(weights),
-        integer_share=integer_share(fused_layers(messages), weights, precision),
+        stored_bytes=sum(map(len, packed_blocks(plan.data))),
+        weights=len(network.weights),
+        integer_share=integer_share(fused_layers(messages), network.weights, precision),
     )
 
 

@@ -94,6 +94,9 @@ def _checked_arguments(argv: Sequence[str] | None) -> Namespace:
     add("--checkpoint", type=Path, metavar="FILE.pt", help="a SAM 2 or 2.1 checkpoint")
     add("--config", type=Path, metavar="FILE.yaml", help="its architecture, if not an official one")
     add("--bits", default="w8a8", help="widths of weights and activations (default w8a8)")
+    add(
+        "--image-size", type=int, metavar="S", help="pixels of the model's input (default: its own)"
+    )
     add("--frames", type=int, default=120, metavar="N", help="most frames to segment (default 120)")
     add("--output", type=Path, default=Path("demo_output"), metavar="DIR", help="what to write to")
     args = parser.parse_args(argv)
@@ -158,8 +161,9 @@ def _run(args: Namespace, inputs: Inputs, checkpoint: Path | None) -> None:
             _call("calibrate", checkpoint, "--data", inputs.video, "-o", quantized,
                   "--bits", args.bits, "--images", IMAGES, *config)  # fmt: skip
     with _stage(3, "export, as it was and quantized"):
-        _call("export", checkpoint, out / "float.onnx", *config)
-        _call("export", quantized, out / "quantized.onnx")
+        size = ["--image-size", args.image_size] if args.image_size else []
+        _call("export", checkpoint, out / "float.onnx", *config, *size)
+        _call("export", quantized, out / "quantized.onnx", *size)
     with _stage(4, "segment with both, in processes that cannot import torch"):
         for kind in KINDS:
             _segment(kind, inputs, args)

@@ -70,7 +70,7 @@ def test_extras_exist():
 
 def test_python_parses_and_its_names_exist():
     blocks = _blocks("python")
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     imports = [n for b in blocks for n in ast.walk(ast.parse(b)) if isinstance(n, ast.ImportFrom)]
     assert len(imports) == 3
     for node in imports:

@@ -79,13 +79,14 @@ def add_memory_frames(group: argparse._ArgumentGroup) -> None:
 
 
 def add_engine_options(group: argparse._ArgumentGroup) -> None:
-    """Add the options of the commands that run a ``model.onnx``."""
+    """Add the options of the commands that run a model."""
     group.add_argument(
         "--backend",
         default="auto",
         metavar="NAME",
-        help="engine of a model.onnx: ort, openvino, or auto (default), the faster one: where both "
-        "are installed it is measured when a model runs for the first time",
+        help="engine of a model.onnx: ort, openvino, ort-cuda, or auto (default), the faster one "
+        "of those for the CPU: where both are installed it is measured when a model runs for the "
+        "first time; a model.engine has its own",
     )
     group.add_argument(
         "--precision",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ._main import EXIT_OK, Parser, command, require, whole_number
 
 if TYPE_CHECKING:
-    from ..runtime.tensorrt.build import EngineReport
+    from ..runtime.tensorrt.build import EngineReport, PlanReport
 
 NAME = "qsam2-build-engine"
 
@@ -20,14 +20,16 @@ _DESCRIPTION = """\
 Build the engine of a model.onnx with TensorRT or TensorRT-RTX, as one file.
 
 The precision is that of the products of linear layers and convolutions; around them is half
-precision, with normalisations, softmaxes and mask logits in single precision. The engine is built
-and checked as a file, not run: this version has no runtime for it yet."""
+precision, with normalisations, softmaxes and mask logits in single precision. Where the GPU is,
+each component is run and compared with the model in single precision; one that is wrong is built
+again without fused attention, and if it stays wrong nothing is written."""
 
 _EPILOG = """\
 examples:
   qsam2-build-engine model.onnx model.engine --int8
   qsam2-build-engine model.onnx model.engine --int4 --builder tensorrt-rtx
-  qsam2-build-engine model.onnx model.engine --fp16 --max-objects 1 --workspace 2048"""
+  qsam2-build-engine model.onnx model.engine --fp16 --max-objects 1 --workspace 2048
+  qsam2-build-engine model.onnx model.engine --auto"""
 
 _NEEDS = {
     "int8": """\
@@ -48,6 +50,11 @@ _NEEDS = {
   model    any model.onnx, float or quantized; for instance
              qsam2-export checkpoint.pt model.onnx
   inputs   are not rounded, weights are those of the model, rounded once""",
+    "auto": """\
+--auto builds each component in every precision that the model has, runs and times them on this
+machine's GPU, and keeps the fastest that computes what the model does.
+  model    any model.onnx; INT8 and INT4 need what --int8 and --int4 say
+  gpu      the one that will run the engine, and pip install cuda-python onnxruntime""",
 }
 
 _LIBRARIES = """\
@@ -67,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     precision = next((p for p in _NEEDS if getattr(args, p)), None)
     if precision is None:
-        parser.error("say which engine to build: --int8, --int4 or --fp16")
+        parser.error("say which engine to build: --int8, --int4, --fp16 or --auto")
     if args.model is None:
         print(f"{_NEEDS[precision]}\n{_LIBRARIES.format(precision=precision)}")
         return EXIT_OK
@@ -89,16 +96,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def format_report(report: EngineReport) -> str:
-    """Return a table of the components and a line about the file."""
+    """Return a table of the components, with ``--auto`` one of all that was timed, and the file."""
+    lines = [_trials(report), ""] if report.tried else []
     products = "halves" if report.precision == "fp16" else report.precision
-    lines = [f"{'component':18}{products:>8}{'parse s':>9}{'build s':>9}{'MB':>8}"]
+    lines.append(f"{'component':18}{products:>8}{'parse s':>9}{'build s':>9}{'MB':>8}")
     lines += [
         f"{plan.component:18}{plan.products:8}{plan.parse_seconds:9.2f}{plan.build_seconds:9.1f}"
-        f"{plan.bytes / 1e6:8.1f}"
+        f"{plan.bytes / 1e6:8.1f}{_remark(plan, report)}"
         for plan in report.plans
     ]
     megabytes, version = report.bytes / 1e6, f"{report.builder} {report.builder_version}"
+    lines.append(f"self-test: {report.self_test}")
     lines.append(f"wrote {report.path} ({megabytes:.1f} MB, {report.precision}, {version})")
+    return "\n".join(lines)
+
+
+def _remark(plan: PlanReport, report: EngineReport) -> str:
+    what = [plan.precision] if report.precision == "mixed" else []
+    what += [] if plan.fused_attention else ["attention not fused"]
+    return f"  {', '.join(what)}" if what else ""
+
+
+def _trials(report: EngineReport) -> str:
+    """Return the table of what was timed; a star marks what was kept."""
+    lines = [f"{'':2}{'component':18}{'precision':11}{'attention':11}{'ms':>9}{'error':>10}"]
+    for trial in report.tried:
+        kept = trial in report.plans
+        error, limit = trial.error or 0.0, trial.tolerance or 0.0
+        attention = "fused" if trial.fused_attention else "not fused"
+        lines.append(
+            f"{'* ' if kept else '  '}{trial.component:18}{trial.precision:11}{attention:11}"
+            f"{trial.milliseconds or 0.0:9.3f}{error:10.2g}"
+            + ("" if error <= limit else f"  wrong, more than {limit:g}")
+        )
     return "\n".join(lines)
 
 
@@ -119,6 +149,8 @@ def _build(args: argparse.Namespace, precision: str) -> EngineReport:
             compute_capabilities=tuple(args.compute_capability),
         ),
         limits=Limits(args.max_objects, args.max_points, args.max_conditioning),
+        fused_attention=not args.no_fused_attention,
+        self_test=not args.no_self_test,
         timing_cache=args.timing_cache,
         on_message=_print_message if args.verbose else None,
         show_progress=False if args.quiet or args.verbose else None,
@@ -137,9 +169,15 @@ def _parser() -> Parser:
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--int8", action="store_true", help="INT8 weights and inputs")
     kinds.add_argument("--int4", action="store_true", help="INT4 weights, inputs in half precision")
+    kinds.add_argument("--fp16", action="store_true", help="half precision")
     kinds.add_argument(
-        "--fp16", action="store_true", help="half precision; each without paths says what it needs"
+        "--auto",
+        action="store_true",
+        help="the fastest of them for each component; each without paths says what it needs",
     )
+    add("--no-fused-attention", action="store_true",
+        help="break attention up, where a version's fused kernels are wrong")  # fmt: skip
+    add("--no-self-test", action="store_true", help="do not run the engine after the build")
     add("--builder", metavar="NAME", help="tensorrt or tensorrt-rtx (default: what is installed)")
     add("--workspace", type=whole_number(1), metavar="MIB", help="scratch memory of a layer, MiB")
     add("--optimization-level", type=whole_number(0), metavar="N", help="0, fast, to 5, thorough")

@@ -1,10 +1,12 @@
-"""``qsam2-inspect``: what is in a model.onnx."""
+"""``qsam2-inspect``: what is in a model.onnx or a model.engine."""
 
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ._main import EXIT_OK, Parser, command, require, whole_number
 
@@ -15,13 +17,16 @@ Say what is in a model.onnx: bits, grids and steps of its layers, where its byte
 quantizers clip, and which of its products run in integers.
 
 Nothing is assumed: the share of integers is read from the graph that each installed engine makes
-(ONNX Runtime, OpenVINO). Work is counted for one tracked frame with one object and all memories."""
+(ONNX Runtime, OpenVINO). Work is counted for one tracked frame with one object and all memories.
+
+Of a model.engine: builder, GPU, precision, sizes, and what the builder told of its fused layers."""
 
 _EPILOG = """\
 examples:
   qsam2-inspect model.onnx
   qsam2-inspect model.onnx --layers
   qsam2-inspect model.onnx --data street.mp4 --json model.json
+  qsam2-inspect model.engine
 
 "at ends" is the share of weights that have the first or the last level of their grid, "clipped"
 that of the inputs which lie outside of theirs, on the frames of --data."""
@@ -30,12 +35,36 @@ that of the inputs which lie outside of theirs, on the frames of --data."""
 @command(NAME)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    # Imported here, so that --help needs nothing but Python.
+    from ..runtime.tensorrt.engine_file import is_engine
+
+    if is_engine(args.model):
+        if args.layers or args.data is not None:
+            parser.error("--layers and --data are for a model.onnx, not for a model.engine")
+        return _engine(args)
+    return _model(args)
+
+
+def _engine(args: Namespace) -> int:
+    from .._files import check_output
+    from ..runtime.inspection.engine import format_engine, inspect_engine
+
+    if args.json is not None:
+        check_output(args.json)
+    report = inspect_engine(args.model)
+    if not args.quiet:
+        print(format_engine(report))
+    _write(args.json, report)
+    return EXIT_OK
+
+
+def _model(args: Namespace) -> int:
     require(("onnx",), "ort", "reading a model")
     if args.data is not None:
         require(("onnxruntime",), "ort", "measuring clipped inputs")
-    # Imported here, so that --help needs nothing but Python.
-    from .._files import atomic_open, check_output
+    from .._files import check_output
     from ..runtime.inspection.report import inspect_model
     from ..runtime.inspection.table import format_layers, format_summary
 
@@ -52,16 +81,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(format_summary(inspection))
         if args.layers and inspection.layers:
             print(f"\n{format_layers(inspection)}")
-    if args.json is not None:
-        with atomic_open(args.json) as stream:
-            stream.write(json.dumps(inspection.to_json(), indent=1).encode() + b"\n")
+    _write(args.json, inspection.to_json())
     return EXIT_OK
+
+
+def _write(path: Path | None, report: dict[str, Any]) -> None:
+    from .._files import atomic_open
+
+    if path is not None:
+        with atomic_open(path) as stream:
+            stream.write(json.dumps(report, indent=1).encode() + b"\n")
 
 
 def _parser() -> Parser:
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
-    add("model", metavar="MODEL.onnx", type=Path, help="a model made by qsam2-export")
+    add("model", metavar="MODEL", type=Path, help="of qsam2-export or qsam2-build-engine")
     add("--layers", action="store_true", help="also print a line for each quantized layer")
     add("--json", metavar="FILE", type=Path, help="write everything, by layer, as JSON")
     add("--data", metavar="PATH", type=Path, help="image, folder of frames or video")

@@ -100,7 +100,7 @@ def _parser() -> Parser:
         required=True,
         type=Path,
         metavar="FILE",
-        help="a model.onnx made by qsam2-export",
+        help="a model.onnx made by qsam2-export, or a model.engine made by qsam2-build-engine",
     )
     what = parser.add_argument_group("what to segment")
     many: dict[str, Any] = {"action": "append", "default": []}

@@ -23,7 +23,7 @@ from .prompts import FirstPrompt
 
 
 class ExportedModel:
-    """A ``model.onnx`` in the runtime; a ``Model`` and a context manager.
+    """A ``model.onnx`` or ``model.engine`` in the runtime; a ``Model`` and a context manager.
 
     The engine is loaded when the context is entered, so that loading is in nobody's time.
     """
@@ -42,7 +42,7 @@ class ExportedModel:
         """Choose the file.
 
         Args:
-            path: a ``model.onnx``.
+            path: a ``model.onnx`` or ``model.engine``.
             exclusive: each pixel belongs to the object of the highest logit alone.
             still: it will get images, not videos.
             backend: the inference engine.

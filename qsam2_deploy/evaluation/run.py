@@ -39,8 +39,8 @@ class EvaluationConfig:
         backend: inference engine of a ``model.onnx``.
         threads: of the engine; None for its own choice.
         precision: of an exported model, ``exact`` or ``fast``.
-        memory_frames: how many memories a model.onnx attends to on a frame of a video; None for
-            its own number.
+        memory_frames: how many memories an exported model attends to on a frame; None for its own
+            number.
         model_config: YAML file of a checkpoint's architecture, where it is no official one.
         json_path: where to write the results.
         masks_dir: where to write the masks, a PNG per frame.
@@ -48,7 +48,7 @@ class EvaluationConfig:
         show_progress: a progress bar; None for only where standard error is a terminal.
 
     Raises:
-        InputError: ``memory_frames`` is given for what is no model.onnx.
+        InputError: ``memory_frames`` is given for what is no exported model.
         PromptError: masks are asked for as prompts on images, or the prompt is unknown.
     """
 
@@ -69,9 +69,10 @@ class EvaluationConfig:
     show_progress: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.memory_frames is not None and self.model.suffix != ".onnx":
+        exported = self.model.suffix != ".pt" and not self.model.is_dir()
+        if self.memory_frames is not None and not exported:
             raise InputError(
-                f"memory_frames is an option of a model.onnx, but the model is {self.model}"
+                f"memory_frames is for exported models, such as a model.onnx, but got {self.model}"
             )
         if self.prompt is not None and self.prompt not in PROMPT_KINDS:
             raise PromptError(
@@ -159,15 +160,15 @@ def _open_model(
         return nullcontext(PngResults(path))
     if not path.exists():
         raise ModelFileError(
-            f"there is no model {path}; expected a model.onnx, a checkpoint .pt, or a folder of "
-            "PNG results"
+            f"there is no model {path}; expected a model.onnx, a model.engine, a checkpoint .pt, "
+            "or a folder of PNG results"
         )
     if path.suffix == ".pt" and open_checkpoint is not None:
         return open_checkpoint(config, rule.exclusive)
-    if path.suffix != ".onnx":
+    if path.suffix not in (".onnx", ".engine"):
         raise ModelFileError(
-            f"cannot evaluate {path}; expected a model.onnx, a checkpoint .pt, or a folder of PNG "
-            "results"
+            f"cannot evaluate {path}; expected a model.onnx, a model.engine, a checkpoint .pt, "
+            "or a folder of PNG results"
         )
     from .exported_model import ExportedModel
 

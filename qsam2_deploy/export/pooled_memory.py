@@ -1,19 +1,20 @@
 """Memory tokens pooled over windows, which makes the cross-attention that much cheaper.
 
-After EfficientTAM (arXiv 2411.18933, section 3.2, "efficient memory cross-attention"). With windows
-w of ``p x p`` tokens of one memory frame, features ``m``, position codes ``t`` and the rotation
-``R`` of upstream's RoPE::
+After EfficientTAM (arXiv 2411.18933, its efficient memory cross-attention). With windows w of
+``p x p`` tokens of one memory frame, features ``m``, position codes ``t`` and the rotation ``R`` of
+upstream's RoPE::
 
     k_w = R(centre of w) (W_k mean_{i in w}(m_i + t_i) + b_k)        v_w = mean_{i in w} m_i
-    out = (sum_w p² exp(q k_w) v_w + sum_j exp(q k_j) v_j) / (sum_w p² exp(q k_w) + sum_j exp(q k_j))
+    e_w = p² exp(q k_w)    e_j = exp(q k_j)
+    out = (sum_w e_w v_w + sum_j e_j v_j) / (sum_w e_w + sum_j e_j)
 
 where j are the tokens of object pointers, which are not pooled. The projection of the keys is
 linear, so its input is pooled instead of its result. A window takes the place of ``p²`` tokens, so
 ``p²`` keeps the share of the attention that the frames have against the pointers. It is ``log p²``
 added to the scores, which is done by more dimensions of queries and keys: a constant ``a`` in n
 dimensions of the queries, and ``c`` with ``n a c = log p²`` in those of pooled keys, 0 in those of
-pointers. So the product keeps its form. Where it is one of integers, ``a`` and ``c`` are whole steps
-of their grids, and so are exact; the product of the two is as near to ``log p²`` as can be.
+pointers. So the product keeps its form. Where it is one of integers, ``a`` and ``c`` are whole
+steps of their grids, which are exact; ``n a c`` is as near to ``log p²`` as can be.
 
 This changes the model: until a checkpoint is trained with it, its masks are others.
 """
@@ -104,5 +105,4 @@ def pooled_table(g: GraphBuilder, table: Tensor, size: int, pooling: int, *, nam
     windows = g.reshape(table, side, pooling, side, pooling, -1, name=name)
     total = g.op("ReduceSum", windows, g.ints(1, 3), name=name, keepdims=0)
     mean = g.mul(total, g.scalar(1 / pooling**2), name=name)
-    rows = g.op("Flatten", mean, name=name, axis=2)
-    return rows
+    return g.reshape(mean, side**2, -1, name=name)

@@ -204,6 +204,7 @@ class _RememberedChoice:
             "processor": f"{cpu_model()}, {usable_cores()} cores",
             "versions": installed_versions(*(ENGINES[name] for name in engines)),
             "lowering": lowering_digest(),
+            "kernels": _kernels(engines),
             "threads": options.threads,
             "precision": options.precision,
         }
@@ -228,6 +229,14 @@ class _RememberedChoice:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_open(self._path) as stream:
                 stream.write(json.dumps(kept, indent=1).encode())
+
+
+def _kernels(engines: Sequence[str]) -> str:
+    """Return what ONNX Runtime has of our own operators; it may be faster with them."""
+    from .kernels import find_kernels
+
+    found = find_kernels() if "ort" in engines else None
+    return "none" if found is None else found.stem
 
 
 def _cache_folder(options: BackendOptions) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -16,17 +18,53 @@ from .options import BackendOptions
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-BACKENDS = ("auto", "openvino", "ort")
+BACKENDS = ("auto", "openvino", "ort", "ort-cuda", "tensorrt", "tensorrt-rtx")
 """Names that :func:`open_backend` takes."""
 
-ENGINES = {"openvino": "openvino", "ort": "onnxruntime"}
+ENGINES = {
+    "openvino": "openvino",
+    "ort": "onnxruntime",
+    "ort-cuda": "onnxruntime-gpu",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt_rtx_cu13_bindings",
+}
 """The package of each engine."""
+
+GPU_BACKENDS = ("tensorrt", "tensorrt-rtx")
+"""Those that run a ``model.engine``."""
+
+
+@dataclass(frozen=True)
+class DeviceImage:
+    """A frame on the backend's device that is the model's input already.
+
+    Attributes:
+        tensor: what the backend takes as the input ``image``.
+        shape: of the frame, ``(S, S, 3)``.
+    """
+
+    tensor: Any
+    shape: tuple[int, int, int]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of the frame."""
+        return len(self.shape)
 
 
 class Backend(Protocol):
     """An engine with a model. A Protocol, so that a backend needs no base class of ours.
 
     Nothing is loaded until the context is entered, and all is released when it is left.
+
+    A backend with memory of its own may return opaque tensors where only components read an
+    output: ``features``, ``high_res_0``, ``high_res_1``, ``conditioned`` and ``memory``. They have
+    a ``shape``, and numpy converts them. Such a backend can have two more members:
+
+    - ``memories``, a :class:`~qsam2_deploy.runtime.memory.MemoryStore` that keeps memory features
+      on the device;
+    - ``take_frame(frame)``, which takes a frame with ``__cuda_array_interface__`` and returns a
+      :class:`DeviceImage`, or a uint8 array on the host.
     """
 
     @property
@@ -86,12 +124,16 @@ def open_backend(
     """Choose the engine for ``model``; enter the result to load it.
 
     Args:
-        model: a ``model.onnx`` made by ``qsam2-export``; a backend is returned as it is.
-        backend: ``ort`` (ONNX Runtime on the CPU), ``openvino`` (OpenVINO on the CPU), or
-            ``auto``: the faster one of those that are installed. Where both are, the model is
-            tried out when it is loaded for the first time, which takes seconds; the choice is
-            remembered in ``cache``, or else in the user's own folder for caches.
-        threads: threads of the engine; default: one for each physical core.
+        model: a ``model.onnx`` made by ``qsam2-export``, or a ``model.engine`` made by
+            ``qsam2-build-engine``; a backend is returned as it is.
+        backend: ``ort`` (ONNX Runtime on the CPU), ``openvino`` (OpenVINO on the CPU) or
+            ``ort-cuda`` (ONNX Runtime on an NVIDIA GPU, in half precision) for a ``model.onnx``,
+            ``tensorrt`` or ``tensorrt-rtx`` for a ``model.engine`` that it built, or ``auto``. For
+            an engine that is what built it; for a ``model.onnx`` the faster one of those for the
+            CPU that are installed. Where both are, the model is tried out when it is loaded for
+            the first time, which takes seconds; the choice is remembered in ``cache``, or else in
+            the user's own folder for caches.
+        threads: threads of an engine on the CPU; default: one for each physical core.
         cache: folder to keep in what opening the model makes, so that it opens faster the next
             time; default: nothing is kept but the choice of the engine. What cannot be read from
             it or written to it is made anew.
@@ -108,6 +150,14 @@ def open_backend(
     options = BackendOptions(threads, cache, precision)
     if not isinstance(model, (str, os.PathLike)):
         return model
+    from .tensorrt.engine_file import is_engine
+
+    if backend in GPU_BACKENDS or is_engine(model):
+        return _open_tensorrt(model, backend)
+    if backend == "ort-cuda":
+        from .ort_cuda import OrtCudaBackend
+
+        return OrtCudaBackend(model, cache=cache)
     if backend != "auto":
         return _open_engine(model, options, backend)
     from .auto import AutoBackend, installed_engines
@@ -126,3 +176,21 @@ def _open_engine(model: str | os.PathLike[str], options: BackendOptions, engine:
     from .ort import OrtBackend
 
     return OrtBackend(model, **vars(options))
+
+
+def _open_tensorrt(path: str | os.PathLike[str], backend: str) -> Backend:
+    from .tensorrt.backend import TensorRtBackend
+    from .tensorrt.engine_file import is_engine
+
+    if not is_engine(path) and Path(path).suffix != ".engine":
+        raise InputError(
+            f"the backend {backend} runs a model.engine, but got {path}; build one with: "
+            f"qsam2-build-engine {path} model.engine"
+        )
+    opened = TensorRtBackend(path)
+    if backend not in ("auto", opened.builder):
+        raise InputError(
+            f"{path} was built by {opened.builder} and runs with the backend {opened.builder}, "
+            f"but got {backend}"
+        )
+    return opened

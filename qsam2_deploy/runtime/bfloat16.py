@@ -36,16 +36,18 @@ def to_bfloat16_bits(x: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
     return result
 
 
-def from_bfloat16_bits(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+def from_bfloat16_bits(
+    bits: npt.NDArray[np.uint16], out: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
     """Widen bfloat16, which is exact.
 
     Args:
         bits: uint16 of any shape, from :func:`to_bfloat16_bits`.
+        out: where to write it, of the same shape; default: a new array.
 
     Returns:
         float32 of the same shape.
     """
-    wide = np.asarray(bits, dtype=np.uint16).astype(np.uint32)
-    wide <<= np.uint32(16)
-    result: npt.NDArray[np.float32] = np.asarray(wide).view(np.float32)
+    result = np.empty(np.shape(bits), np.float32) if out is None else out
+    np.left_shift(bits, np.uint32(16), out=result.view(np.uint32), dtype=np.uint32)
     return result

@@ -10,6 +10,8 @@ from typing import Any
 from ..errors import ModelFileError
 from .video_predictor import SAM2VideoPredictor
 
+_MODELS = (".onnx", ".engine")
+
 
 def build_sam2_video_predictor(
     config_file: str | os.PathLike[str] | None,
@@ -24,9 +26,10 @@ def build_sam2_video_predictor(
     """Open an exported model with the call that scripts make for the official predictor.
 
     Args:
-        config_file: ignored; the model knows its architecture. If it names an ``.onnx`` file and
-            no checkpoint is given, it is the model.
-        ckpt_path: a ``model.onnx``; for a checkpoint ``model.pt``, the ``model.onnx`` beside it.
+        config_file: ignored; the model knows its architecture. If it names an ``.onnx`` or
+            ``.engine`` file and no checkpoint is given, it is the model.
+        ckpt_path: a ``model.onnx`` or ``model.engine``; for a checkpoint ``model.pt``, the
+            ``model.onnx`` beside it.
         device: ignored; the backend decides.
         mode: ignored; there is nothing to train.
         hydra_overrides_extra: must be empty; options are set when the model is exported.
@@ -43,7 +46,7 @@ def build_sam2_video_predictor(
             "of SAM2VideoPredictor, or export the model again with them"
         )
     given = ckpt_path
-    if given is None and config_file is not None and Path(config_file).suffix == ".onnx":
+    if given is None and config_file is not None and Path(config_file).suffix in _MODELS:
         given = config_file
     if given is None:
         raise ModelFileError("no model was given; pass the path of a model.onnx as ckpt_path")
@@ -51,7 +54,7 @@ def build_sam2_video_predictor(
 
 
 def _exported(path: Path) -> Path:
-    if path.suffix == ".onnx":
+    if path.suffix in _MODELS:
         return path
     exported = path.with_suffix(".onnx")
     if not exported.exists():

@@ -65,4 +65,5 @@ class _WithoutOverlap:
             if self._logits is None:
                 enlarged = resize_bilinear(np.stack(self._masks), *self._frame_size)
                 self._logits = non_overlapping(enlarged[:, None])[:, 0]
-            return self._logits[index]
+            row: FloatArray = self._logits[index]
+            return row

@@ -7,15 +7,44 @@ hidden in it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ..spec import TrackingRules
-from .bfloat16 import from_bfloat16_bits
+from .bfloat16 import from_bfloat16_bits, to_bfloat16_bits
 
 FloatArray = npt.NDArray[np.float32]
+
+
+class MemoryStore(Protocol):
+    """Where memory features are kept; what it returns for them is its own affair."""
+
+    def keep(self, outputs: Mapping[str, Any]) -> Sequence[Any | None]:
+        """Keep the memory encoder's outputs, one for each object; None if it is not finite."""
+
+    def gather(self, rows: Sequence[Sequence[Any]]) -> Any:
+        """Return what was kept as the memory attention takes it, ``[B, F, M, H, W]``."""
+
+
+class HostMemories:
+    """Memory features in host memory as bfloat16 bits, as upstream keeps them."""
+
+    def keep(self, outputs: Mapping[str, Any]) -> list[npt.NDArray[np.uint16] | None]:
+        """See :class:`MemoryStore`."""
+        rows = np.asarray(outputs["memory"])
+        return [to_bfloat16_bits(row) if np.isfinite(row).all() else None for row in rows]
+
+    def gather(self, rows: Sequence[Sequence[npt.NDArray[np.uint16]]]) -> FloatArray:
+        """See :class:`MemoryStore`; bits are widened straight into the result."""
+        result = np.empty((len(rows), len(rows[0]), *rows[0][0].shape), np.float32)
+        for places, row in zip(result, rows, strict=True):
+            for place, bits in zip(places, row, strict=True):
+                from_bfloat16_bits(bits, place)
+        return result
 
 
 @dataclass
@@ -26,7 +55,7 @@ class MemoryEntry:
         mask_logits: float32 ``[S / 4, S / 4]``, the chosen mask.
         pointer: float32 ``[C]``, the object pointer.
         object_score: logit; above 0 the object is visible.
-        memory: memory features ``[M, H, W]`` as bfloat16 bits, as upstream keeps them; None until
+        memory: memory features ``[M, H, W]`` as the :class:`MemoryStore` keeps them; None until
             the memory encoder has run.
         finite: False if the model returned numbers that are not finite; such an entry must not
             enter a bank.
@@ -35,7 +64,7 @@ class MemoryEntry:
     mask_logits: FloatArray
     pointer: FloatArray
     object_score: float
-    memory: npt.NDArray[np.uint16] | None = None
+    memory: Any | None = None
     finite: bool = True
 
 
@@ -203,28 +232,24 @@ def closest_conditioning(
 
 
 def stack_memories(
-    selections: list[MemorySelection], width: int
-) -> dict[str, npt.NDArray[np.generic]]:
+    selections: list[MemorySelection], width: int, store: MemoryStore | None = None
+) -> dict[str, Any]:
     """Return the inputs of the memory attention for objects of equal signature.
 
     Args:
         selections: of the objects.
         width: length ``C`` of a pointer.
+        store: which keeps the memory features; default: :class:`HostMemories`.
 
     Returns:
         ``memory`` float32 ``[B, F, M, H, W]``, ``memory_tpos`` int64 ``[F]``, ``pointers`` float32
         ``[B, N, C]``, ``pointer_tpos`` float32 ``[N]``.
     """
     first = selections[0]
-    bits = np.stack(
-        [
-            np.stack([entry.memory for entry in s.memories if entry.memory is not None])
-            for s in selections
-        ]
-    )
+    rows = [[entry.memory for entry in s.memories if entry.memory is not None] for s in selections]
     pointers = np.asarray([list(s.pointers) for s in selections], np.float32)
     return {
-        "memory": from_bfloat16_bits(bits),
+        "memory": (store or HostMemories()).gather(rows),
         "memory_tpos": np.asarray(first.memory_tpos, np.int64),
         "pointer_tpos": np.asarray(first.pointer_tpos, np.float32),
         "pointers": pointers.reshape(len(selections), len(first.pointers), width),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError, PromptError, VideoError
 from ..spec import ModelSpec
-from .backend import Backend, engine_of, open_backend
+from .backend import Backend, DeviceImage, engine_of, open_backend
 from .enlarged_masks import lazy_results
 from .look_ahead import look_ahead
 from .media.prompts import validate_prompt
@@ -42,6 +45,11 @@ class _Object:
     def copy(self) -> _Object:
         bank = MemoryBank(dict(self.bank.conditioning), dict(self.bank.tracked))
         return _Object(bank, self.points, self.newest)
+
+
+def _finished(ahead: Future[Callable[[], FrameFeatures]]) -> FrameFeatures:
+    """Wait for what another thread does for a frame, and do the rest."""
+    return ahead.result()()
 
 
 class VideoSegmenter:
@@ -76,9 +84,10 @@ class VideoSegmenter:
         """Choose the model and the engine; nothing is loaded before the context is entered.
 
         Args:
-            model: a ``model.onnx``, or a backend of one's own.
-            backend: ``auto``, ``ort`` or ``openvino``.
-            threads: threads of the engine; default: its own choice.
+            model: a ``model.onnx``, a ``model.engine``, or a backend of one's own.
+            backend: see :func:`open_backend`; ``auto`` goes by the file.
+            threads: threads of the engine on the CPU; default: its own choice. Each component has
+                all of them; with 1, :meth:`stream` encodes in the thread that tracks.
             fill_hole_area: fill holes of at most so many low-resolution pixels.
             non_overlap_masks: a pixel belongs to the object of the highest logit alone.
             max_conditioning_frames: frames with prompts that an object keeps: its first and its
@@ -162,7 +171,9 @@ class VideoSegmenter:
         its memory); all other objects are tracked.
 
         Args:
-            frame: RGB, uint8 ``[height, width, 3]``.
+            frame: RGB, uint8 ``[height, width, 3]``; with a ``model.engine`` also an object with
+                ``__cuda_array_interface__`` of that kind, or the model's normalised input, float32
+                ``[1, 3, S, S]``, which never leaves the GPU.
             prompts: several prompts on one object are taken one after another.
 
         Returns:
@@ -175,8 +186,8 @@ class VideoSegmenter:
 
         After an error the frame is not taken, and all is as it was before.
         """
-        tracker = self._running()
-        return self._take(frame, prompts, lambda: tracker.encode(frame))
+        tracker, received = self._running(), self._received(frame)
+        return self._take(received, prompts, lambda: tracker.encode(received))
 
     def stream(
         self, frames: Iterable[Frame], prompts: Mapping[int, Iterable[Prompt]] | None = None
@@ -221,11 +232,12 @@ class VideoSegmenter:
     def _stream(
         self, tracker: Tracker, frames: Iterable[Frame], prompts: dict[int, tuple[Prompt, ...]]
     ) -> Generator[FrameResult, None, None]:
-        with closing(look_ahead(frames, tracker.encode_ahead)) as pairs:
+        received = map(self._received, frames)
+        with closing(look_ahead(received, tracker.encode_ahead)) as pairs:
             for frame, encoded in pairs:
                 self._running()
                 now = prompts.get(self._frame_index + 1, ())
-                yield self._take(frame, now, lambda made=encoded: made.result()())
+                yield self._take(frame, now, partial(_finished, encoded))
 
     def refine(self, prompt: Prompt) -> FrameResult:
         """Correct the newest frame, or add an object on it, without encoding it again.
@@ -294,8 +306,22 @@ class VideoSegmenter:
             self._objects, self._frame_index, self._frame_size, self._features = before
             raise
 
-    def _check_frame(self, frame: Frame) -> None:
-        if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+    def _received(self, frame: Any) -> Any:
+        """Return a frame that is in GPU memory as the backend takes it, others as they are."""
+        if isinstance(frame, np.ndarray) or not hasattr(frame, "__cuda_array_interface__"):
+            return frame
+        take = getattr(self._backend, "take_frame", None)
+        if take is None:
+            raise VideoError(
+                "the frame is in GPU memory, where only a model.engine takes it; copy it to the "
+                "host, or build an engine with qsam2-build-engine"
+            )
+        return take(frame)
+
+    def _check_frame(self, frame: Frame | DeviceImage) -> None:
+        if isinstance(frame, DeviceImage):
+            pass
+        elif not isinstance(frame, np.ndarray) or frame.ndim != 3:
             got = list(frame.shape) if isinstance(frame, np.ndarray) else type(frame).__name__
             raise VideoError(
                 f"a frame must be a uint8 RGB array of shape [height, width, 3], but got {got}"

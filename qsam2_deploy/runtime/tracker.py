@@ -24,9 +24,16 @@ from ..spec import (
     NO_OBJ_SCORE,
     TrackingRules,
 )
-from .backend import Arrays, Backend, runs_concurrently
-from .bfloat16 import to_bfloat16_bits
-from .memory import MemoryBank, MemoryEntry, MemorySelection, select_memories, stack_memories
+from .backend import Arrays, Backend, DeviceImage, runs_concurrently
+from .memory import (
+    HostMemories,
+    MemoryBank,
+    MemoryEntry,
+    MemorySelection,
+    MemoryStore,
+    select_memories,
+    stack_memories,
+)
 from .postprocess import fill_holes, select_mask
 from .preprocess import preprocess_frame
 from .resize import resize_bilinear_antialias
@@ -43,7 +50,10 @@ _PROMPT_NOT_FINITE = (
 
 @dataclass(frozen=True)
 class FrameFeatures:
-    """The image encoder's outputs for one frame; see ``spec.component``."""
+    """The image encoder's outputs for one frame; see ``spec.component``.
+
+    A backend may give tensors of its own instead of arrays; numpy converts those.
+    """
 
     features: FloatArray
     high_res_0: FloatArray
@@ -135,13 +145,16 @@ class Tracker:
         self.fill_hole_area = fill_hole_area
         self._concurrent = runs_concurrently(backend)
         self._encoding = Lock()
+        self._memories: MemoryStore = getattr(backend, "memories", None) or HostMemories()
 
     # ---------------------------------------------------------------- encoder
-    def encode(self, frame: npt.NDArray[np.uint8]) -> FrameFeatures:
-        """Encode one RGB frame, uint8 ``[height, width, 3]``."""
-        return self._encode(preprocess_frame(frame, self.spec))
+    def encode(self, frame: npt.NDArray[np.uint8] | DeviceImage) -> FrameFeatures:
+        """Encode one RGB frame, uint8 ``[height, width, 3]``, or one that is prepared already."""
+        return self._encode(self._image(frame))
 
-    def encode_ahead(self, frame: npt.NDArray[np.uint8]) -> Callable[[], FrameFeatures]:
+    def encode_ahead(
+        self, frame: npt.NDArray[np.uint8] | DeviceImage
+    ) -> Callable[[], FrameFeatures]:
         """Do what can be done of :meth:`encode` in another thread than that which tracks.
 
         That is all of it where the backend runs two components at the same time, and else the
@@ -150,13 +163,19 @@ class Tracker:
         Returns:
             What does the rest in the thread that tracks, and returns the features.
         """
-        image = preprocess_frame(frame, self.spec)
+        image = self._image(frame)
         if not self._concurrent:
             return lambda: self._encode(image)
         features = self._encode(image)
         return lambda: features
 
-    def _encode(self, image: FloatArray) -> FrameFeatures:
+    def _image(self, frame: npt.NDArray[np.uint8] | DeviceImage) -> Any:
+        """Return the input of the image encoder."""
+        if isinstance(frame, DeviceImage):
+            return frame.tensor
+        return preprocess_frame(frame, self.spec)
+
+    def _encode(self, image: Any) -> FrameFeatures:
         # A component is never run twice at the same time, which not every engine can.
         with self._encoding:
             outputs = self.backend.run(IMAGE_ENCODER, {"image": image})
@@ -294,14 +313,14 @@ class Tracker:
                 "object_score": np.asarray([[e.object_score] for e in entries], np.float32),
             },
         )
-        for entry, memory in zip(entries, outputs["memory"], strict=True):
-            if not np.isfinite(memory).all():
+        for entry, memory in zip(entries, self._memories.keep(outputs), strict=True):
+            if memory is None:
                 if from_points:
                     raise EngineError(_PROMPT_NOT_FINITE)
                 _warn_not_finite()
                 entry.finite = False
                 continue
-            entry.memory = to_bfloat16_bits(memory)
+            entry.memory = memory
 
     # ------------------------------------------------------------- components
     def _select(self, bank: MemoryBank, moment: Moment) -> MemorySelection:
@@ -321,7 +340,8 @@ class Tracker:
     def _with_memory(
         self, features: FrameFeatures, selections: list[MemorySelection]
     ) -> npt.NDArray[Any]:
-        inputs = {"features": features.features, **stack_memories(selections, self.spec.d_model)}
+        stacked = stack_memories(selections, self.spec.d_model, self._memories)
+        inputs = {"features": features.features, **stacked}
         return self.backend.run(MEMORY_ATTENTION, inputs)["conditioned"]
 
     def _decode(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from threading import Lock
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -33,13 +33,8 @@ from .postprocess import non_overlapping
 from .prompts import mask_input, point_inputs
 from .resize import resize_bilinear
 from .tensor_like import TensorLike
-from .tracker import (
-    FrameFeatures,
-    Moment,
-    PointInputs,
-    Tracker,
-    rules_with_memory_frames,
-)
+from .tracker import Moment, PointInputs, Tracker, rules_with_memory_frames
+from .video_encoder import Finish, VideoEncoder
 
 Logits = npt.NDArray[np.float32]
 Masks = tuple[int, list[int], Logits]
@@ -94,7 +89,7 @@ class SAM2VideoPredictor:
         rules_with_memory_frames(self._backend.spec.rules, memory_frames)
         self._backend.__enter__()
         self._tracker = Tracker(self._backend, fill_hole_area, memory_frames=memory_frames)
-        self._decoding = Lock()
+        self._encoder = VideoEncoder(self._tracker)
         self.fill_hole_area = fill_hole_area
         self.non_overlap_masks = non_overlap_masks
         self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
@@ -213,7 +208,7 @@ class SAM2VideoPredictor:
         """
         self._check_frame(inference_state, frame_idx)
         values = mask_input(mask, self.image_size)
-        features = self._features(inference_state, frame_idx)
+        features = self._encoder.features(inference_state, frame_idx)
         entry = self._tracker.predict_from_mask(features, values)
         track = inference_state.objects.setdefault(obj_id, ObjectTrack())
         track.masks.add(frame_idx)
@@ -320,7 +315,8 @@ class SAM2VideoPredictor:
             self._check_frame(inference_state, start_frame_idx)
         self.propagate_in_video_preflight(inference_state)
         order = inference_state.processing_order(start_frame_idx, max_frame_num_to_track, reverse)
-        with closing(look_ahead(order, self._encoder_ahead(inference_state))) as pairs:
+        encode_ahead = partial(self._encoder.encode_ahead, inference_state)
+        with closing(look_ahead(order, encode_ahead)) as pairs:
             frames = progress(
                 pairs,
                 "propagate in video",
@@ -333,34 +329,16 @@ class SAM2VideoPredictor:
                 masks = self._enlarged(inference_state, entries)
                 yield frame_idx, inference_state.obj_ids, masks
 
-    def _encoder_ahead(
-        self, state: InferenceState
-    ) -> Callable[[int], Callable[[], FrameFeatures] | None]:
-        """Return what encodes a frame in the other thread: None where that seems not to be needed.
-
-        The state may change in the meantime, so what it returns is a guess; nothing is written.
-        """
-
-        def work(frame_idx: int) -> Callable[[], FrameFeatures] | None:
-            # A list at once, for the caller may add or remove objects while this runs.
-            tracks = list(state.objects.values())
-            tracked = any(frame_idx not in track.bank.conditioning for track in tracks)
-            if not tracked or state.has_features(frame_idx):
-                return None
-            return self._tracker.encode_ahead(self._decode(state, frame_idx))
-
-        return work
-
     def _track_frame(
         self,
         state: InferenceState,
         frame_idx: int,
         reverse: bool,
-        encoded: Callable[[], Callable[[], FrameFeatures] | None],
+        ahead: Callable[[], Finish | None],
     ) -> list[MemoryEntry]:
         """Track every object into a frame, but for those that have prompts there.
 
-        ``encoded`` waits for the other thread, and returns what it has made of the frame.
+        ``ahead`` waits for the other thread, and returns what it has made of the frame.
         """
         tracks = list(state.objects.values())
         open_tracks = []
@@ -373,7 +351,7 @@ class SAM2VideoPredictor:
         if open_tracks:
             moment = Moment(frame_idx, state.num_frames, reverse)
             banks = [track.bank for track in open_tracks]
-            features = self._features(state, frame_idx, encoded())
+            features = self._encoder.features(state, frame_idx, ahead())
             fresh = iter(self._tracker.track(features, banks, moment))
         entries = []
         for track in tracks:
@@ -387,22 +365,6 @@ class SAM2VideoPredictor:
         return entries
 
     # --------------------------------------------------------------- internal
-    def _features(
-        self,
-        state: InferenceState,
-        frame_idx: int,
-        made: Callable[[], FrameFeatures] | None = None,
-    ) -> FrameFeatures:
-        def encode() -> FrameFeatures:
-            return self._tracker.encode(self._decode(state, frame_idx))
-
-        return state.features(frame_idx, made or encode)
-
-    def _decode(self, state: InferenceState, frame_idx: int) -> npt.NDArray[np.uint8]:
-        # A decoder serves one thread at a time.
-        with self._decoding:
-            return state.frames[frame_idx]
-
     def _check_frame(self, state: InferenceState, frame_idx: int) -> None:
         if not 0 <= frame_idx < state.num_frames:
             raise PromptError(
@@ -430,7 +392,7 @@ class SAM2VideoPredictor:
         previous = track.entry(frame_idx, conditioning=conditioning)
         reverse = track.tracked_in_reverse.get(frame_idx)
         return self._tracker.predict_from_points(
-            self._features(state, frame_idx),
+            self._encoder.features(state, frame_idx),
             inputs,
             Moment(frame_idx, state.num_frames, bool(reverse)),
             bank=None if reverse is None else track.bank,
@@ -443,7 +405,7 @@ class SAM2VideoPredictor:
         frames = track.bank.conditioning if conditioning else track.bank.tracked
         for frame_idx, entry in pending.items():
             if entry.memory is None:
-                features = self._features(state, frame_idx)
+                features = self._encoder.features(state, frame_idx)
                 self._tracker.encode_memory(features, [entry], from_points=True)
             frames[frame_idx] = entry
             if self.clear_non_cond_mem_around_input:

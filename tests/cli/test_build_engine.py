@@ -11,9 +11,11 @@ import pytest
 from qsam2_deploy.cli.build_engine import main
 from qsam2_deploy.runtime.tensorrt import build as build_module
 from qsam2_deploy.runtime.tensorrt.engine_file import read_engine
+from qsam2_deploy.runtime.tensorrt.gpu import Gpu
 from qsam2_deploy.runtime.tensorrt.library import BUILDERS, Library
 from qsam2_deploy.spec import COMPONENTS
 from tests.cli.helptext import check_help
+from tests.lowered_gpu import LoweredGpu, not_finite
 from tests.runtime.tensorrt.fake_library import FakeTensorRT
 from tests.weights import small_config, write_checkpoint
 
@@ -69,7 +71,8 @@ def test_it_builds_and_says_what(
     out, err = capsys.readouterr()
     assert (status, err) == (0, "")
     lines = out.splitlines()
-    assert [line.split()[0] for line in lines] == ["component", *COMPONENTS, "wrote"]
+    assert [line.split()[0] for line in lines] == ["component", *COMPONENTS, "self-test:", "wrote"]
+    assert "not run: no GPU was found" in lines[-2]
     assert lines[-1].endswith(f"{precision}, tensorrt 10.3.0)")
     assert read_engine(output).header.precision == precision
     assert json.loads(numbers.read_text())["precision"] == precision
@@ -106,7 +109,55 @@ def test_verbose_prints_what_the_library_says(
     assert capsys.readouterr().err.splitlines() == ["warning: a warning"] * 4
 
 
-@pytest.mark.parametrize("precision", ["int8", "int4", "fp16"])
+def test_what_the_self_test_did_is_said(
+    quantized: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gpu = LoweredGpu()
+    gpu.times = {("image_encoder", "int8"): 2.5, ("image_encoder", "fp16"): 4.0}
+    gpu.faults["mask_decoder"] = not_finite
+    monkeypatch.setattr(build_module, "find_library", lambda name: gpu.library)
+    monkeypatch.setattr(build_module, "current_gpu", lambda: Gpu("Orin", "8.7"))
+    monkeypatch.setattr(build_module, "_on_gpu", lambda library: gpu.open_runner)
+    output, numbers = tmp_path / "m.engine", tmp_path / "m.json"
+    assert main([str(quantized), str(output), "--fp16"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].startswith("mask_decoder ")
+    assert lines[3].endswith("  attention not fused")
+    assert lines[-2].startswith("self-test: passed; with fused attention mask_decoder was wrong")
+    assert main([str(quantized), str(output), "--auto", "--json", str(numbers)]) == 0
+    out = capsys.readouterr().out
+    table = [line.split() for line in out.split("\n\n")[0].splitlines()]
+    assert table[0] == ["component", "precision", "attention", "ms", "error"]
+    rows = [row for row in table if row[:2] == ["*", "image_encoder"]]
+    assert [row[2:5] for row in rows] in (
+        [["int8", "fused", "2.500"]],
+        [["int4", "fused", "1.000"]],
+    )
+    assert any("inf" in row and "wrong," in row and row[0] == "mask_decoder" for row in table)
+    report = json.loads(numbers.read_text())
+    assert sum(trial["milliseconds"] > 0 for trial in report["tried"]) == len(table) - 1
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-self-test"]])
+def test_attention_can_be_kept_from_fusing(
+    trt: FakeTensorRT,
+    model: Path,
+    tmp_path: Path,
+    flags: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "m.engine"
+    assert main([str(model), str(output), "--fp16", "--no-fused-attention", *flags]) == 0
+    out = capsys.readouterr().out
+    assert out.count("attention not fused") == len(COMPONENTS)
+    assert ("it was not asked for" in out) == bool(flags)
+    assert not read_engine(output).header.variant("image_encoder").fused_attention
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4", "fp16", "auto"])
 def test_without_paths_it_says_what_it_needs(
     precision: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,11 +165,15 @@ def test_without_paths_it_says_what_it_needs(
     out, err = capsys.readouterr()
     assert err == ""
     lines = out.splitlines()
-    assert 8 <= len(lines) <= 24
+    assert 7 <= len(lines) <= 24
     assert max(map(len, lines)) <= 100
     assert lines[0].startswith(f"--{precision} ")
     assert lines[-1].strip() == f"then     qsam2-build-engine model.onnx model.engine --{precision}"
-    for wanted in ("apt install python3-libnvinfer-dev", "qsam2-deploy[tensorrt-rtx]", "export"):
+    for wanted in (
+        "apt install python3-libnvinfer-dev",
+        "qsam2-deploy[tensorrt-rtx]",
+        "model.onnx",
+    ):
         assert wanted in out
 
 
@@ -129,10 +184,12 @@ def test_bad_input_is_one_line(
     text = tmp_path / "text.onnx"
     text.write_text("no model")
     for arguments, message in (
-        ([path, output], "say which engine to build: --int8, --int4 or --fp16"),
+        ([path, output], "say which engine to build: --int8, --int4, --fp16 or --auto"),
         ([path, "--int8"], "say which file to write"),
         ([path, output, "--int8", "--int4"], "not allowed with argument"),
         ([path, output, "--int4"], "no weights that fit INT4"),
+        ([path, output, "--auto"], "--auto times engines on the GPU that they are for, but no GPU"),
+        ([path, output, "--auto", "--no-fused-attention"], "auto tries attention both ways"),
         ([path, output, "--int8"], "no integers to multiply"),
         ([str(text), output, "--fp16"], "is not an ONNX model"),
         ([path, str(tmp_path), "--fp16"], "it is a folder"),

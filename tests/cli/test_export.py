@@ -8,6 +8,8 @@ import onnx
 import pytest
 
 from qsam2_deploy.cli.export import main
+from qsam2_deploy.cli.inspect import main as inspect_model
+from qsam2_deploy.runtime.bundle import read_bundle
 from tests.weights import write_checkpoint
 
 
@@ -39,6 +41,21 @@ def test_split_writes_four_models(checkpoint: Path, tmp_path: Path) -> None:
     ]
     for path in folder.iterdir():
         onnx.checker.check_model(onnx.load(path), full_check=True)
+
+
+def test_pooled_memory_is_written_down(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model.onnx"
+    arguments = [str(checkpoint), str(output), "--config", str(checkpoint.with_suffix(".yaml"))]
+    assert main([*arguments, "--pool-memory", "5"]) == 2
+    assert "whose side divides" in capsys.readouterr().err
+    assert not output.exists()
+    assert main([*arguments, "--pool-memory", "2"]) == 0
+    assert "memory pooled 2x2: other masks than the checkpoint's" in capsys.readouterr().out
+    assert read_bundle(output).spec.memory_pooling == 2
+    assert inspect_model([str(output)]) == 0
+    assert "memory tokens pooled 2x2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from qsam2_deploy.cli.inspect import main
+from qsam2_deploy.runtime.tensorrt.build import engine_from_onnx
+from qsam2_deploy.runtime.tensorrt.library import library_from_module
+from qsam2_deploy.spec import COMPONENTS
+from tests import tensorrt_double as doubles
 from tests.cli.helptext import check_help
 from tests.weights import small_config, write_checkpoint
 
@@ -38,6 +42,33 @@ def test_table_and_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     short = capsys.readouterr().out
     assert out.startswith(short.rstrip("\n"))
     assert len(short.splitlines()) < 40
+
+
+def test_an_engine(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    double = doubles.fresh_double("tensorrt-10.3")
+    table = "Name: _gemm_mha_v2_myl0_4, LayerType: kgen, Inputs: [], Constants: [], Outputs: []"
+    double.script.log = [("VERBOSE", f"{table}\n{table}")]
+    library = library_from_module("tensorrt", double.module)
+    path, numbers = tmp_path / "m.engine", tmp_path / "m.json"
+    engine_from_onnx(model, path, precision="int8", library=library, self_test=False)
+    assert main([str(path), "--json", str(numbers)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[0] == "m.engine: small, image size 64"
+    assert lines[1].startswith("int8 by tensorrt 10.3.0, for GPUs")
+    rows = [line.split() for line in lines[5:9]]
+    assert [row[0] for row in rows] == list(COMPONENTS)
+    assert [row[1:3] + row[4:6] for row in rows] == [["int8", "fusible", "2", "2"]] * 4
+    report = json.loads(numbers.read_text())
+    assert report["model_sha256"] in out
+    assert [component["layers"]["attentions"] for component in report["components"]] == [2] * 4
+    assert report["components"][1]["profiles"][1]["name"] == "steady"
+    assert main([str(path), "--layers"]) == 2
+    assert "--layers and --data are for a model.onnx" in capsys.readouterr().err
+    path.write_bytes(path.read_bytes()[:-1])
+    assert main([str(path)]) == 2
+    assert "is truncated" in capsys.readouterr().err
 
 
 def test_quiet(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

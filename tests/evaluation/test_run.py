@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.errors import InputError, ModelFileError, PromptError, VideoError
-from qsam2_deploy.evaluation import EvaluationConfig, run_evaluation
+from qsam2_deploy.evaluation import EvaluationConfig, exported_model, run_evaluation
 from qsam2_deploy.evaluation.worst_frames import draw_comparison
 from tests.data.datasets import frame, moving, square, write_davis, write_image, write_sav
 
@@ -197,3 +197,20 @@ def test_comparison_keeps_the_rest_of_the_frame():
     assert np.array_equal(drawn[untouched], pixels[untouched])
     assert (drawn[20, 30:46] == 255).all()
     assert not np.array_equal(drawn[12, 12], pixels[12, 12])
+
+
+@pytest.mark.parametrize("count", [None, 3])
+def test_memory_frames_reach_the_segmenter(davis, tmp_path, monkeypatch, count):
+    """With a model that cannot be loaded: the segmenter is asked for before it is entered."""
+    asked = []
+
+    def segmenter(model, backend, **options):
+        asked.append((model.name, options["memory_frames"]))
+        raise ModelFileError("far enough")
+
+    monkeypatch.setattr(exported_model, "VideoSegmenter", segmenter)
+    (tmp_path / "m.onnx").write_bytes(b"")
+    config = EvaluationConfig(tmp_path / "m.onnx", "davis", davis, memory_frames=count)
+    with pytest.raises(ModelFileError, match="far enough"):
+        run_evaluation(config)
+    assert asked == [("m.onnx", count)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +20,7 @@ from qsam2_deploy.runtime.memory import (
     select_memories,
     stack_memories,
 )
+from qsam2_deploy.runtime.tracker import rules_with_memory_frames
 from qsam2_deploy.spec import TrackingRules
 from tests.strategies import POINTER_WIDTH, memory_banks, memory_entry, tracking_rules
 
@@ -68,11 +71,42 @@ def test_the_same_tokens_reach_the_memory_attention(
     assert torch.equal(expected["memory_pos"][:, 0], positions)
 
 
+@settings(deadline=None, max_examples=200)
+@given(memory_banks(FRAMES), tracking_rules(), st.data(), st.integers(0, FRAMES - 1), st.booleans())
+def test_fewer_memory_frames_are_a_model_with_fewer(
+    bank: MemoryBank, rules: TrackingRules, data: st.DataObject, frame: int, reverse: bool
+) -> None:
+    """Upstream's model of a smaller ``num_maskmem`` with the rows of the table that we document."""
+    trained = rules.num_maskmem
+    fewer = rules_with_memory_frames(rules, data.draw(st.integers(1, trained)))
+    fewer = dataclasses.replace(fewer, max_obj_ptrs_in_encoder=2)
+    codes = [*range(fewer.num_maskmem - 1), trained - 1]
+    expected = _upstream(bank, fewer, frame, reverse, FRAMES, codes)
+    selection = select_memories(
+        bank, frame, fewer, conditioning_tpos=trained - 1, reverse=reverse, num_frames=FRAMES
+    )
+    count = len(selection.memories)
+    memories = stack_memories([selection], POINTER_WIDTH)["memory"][0, :, :, 0, 0]
+    assert torch.equal(expected["memory"][:count, 0], torch.from_numpy(memories))
+    positions = expected["memory_pos"][:count, 0, 0]
+    assert positions.tolist() == list(selection.memory_tpos)
+    assert expected["num_obj_ptr_tokens"] == expected["memory"].shape[0] - count
+
+
 def _upstream(
-    bank: MemoryBank, rules: TrackingRules, frame: int, reverse: bool, num_frames: int
+    bank: MemoryBank,
+    rules: TrackingRules,
+    frame: int,
+    reverse: bool,
+    num_frames: int,
+    codes: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """Run upstream's method with a memory attention that only writes down what it is given."""
+    """Run upstream's method with a memory attention that only writes down what it is given.
+
+    ``codes`` are the rows of its table of temporal codes, by default their own numbers.
+    """
     caught: dict[str, Any] = {}
+    rows = torch.tensor(codes or range(rules.num_maskmem)).float()
 
     def attention(**given: Any) -> torch.Tensor:
         caught.update(given)
@@ -83,8 +117,7 @@ def _upstream(
         mem_dim=MEMORY_WIDTH,
         training=False,
         # Row i holds i, so that positions tell which row was taken.
-        maskmem_tpos_enc=torch.arange(rules.num_maskmem).float()[:, None, None, None]
-        * torch.ones(MEMORY_WIDTH),
+        maskmem_tpos_enc=rows[:, None, None, None] * torch.ones(MEMORY_WIDTH),
         use_obj_ptrs_in_encoder=True,
         add_tpos_enc_to_obj_ptrs=True,
         proj_tpos_enc_in_obj_ptrs=True,

@@ -48,6 +48,7 @@ class _Shared:
     def __init__(self, backend: Any) -> None:
         self._backend = backend
         self.spec = backend.spec
+        self.memories = getattr(backend, "memories", None)
 
     def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Any:
         return self._backend.run(component, inputs)
@@ -187,7 +188,7 @@ def _prompt_official(session: Session, act: Act) -> None:
 
 
 # ---------------------------------------------------------------- our side
-def _play_stream(
+def play_stream(
     story: Story, predictor: Predictor, frames: Sequence[npt.NDArray[np.uint8]]
 ) -> Record:
     record: Record = {}
@@ -239,7 +240,7 @@ def test_same_masks_as_the_official_predictor(
 ) -> None:
     official, ours = pair(story.variant)
     expected = _play_official(story, official, clips.long)
-    got = _play_stream(story, ours, frames)
+    got = play_stream(story, ours, frames)
     # Before an object exists the official predictor may show it as absent.
     first = {a.object_id: a.frame for a in reversed(story.acts)}
     compared = {key for key in expected if key[0] >= first[key[1]]}
@@ -271,7 +272,7 @@ def test_another_prompt_gives_other_masks(
     story = next(s for s in STORIES if s.name == name)
     other = Story(name, (*story.acts[:-1], changed), story.frames)
     _, ours = pair("usual")
-    a, b = _play_stream(story, ours, frames), _play_stream(other, ours, frames)
+    a, b = play_stream(story, ours, frames), play_stream(other, ours, frames)
     last = max(key for key in a if key in b)
     assert max(relative_difference(a[k], b[k]) for k in a.keys() & b.keys()) > 3 * MAX_DIFFERENCE
     assert last == (story.frames - 1, 1)

@@ -64,6 +64,16 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _export_quantized(tmp_path_factory.mktemp("tiny"), 4, attention=True, config=config)
 
 
+@pytest.fixture(scope="session")
+def base_plus_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Export SAM 2.1 base+ at 1024 pixels with 8 bits."""
+    pytest.importorskip("torch", reason="torch is needed to export the test model")
+    from qsam2_deploy.quant.architecture import official_config
+
+    config = official_config("sam2.1_hiera_base_plus")
+    return _export_quantized(tmp_path_factory.mktemp("base_plus"), 8, config=config)
+
+
 def _export_quantized(
     folder: Path, bits: int, *, attention: bool = False, config: dict[str, Any] | None = None
 ) -> Path:

@@ -51,6 +51,15 @@ def test_inputs_need_not_be_contiguous(model_path: Path) -> None:
     np.testing.assert_array_equal(got, expected)
 
 
+def test_threads_sleep_while_they_wait_and_no_memory_is_planned(model_path: Path) -> None:
+    """Two components may run side by side, and the sizes of the inputs change."""
+    with OrtBackend(model_path, threads=2) as backend:
+        for session in backend._sessions.values():
+            options = session.get_session_options()
+            assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+            assert not options.enable_mem_pattern
+
+
 def test_the_spec_is_known_before_entering(model_path: Path) -> None:
     assert OrtBackend(model_path).spec.image_size == 64
 

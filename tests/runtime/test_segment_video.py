@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from qsam2_deploy.errors import EngineError, InputError, PromptError, VideoError
 from qsam2_deploy.runtime.media.prompts import FramePrompt
 from qsam2_deploy.runtime.results import FrameResult, ObjectResult, Prompt
 from qsam2_deploy.runtime.segment_video import segment_video
+from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.spec import IMAGE_ENCODER
 from tests.media_samples import (
     HEIGHT,
     WIDTH,
@@ -23,6 +26,7 @@ from tests.media_samples import (
     write_folder,
     write_video,
 )
+from tests.runtime.fake_backend import FakeBackend
 
 CLICK = Prompt(points=((20, 20),), labels=(1,))
 FRAMES = 20
@@ -317,3 +321,47 @@ def test_progress_shows_frames_per_second(run, capfd):
     assert "segmenting" in shown
     assert f"{FRAMES}/{FRAMES}" in shown
     assert "frame/s" in shown
+
+
+def interrupted_backend(frame):
+    """Return a backend whose encoder, in the thread ahead, gets Ctrl-C on ``frame``."""
+    backend = FakeBackend()
+    backend.concurrent, encoded, run = True, [], backend.run
+
+    def interrupting(component, inputs):
+        if component == IMAGE_ENCODER:
+            encoded.append(threading.current_thread().name)
+            if len(encoded) == frame + 1:
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return run(component, inputs)
+
+    backend.run = interrupting
+    return backend, encoded
+
+
+def test_the_segmenter_itself_is_stopped_while_it_is_ahead(tmp_path, run):
+    backend, encoded = interrupted_backend(8)
+    summary = run(segmenter=lambda *_, **__: VideoSegmenter(backend))
+    assert summary.interrupted
+    assert summary.frames in (8, 9), "the frame that was being tracked, or the one after it"
+    assert len(encoded) in (summary.frames, summary.frames + 1)
+    assert all(name.startswith("look-ahead") for name in encoded)
+    assert not any(t.name.startswith("look-ahead") for t in threading.enumerate())
+    assert len(decode_all(tmp_path / "out.mp4")) == summary.frames
+    assert json.loads((tmp_path / "out.json").read_text())["complete"] is False
+
+
+def test_encoding_ahead_writes_the_same_files(tmp_path, run):
+    second = FramePrompt(5, Prompt(2, box=(20, 10, 40, 30)))
+    written = []
+    for concurrent in (True, False):
+        backend = FakeBackend()
+        backend.concurrent = concurrent
+        segmenter = VideoSegmenter(backend)
+        run(prompts=[CLICK, second], segmenter=lambda *_, s=segmenter, **__: s)
+        masks = [path.read_bytes() for path in sorted((tmp_path / "masks").iterdir())]
+        written.append((masks, [drawn.tobytes() for drawn in decode_all(tmp_path / "out.mp4")]))
+    assert written[0] == written[1]
+    masks, drawn = written[0]
+    assert len(masks) == FRAMES
+    assert len(set(drawn)) == FRAMES, "each result is drawn on its own frame"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qsam2_deploy.errors import EngineError, PromptError, VideoError
+from qsam2_deploy.errors import EngineError, InputError, PromptError, VideoError
 from qsam2_deploy.runtime import video_predictor
 from qsam2_deploy.runtime.inference_state import InferenceState
 from qsam2_deploy.runtime.tensor_like import TensorLike
@@ -384,3 +386,100 @@ def test_a_folder_of_images(predictor: SAM2VideoPredictor, tmp_path: Path) -> No
     )
     predictor.add_new_points(state, frame_idx=0, obj_id=1, box=BOX)
     assert _propagate(predictor, state) == [0, 1, 2]
+
+
+# ---------------------------------------------------------------- encoding ahead
+class _Parallel(FakeBackend):
+    """A fake that lets two components run at the same time."""
+
+    concurrent = True
+    fail_at: int | None = None
+    encoded = 0
+
+    def run(self, component: str, inputs: Any) -> Any:
+        if component == IMAGE_ENCODER:
+            self.encoded += 1
+            if self.encoded - 1 == self.fail_at:
+                raise EngineError("the encoder is broken")
+        return super().run(component, inputs)
+
+
+def _at_once(items: Any, _: Any) -> Iterator[Any]:
+    """Take the place of ``look_ahead``: nothing is made ahead."""
+    for item in items:
+        nothing: Future[None] = Future()
+        nothing.set_result(None)
+        yield item, nothing
+
+
+def _busy_user(predictor: SAM2VideoPredictor) -> list[tuple[int, list[int], np.ndarray]]:
+    """Prompt, correct, add and remove objects, also in the middle of a propagation."""
+    state, record = predictor.init_state("v"), []
+    record.append(_click(predictor, state))
+    record.append(_click(predictor, state, frame=4, obj=2, x=20))
+    for frame, ids, masks in predictor.propagate_in_video(state):
+        record.append((frame, list(ids), masks))
+        if frame == 3:
+            record.append(_click(predictor, state, frame=2, x=12))
+        if frame == 6:
+            predictor.remove_object(state, 2)
+        if frame == 8:
+            predictor.clear_all_prompts_in_frame(state, 2, 1)
+    _click(predictor, state, frame=6, obj=5, x=15)
+    for span in ({"reverse": True, "start_frame_idx": 9}, {"start_frame_idx": 3}):
+        record += predictor.propagate_in_video(state, **span)
+    return record
+
+
+def test_encoding_ahead_changes_no_bit(
+    frames: CountingFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SAM2VideoPredictor(_Parallel(), show_progress=False) as predictor:
+        ahead = _busy_user(predictor)
+    with SAM2VideoPredictor(FakeBackend(), show_progress=False) as predictor:
+        half_ahead = _busy_user(predictor)
+    monkeypatch.setattr(video_predictor, "look_ahead", _at_once)
+    with SAM2VideoPredictor(FakeBackend(), show_progress=False) as predictor:
+        expected = _busy_user(predictor)
+    assert len(expected) == FRAMES + 2 + 1 + 10 + 9
+    for found in (ahead, half_ahead):
+        assert [r[:2] for r in found] == [r[:2] for r in expected]
+        assert all(np.array_equal(a[2], b[2]) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("concurrent", [True, False])
+def test_an_encoder_that_fails_ends_the_propagation_at_its_frame(
+    frames: CountingFrames, concurrent: bool
+) -> None:
+    backend = _Parallel()
+    backend.concurrent, backend.fail_at = concurrent, 5
+    with SAM2VideoPredictor(backend, show_progress=False) as predictor:
+        state, seen = predictor.init_state("v"), []
+        _click(predictor, state)
+        with pytest.raises(EngineError, match="the encoder is broken"):
+            seen.extend(frame for frame, _, _ in predictor.propagate_in_video(state))
+        assert seen == list(range(5))
+        backend.fail_at = None
+        assert _propagate(predictor, state, start_frame_idx=5) == list(range(5, FRAMES))
+    assert not any(thread.name.startswith("look-ahead") for thread in threading.enumerate())
+
+
+def test_leaving_a_propagation_ends_the_thread(
+    predictor: SAM2VideoPredictor, state: InferenceState
+) -> None:
+    _click(predictor, state)
+    for frame, _, _ in predictor.propagate_in_video(state):
+        if frame == 2:
+            break
+    assert not any(thread.name.startswith("look-ahead") for thread in threading.enumerate())
+
+
+def test_fewer_memory_frames(frames: CountingFrames, backend: FakeBackend) -> None:
+    with SAM2VideoPredictor(backend, memory_frames=3, show_progress=False) as predictor:
+        state = predictor.init_state("v")
+        _click(predictor, state)
+        _propagate(predictor, state)
+        assert backend.last(MEMORY_ATTENTION)["memory_tpos"].tolist() == [6, 1, 0]
+    with pytest.raises(InputError, match="memory_frames must be from 1 to 7"):
+        SAM2VideoPredictor(backend, memory_frames=8)
+    assert backend.entered == 0

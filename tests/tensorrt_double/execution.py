@@ -126,10 +126,21 @@ def _create_context(library: TensorRTDouble, this: Any, arguments: dict[str, Any
         "IExecutionContext",
         engine=this,
         active_optimization_profile=0,
+        needs_memory=_is_user_managed(library, arguments),
         shapes={},
         addresses={},
         allocators={},
     )
+
+
+def _is_user_managed(library: TensorRTDouble, arguments: dict[str, Any]) -> bool:
+    members = library.classes["ExecutionContextAllocationStrategy"].__members__  # type: ignore[attr-defined]
+    return arguments.get("strategy") == members["USER_MANAGED"]
+
+
+@method("IExecutionContext.set_device_memory")
+def _set_memory(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> None:
+    state(this)["device_memory"] = tuple(map(described, arguments.values()))
 
 
 def _refuse(library: TensorRTDouble, context: Any, text: str) -> bool:
@@ -236,6 +247,8 @@ def _execute(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> b
     missing = _unspecified(this)
     if missing:
         return _refuse(library, this, f"the shapes of {', '.join(missing)} are not specified")
+    if state(this)["needs_memory"] and "device_memory" not in state(this):
+        return _refuse(library, this, "no device memory is set for the context")
     addresses, allocators = state(this)["addresses"], state(this)["allocators"]
     tensors = _plan(state(this)["engine"]).tensors
     for tensor in tensors:

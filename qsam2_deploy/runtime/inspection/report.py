@@ -110,6 +110,7 @@ class Inspection:
             "name": self.spec.name,
             "producer": self.spec.producer,
             "image_size": self.spec.image_size,
+            "memory_pooling": self.spec.memory_pooling,
             "quantization": None if told is None else asdict(told),
             "size": {
                 "file": sizes.file,

@@ -38,6 +38,8 @@ def format_layers(inspection: Inspection) -> str:
 def _title(inspection: Inspection) -> str:
     spec, told = inspection.spec, inspection.spec.quantization
     lines = [f"{inspection.path.name}: {spec.name}, image size {spec.image_size}"]
+    if spec.memory_pooling > 1:
+        lines.append(f"memory tokens pooled {spec.memory_pooling}x{spec.memory_pooling}")
     if told is None:
         lines.append("float model, no layer is quantized")
     else:

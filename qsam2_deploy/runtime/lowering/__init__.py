@@ -25,20 +25,32 @@ INTEGER_QUERY_BLOCK = 64
 OPENVINO_QUERY_BLOCK = 1024
 """The same for OpenVINO: of 128 to 2048 and all at once, memory attention was fastest with 1024."""
 
+GPU_QUERY_BLOCK = 1024
+"""Queries that attend at a time on a GPU without fused attention; not measured.
+
+At 1024 pixels with 7 memory frames their scores are 117 MB in single precision, those of all
+queries 470 MB.
+"""
+
 
 TENSORRT_PRECISIONS = ("fp16", "int8", "int4")
 """What :func:`lower_for_tensorrt` makes of a component."""
 
 
-def lower_for_ort(component: onnx.ModelProto, *, unsigned_conv_weights: bool = False) -> None:
+def lower_for_ort(
+    component: onnx.ModelProto, *, unsigned_conv_weights: bool = False, kernels: bool = False
+) -> None:
     """Prepare one component for ONNX Runtime's CPU engine, in place.
 
     Args:
         component: is changed.
         unsigned_conv_weights: for versions that multiply no others in convolutions.
+        kernels: use the operators of :mod:`qsam2_deploy.runtime.kernels`.
     """
     from .chunk_attention import chunk_attention
     from .fold_weights import fold_weights
+    from .fused_attention import fused_attention
+    from .fused_linear import fused_linear
     from .integer_attention import integer_attention
     from .integer_conv import integer_conv
     from .integer_matmul import integer_matmul
@@ -46,6 +58,9 @@ def lower_for_ort(component: onnx.ModelProto, *, unsigned_conv_weights: bool = F
     integers_of_constants(component)
     # Before the integer products: shapes cannot be inferred through them, which are no ONNX.
     chunk_attention(component, QUERY_BLOCK)
+    if kernels:
+        fused_attention(component)
+        fused_linear(component)
     integer_attention(component, INTEGER_QUERY_BLOCK)
     integer_matmul(component)
     integer_conv(component, unsigned_weights=unsigned_conv_weights)
@@ -140,13 +155,16 @@ def lower_for_tensorrt_int4(component: onnx.ModelProto) -> int:
     return blocked
 
 
-def lower_for_tensorrt(component: onnx.ModelProto, precision: str) -> int:
+def lower_for_tensorrt(
+    component: onnx.ModelProto, precision: str, *, fused_attention: bool = True
+) -> int:
     """Prepare one component for TensorRT with half precision around its integers, in place.
 
     Args:
         component: is changed.
         precision: of :data:`TENSORRT_PRECISIONS`; ``fp16`` leaves out all quantization of
             activations, and takes quantized weights as the floats that they stand for.
+        fused_attention: leave attention as the engine fuses it; see :mod:`.break_attention`.
 
     Returns:
         How many products are of the integers that ``precision`` names; with ``fp16``, of halves.
@@ -155,6 +173,7 @@ def lower_for_tensorrt(component: onnx.ModelProto, precision: str) -> int:
         UnsupportedModelError: an input has an affine grid, which TensorRT INT8 does not have, or a
             constant is too large for half precision.
     """
+    from .break_attention import break_attention
     from .half_precision import half_precision
 
     if precision == "int8":
@@ -165,7 +184,46 @@ def lower_for_tensorrt(component: onnx.ModelProto, precision: str) -> int:
     else:
         _lower_to_unrounded_floats(component)
     halves = half_precision(component)
+    if not fused_attention:
+        break_attention(component)
     return halves if precision == "fp16" else count
+
+
+def lower_for_ort_cuda(component: onnx.ModelProto) -> None:
+    """Prepare one component for ONNX Runtime's CUDA provider, in place.
+
+    It multiplies no integers, so this is half precision as in :func:`lower_for_tensorrt` with
+    ``fp16``: activations are not rounded to steps, which is finer than what was trained.
+
+    Raises:
+        UnsupportedModelError: a constant is too large for half precision.
+    """
+    from .chunk_attention import chunk_attention
+    from .half_precision import half_precision
+
+    _lower_to_unrounded_floats(component)
+    chunk_attention(component, GPU_QUERY_BLOCK)
+    half_precision(component)
+
+
+def lower_to_tensorrt_reference(component: onnx.ModelProto, precision: str) -> None:
+    """Turn one component into plain floats that mean what :func:`lower_for_tensorrt` makes of it.
+
+    Weights are those that were trained, attention products have no steps, and activations are on
+    their grids with ``int8`` alone; all that is left out is half precision. In place.
+
+    Args:
+        component: is changed.
+        precision: of :data:`TENSORRT_PRECISIONS`.
+    """
+    from .float_attention import float_attention
+
+    if precision == "int8":
+        integers_of_constants(component)
+        float_attention(component)
+        lower_to_float(component)
+    else:
+        _lower_to_unrounded_floats(component)
 
 
 def _quantized_products(component: onnx.ModelProto) -> int:

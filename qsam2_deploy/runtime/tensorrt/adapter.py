@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,12 +35,14 @@ class Network:
         model: the serialised ONNX model.
         layers: names of its nodes, in order.
         profiles: its optimization profiles; empty if nothing is dynamic.
+        weights: the product of each quantized weight, by names; see :mod:`.layer_table`.
     """
 
     spec: ComponentSpec
     model: bytes
     layers: Sequence[str]
     profiles: Sequence[Profile] = ()
+    weights: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def build_plan(
         InputError: an option has a value that this library does not know.
         KeyboardInterrupt: the build was interrupted.
     """
-    logger, errors = _logger(library.module), []
+    logger, errors = library_logger(library.module), []
 
     def listen(severity: str, text: str) -> None:
         if severity.endswith("error"):
@@ -101,7 +103,7 @@ def build_plan(
         # The parser owns the weights that the network refers to, so it has to outlive the build.
         definition, parser = _parsed(library, builder, logger, network)
         parsed = time.perf_counter()
-        config = _config(library, builder, options, detailed=on_message is not None)
+        config = _config(library, builder, options)
         _add_profiles(library, builder, config, network)
         cache = None if timing_cache is None else _use_timing_cache(config, timing_cache)
         data = _built(library, builder, definition, config, network.spec.name, show_progress)
@@ -128,7 +130,7 @@ def _built(
 
 
 @functools.cache
-def _logger(trt: Any) -> Any:
+def library_logger(trt: Any) -> Any:
     """Return the only logger of a library; it must live as long as anything that it was given."""
     severities = trt.ILogger.Severity
 
@@ -209,8 +211,10 @@ def _parser_error(library: Library, parser: Any, network: Network) -> EngineErro
     return EngineError(f"{library.title} refuses the layer {layer}{operator}: {reason}")
 
 
-def _config(library: Library, builder: Any, options: BuildOptions, *, detailed: bool) -> Any:
+def _config(library: Library, builder: Any, options: BuildOptions) -> Any:
     trt, config = library.module, builder.create_builder_config()
+    # With it the library tells its table of fused layers; it makes plans some kB larger.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib * _MIB)
     if options.optimization_level is not None:
@@ -224,8 +228,6 @@ def _config(library: Library, builder: Any, options: BuildOptions, *, detailed: 
         config.hardware_compatibility_level = _member(
             library, trt.HardwareCompatibilityLevel, level, "hardware compatibility"
         )
-    if detailed:
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if options.compute_capabilities:
         _set_compute_capabilities(library, config, options.compute_capabilities)
     return config

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..._files import atomic_open, check_output
+from ..._files import check_output
 from ..._progress import progress
-from ...errors import InputError, UnsupportedModelError
-from ...spec import COMPONENTS
+from ...errors import EngineError, InputError, UnsupportedModelError
+from ...spec import COMPONENTS, ModelSpec
 from ..bundle import Bundle, read_bundle
-from ..lowering import TENSORRT_PRECISIONS, lower_for_tensorrt
-from .adapter import Network, OnMessage, Plan, build_plan
-from .engine_file import EngineHeader, Target, write_engine
-from .gpu import current_gpu
-from .library import TENSORRT_RTX, Library, find_library
+from ..lowering import TENSORRT_PRECISIONS
+from .adapter import OnMessage
+from .component_build import Candidate, ComponentBuilder
+from .engine_file import MIXED, EngineHeader, Target, Variant, write_engine
+from .gpu import Gpu, current_gpu
+from .library import TENSORRT_RTX, Library, find_library, version_numbers
 from .options import BuildOptions, Limits
-from .profiles import component_profiles
+from .profiles import Profile
+from .self_test import OpenRunner, SelfTest
 
-if TYPE_CHECKING:
-    import onnx
+AUTO = "auto"
+"""In the place of a precision: for each component the fastest one."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,29 @@ class PlanReport:
 
     Attributes:
         component: its name.
+        precision: ``fp16``, ``int8`` or ``int4``.
+        fused_attention: the library was free to fuse attention into one kernel.
         layers: layers of the network before fusion.
         products: how many of its products have the type that the precision names.
         parse_seconds: time of the parser.
         build_seconds: time of the builder.
         bytes: size of the plan.
+        error: largest error of the self-test; None if it was not run.
+        tolerance: the largest that is taken.
+        milliseconds: time of a run in the steady state; None if it was not measured.
     """
 
     component: str
+    precision: str
+    fused_attention: bool
     layers: int
     products: int
     parse_seconds: float
     build_seconds: float
     bytes: int
+    error: float | None = None
+    tolerance: float | None = None
+    milliseconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,12 +65,14 @@ class EngineReport:
 
     Attributes:
         path: the engine file.
-        precision: ``fp16``, ``int8`` or ``int4``.
+        precision: ``fp16``, ``int8`` or ``int4``; ``mixed`` if components have different ones.
         builder: ``tensorrt`` or ``tensorrt-rtx``.
         builder_version: its version.
         target: on what the engine runs.
         plans: one report for each component.
         bytes: size of the file.
+        self_test: what became of it, as a sentence.
+        tried: with ``auto``, all that was built and timed.
     """
 
     path: Path
@@ -67,6 +82,8 @@ class EngineReport:
     target: Target
     plans: tuple[PlanReport, ...]
     bytes: int
+    self_test: str
+    tried: tuple[PlanReport, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -81,26 +98,36 @@ def engine_from_onnx(
     builder: str | None = None,
     options: BuildOptions | None = None,
     limits: Limits | None = None,
+    fused_attention: bool = True,
     timing_cache: str | os.PathLike[str] | None = None,
+    self_test: bool = True,
     library: Library | None = None,
+    open_runner: OpenRunner | None = None,
     on_message: OnMessage | None = None,
     show_progress: bool | None = None,
 ) -> EngineReport:
-    """Build the engine file of a model.
+    """Build the engine file of a model, and try it out where its GPU is.
 
-    The engine is not run: whether it computes what the model does can be seen on its GPU alone.
+    With the GPU, each component is compared with ONNX Runtime in single precision
+    (:mod:`.self_test`). One that is wrong is built again without fused attention; if that is wrong
+    too, nothing is written. Without it, ``self_test`` of the report says that nothing was run.
 
     Args:
         model: a ``model.onnx`` of ``qsam2-export``.
         output: the file to write.
         precision: ``int8`` and ``int4`` multiply the trained integers, with half precision around
-            them; ``fp16`` is in half precision throughout.
+            them; ``fp16`` is in half precision throughout; ``auto`` builds and times all that the
+            model has, and keeps the fastest for each component.
         builder: ``tensorrt`` or ``tensorrt-rtx``; default: the first that is installed.
         options: settings of the builder.
         limits: the largest numbers of objects, points and prompted frames.
+        fused_attention: leave attention as the library fuses it; False breaks it up, which is
+            slower, and right where the fused kernels of a version are wrong.
         timing_cache: file with TensorRT's timings, which makes the next build faster; it is read
             if it exists, and written.
+        self_test: try the engines out where their GPU is; ``auto`` always does.
         library: use this one instead of an installed one.
+        open_runner: runs engines in the self-test; default: on the GPU.
         on_message: gets severity and text of all messages of the library.
         show_progress: show progress bars; default: on a terminal.
 
@@ -109,92 +136,137 @@ def engine_from_onnx(
         ModelFileError: the model cannot be used.
         UnsupportedModelError: the model has not the integers that ``precision`` names.
         MissingDependencyError: no engine library is installed, or ``onnx`` is not.
-        EngineError: the library refuses the model.
+        EngineError: the library refuses the model, an engine is wrong, or ``auto`` has no GPU.
     """
     path, options = Path(output), options or BuildOptions()
-    if precision not in TENSORRT_PRECISIONS:
-        raise InputError(
-            f"the precision is one of {', '.join(TENSORRT_PRECISIONS)}, but got {precision!r}"
-        )
+    _check_precision(precision, fused_attention)
     check_output(path)
     library = library or find_library(builder)
     options.check_builder(library.name, timing_cache=timing_cache is not None)
     bundle = read_bundle(model)
     target = _target(library, options)
-    networks, products = _networks(bundle, precision, limits or Limits())
-    header = EngineHeader(
+    reason = "" if open_runner else _why_not_run(target, library, bundle, path)
+    if not self_test and precision != AUTO:
+        reason = "it was not asked for"
+    if precision == AUTO and reason:
+        raise EngineError(
+            f"--auto times engines on the GPU that they are for, but {reason}; run it there, or "
+            "say --int8, --int4 or --fp16"
+        )
+    components = ComponentBuilder(
+        library,
+        bundle,
+        options,
+        limits or Limits(),
+        bfloat16=_has_bfloat16(target),
+        timing_cache=None if timing_cache is None else Path(timing_cache),
+        self_test=None if reason else SelfTest(bundle, open_runner or _on_gpu(library)),
+        on_message=on_message,
+        show_progress=show_progress,
+    )
+    variant = None if precision == AUTO else Variant(precision, fused_attention)
+    kept, tried = _build(components, bundle, variant, show_progress)
+    components.write_timings()
+    header = _header(bundle, library, target, kept)
+    size = write_engine(path, header, {name: made.plan.data for name, made in kept.items()})
+    return EngineReport(
+        path,
+        header.precision,
+        library.name,
+        library.version,
+        target,
+        tuple(_plan_report(made) for made in kept.values()),
+        size,
+        f"not run: {reason}" if reason else _said(kept, variant),
+        tuple(_plan_report(made) for made in tried),
+    )
+
+
+def _check_precision(precision: str, fused_attention: bool) -> None:
+    known = (*TENSORRT_PRECISIONS, AUTO)
+    if precision not in known:
+        raise InputError(f"the precision is one of {', '.join(known)}, but got {precision!r}")
+    if precision == AUTO and not fused_attention:
+        raise InputError("auto tries attention both ways by itself; leave fused_attention out")
+
+
+def _build(
+    components: ComponentBuilder,
+    bundle: Bundle,
+    variant: Variant | None,
+    show_progress: bool | None,
+) -> tuple[dict[str, Candidate], list[Candidate]]:
+    """Build all components in one variant, or in the fastest; return also what was tried."""
+    if variant is not None and not any(components.products(name, variant) for name in COMPONENTS):
+        raise UnsupportedModelError(_no_integers(bundle, variant.precision))
+    kept: dict[str, Candidate] = {}
+    tried: list[Candidate] = []
+    for name in progress(COMPONENTS, "building", unit="component", enabled=show_progress):
+        if variant is not None:
+            kept[name] = components.tested(name, variant)
+        else:
+            kept[name], found = components.fastest(name)
+            tried += found
+    return kept, tried
+
+
+def _header(
+    bundle: Bundle, library: Library, target: Target, kept: Mapping[str, Candidate]
+) -> EngineHeader:
+    precisions = {made.variant.precision for made in kept.values()}
+    return EngineHeader(
         spec=bundle.spec,
         model_sha256=bundle.digest,
-        precision=precision,
+        precision=precisions.pop() if len(precisions) == 1 else MIXED,
         builder=library.name,
         builder_version=library.version,
         target=target,
-        profiles={name: tuple(network.profiles) for name, network in networks.items()},
+        profiles={name: made.profiles for name, made in kept.items()},
+        variants={name: made.variant for name, made in kept.items()},
+        layers={name: made.layers for name, made in kept.items() if made.layers is not None},
     )
-    cache = None if timing_cache is None else Path(timing_cache)
-    plans = _build_plans(library, networks, options, cache, on_message, show_progress)
-    size = write_engine(path, header, {name: plan.data for name, plan in plans.items()})
-    reports = tuple(_plan_report(name, plans[name], products[name]) for name in COMPONENTS)
-    return EngineReport(path, precision, library.name, library.version, target, reports, size)
 
 
-def _build_plans(
-    library: Library,
-    networks: dict[str, Network],
-    options: BuildOptions,
-    cache: Path | None,
-    on_message: OnMessage | None,
-    show_progress: bool | None,
-) -> dict[str, Plan]:
-    """Build all components, each of which is let go when it is done."""
-    plans = {}
-    timings = None if cache is None else _read_timings(cache)
-    for name in progress(COMPONENTS, "building", unit="component", enabled=show_progress):
-        plans[name] = build_plan(
-            library,
-            networks.pop(name),
-            options,
-            timing_cache=timings,
-            on_message=on_message,
-            show_progress=show_progress,
-        )
-        # Layers of one component may be those of the next.
-        timings = None if timings is None else plans[name].timing_cache
-    if cache is not None and timings:
-        with atomic_open(cache) as stream:
-            stream.write(timings)
-    return plans
+def _why_not_run(target: Target, library: Library, bundle: Bundle, path: Path) -> str:
+    """Return why the engines cannot be run on this machine; empty if they can."""
+    gpu = current_gpu()
+    if gpu is None:
+        return "no GPU was found (or cuda-python is not installed)"
+    if importlib.util.find_spec("onnxruntime") is None:
+        return "onnxruntime is not installed, with which engines are compared"
+    return "" if _fits(gpu, target, library, bundle, path) else f"they are not for {gpu.name}"
 
 
-def network_from_component(
-    bundle: Bundle, component: str, precision: str, limits: Limits
-) -> tuple[Network, int]:
-    """Return a lowered component with its profiles, and how many products have the precision.
-
-    The component is taken out of the bundle.
-
-    Raises:
-        UnsupportedModelError: the component cannot be lowered.
-    """
-    lowered: onnx.ModelProto = bundle.components.pop(component)
-    products = lower_for_tensorrt(lowered, precision)
-    network = Network(
-        spec=bundle.spec.component(component),
-        model=lowered.SerializeToString(),
-        layers=[node.name for node in lowered.graph.node],
-        profiles=component_profiles(bundle.spec, component, limits),
-    )
-    return network, products
+def _fits(gpu: Gpu, target: Target, library: Library, bundle: Bundle, path: Path) -> bool:
+    header = EngineHeader(bundle.spec, bundle.digest, "", library.name, library.version, target)
+    try:
+        header.check_gpu(gpu.name, gpu.compute_capability, path)
+    except EngineError:
+        return False
+    return True
 
 
-def _networks(
-    bundle: Bundle, precision: str, limits: Limits
-) -> tuple[dict[str, Network], Mapping[str, int]]:
-    made = {name: network_from_component(bundle, name, precision, limits) for name in COMPONENTS}
-    products = {name: count for name, (_, count) in made.items()}
-    if not sum(products.values()):
-        raise UnsupportedModelError(_no_integers(bundle, precision))
-    return {name: network for name, (network, _) in made.items()}, products
+def _on_gpu(library: Library) -> OpenRunner:
+    def open_runner(
+        spec: ModelSpec, plans: Mapping[str, bytes], profiles: Mapping[str, Sequence[Profile]]
+    ) -> Any:
+        from .execution import EngineRunner
+
+        return EngineRunner(spec, plans, profiles, library=library)
+
+    return open_runner
+
+
+def _said(kept: Mapping[str, Candidate], asked: Variant | None) -> str:
+    """Return what the self-test found: all is right, perhaps not as it was asked for."""
+    broken = [
+        name
+        for name, made in kept.items()
+        if not made.variant.fused_attention and (asked is None or asked.fused_attention)
+    ]
+    if not broken:
+        return "passed"
+    return f"passed; with fused attention {', '.join(broken)} was wrong, and was built without it"
 
 
 def _no_integers(bundle: Bundle, precision: str) -> str:
@@ -235,18 +307,23 @@ def _target(library: Library, options: BuildOptions) -> Target:
     return Target(compute_capabilities=wanted)
 
 
-def _read_timings(path: Path) -> bytes:
-    if not path.exists():
-        return b""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"cannot read the timing cache {path}: {error.strerror or error}"
-        ) from error
+def _has_bfloat16(target: Target) -> bool:
+    """Return whether the GPUs that an engine is for are of compute capability 8.0 or later."""
+    return all(version_numbers(c) >= (8, 0) for c in target.compute_capabilities)
 
 
-def _plan_report(name: str, plan: Plan, products: int) -> PlanReport:
+def _plan_report(made: Candidate) -> PlanReport:
+    plan, outcome = made.plan, made.outcome
     return PlanReport(
-        name, plan.layers, products, plan.parse_seconds, plan.build_seconds, len(plan.data)
+        made.component,
+        made.variant.precision,
+        made.variant.fused_attention,
+        plan.layers,
+        made.products,
+        plan.parse_seconds,
+        plan.build_seconds,
+        len(plan.data),
+        None if outcome is None else outcome.error,
+        None if outcome is None else outcome.tolerance,
+        None if outcome is None else outcome.milliseconds,
     )

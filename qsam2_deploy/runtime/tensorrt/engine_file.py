@@ -19,10 +19,14 @@ from ... import __version__
 from ..._files import atomic_open
 from ...errors import EngineError, ModelFileError
 from ...spec import COMPONENTS, ModelSpec
+from .layer_table import LayerSummary
 from .library import Library, version_numbers
+from .plan_blocks import block_sizes, packed_blocks, unpacked_plan
 from .profiles import Profile
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version 1 had plans as they are, and one precision for all."""
+
 MAGIC = b"QSAM2ENG"
 _PREAMBLE = struct.Struct("<8sQ32s")
 """Magic, length of the header in bytes, SHA-256 of the header."""
@@ -51,17 +55,38 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """How one component was lowered.
+
+    Attributes:
+        precision: ``fp16``, ``int8`` or ``int4``.
+        fused_attention: the library was free to fuse attention into one kernel.
+    """
+
+    precision: str
+    fused_attention: bool = True
+
+    def __str__(self) -> str:
+        return self.precision if self.fused_attention else f"{self.precision}, attention not fused"
+
+
+MIXED = "mixed"
+
+
+@dataclass(frozen=True)
 class EngineHeader:
     """What an engine file says of itself.
 
     Attributes:
         spec: of the model.
         model_sha256: digest of the ``model.onnx`` that it was built from.
-        precision: ``fp16``, ``int8`` or ``int4``.
+        precision: ``fp16``, ``int8`` or ``int4``, or ``mixed`` if components have different ones.
         builder: ``tensorrt`` or ``tensorrt-rtx``.
         builder_version: its version.
         target: on what it runs.
         profiles: the optimization profiles of each component, in the engine's order.
+        variants: how each component was lowered, where it is not just ``precision``.
+        layers: what the builder said of the fused layers of each component, where it did.
         producer: package and version that wrote it.
     """
 
@@ -72,7 +97,13 @@ class EngineHeader:
     builder_version: str
     target: Target
     profiles: Mapping[str, Sequence[Profile]] = field(default_factory=dict)
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    layers: Mapping[str, LayerSummary] = field(default_factory=dict)
     producer: str = f"qsam2-deploy {__version__}"
+
+    def variant(self, component: str) -> Variant:
+        """Return how a component was lowered."""
+        return self.variants.get(component) or Variant(self.precision)
 
     def check_library(self, library: Library, path: Path) -> None:
         """Refuse a library of another kind or version.
@@ -151,12 +182,22 @@ def write_engine(
     Raises:
         InputError: the file cannot be written.
     """
-    text = json.dumps(_header_data(header, plans), indent=1).encode()
+    stored = {name: packed_blocks(plans[name]) for name in COMPONENTS}
+    text = json.dumps(_header_data(header, plans, stored), indent=1).encode()
     preamble = _PREAMBLE.pack(MAGIC, len(text), hashlib.sha256(text).digest())
     with atomic_open(path) as stream:
-        for part in (preamble, text, *(plans[name] for name in COMPONENTS)):
+        for part in (preamble, text, *(block for name in COMPONENTS for block in stored[name])):
             stream.write(part)
         return stream.tell()
+
+
+def is_engine(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is an engine: by its first bytes, or if it has none by its name."""
+    try:
+        with Path(path).open("rb") as stream:
+            return stream.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return Path(path).suffix == ".engine"
 
 
 def read_engine(path: str | os.PathLike[str]) -> EngineFile:
@@ -173,21 +214,52 @@ def read_engine(path: str | os.PathLike[str]) -> EngineFile:
         reason = "it is a folder" if source.is_dir() else error.strerror or str(error)
         raise ModelFileError(f"cannot read the engine {source}: {reason}") from error
     values, start = _read_header(data, source)
-    plans, end = {}, start
     try:
-        for entry in values["plans"]:
-            begin, end = end, end + int(entry["bytes"])
-            plans[str(entry["component"])] = (data[begin:end], str(entry["sha256"]))
+        stored = [_StoredPlan.from_entry(entry) for entry in values["plans"]]
         header = _header_from(values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(source, f"its header lacks or has a wrong entry: {error!r}") from error
-    _check_size(data, end, source)
-    if tuple(plans) != COMPONENTS:
-        raise _damaged(source, f"it holds the components {', '.join(plans)}")
-    for name, (plan, digest) in plans.items():
-        if hashlib.sha256(plan).hexdigest() != digest:
-            raise _damaged(source, f"the plan of {name} does not match its SHA-256 digest")
-    return EngineFile(source, header, {name: plan for name, (plan, _) in plans.items()})
+    _check_size(data, start + sum(plan.length for plan in stored), source)
+    names = tuple(plan.component for plan in stored)
+    if names != COMPONENTS:
+        raise _damaged(source, f"it holds the components {', '.join(names)}")
+    plans = {}
+    for plan in stored:
+        plans[plan.component] = plan.read(data[start : start + plan.length], source)
+        start += plan.length
+    return EngineFile(source, header, plans)
+
+
+@dataclass(frozen=True)
+class _StoredPlan:
+    """Where a plan is in the file, and how: ``blocks`` are the lengths of its stored blocks."""
+
+    component: str
+    size: int
+    digest: str
+    blocks: tuple[int, ...]
+
+    @classmethod
+    def from_entry(cls, entry: Mapping[str, Any]) -> _StoredPlan:
+        size = int(entry["bytes"])
+        # Version 1 had no blocks.
+        blocks = tuple(int(length) for length in entry.get("blocks", block_sizes(size)))
+        if size < 0 or min(blocks, default=0) < 0:
+            raise ValueError("a size is negative")
+        return cls(str(entry["component"]), size, str(entry["sha256"]), blocks)
+
+    @property
+    def length(self) -> int:
+        return sum(self.blocks)
+
+    def read(self, stored: memoryview, path: Path) -> memoryview:
+        try:
+            plan = unpacked_plan(stored, self.blocks, self.size)
+        except ValueError as error:
+            raise _damaged(path, f"the plan of {self.component}: {error}") from error
+        if hashlib.sha256(plan).hexdigest() != self.digest:
+            raise _damaged(path, f"the plan of {self.component} does not match its SHA-256 digest")
+        return plan
 
 
 def _read_header(data: memoryview, path: Path) -> tuple[dict[str, Any], int]:
@@ -218,7 +290,9 @@ def _read_header(data: memoryview, path: Path) -> tuple[dict[str, Any], int]:
     return values, end
 
 
-def _header_data(header: EngineHeader, plans: Mapping[str, bytes]) -> dict[str, Any]:
+def _header_data(
+    header: EngineHeader, plans: Mapping[str, bytes], stored: Mapping[str, Sequence[bytes]]
+) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "producer": header.producer,
@@ -231,6 +305,9 @@ def _header_data(header: EngineHeader, plans: Mapping[str, bytes]) -> dict[str, 
                 "component": name,
                 "bytes": len(plans[name]),
                 "sha256": hashlib.sha256(plans[name]).hexdigest(),
+                "blocks": [len(block) for block in stored[name]],
+                **asdict(header.variant(name)),
+                "layers": asdict(header.layers[name]) if name in header.layers else None,
                 "profiles": [asdict(profile) for profile in header.profiles.get(name, ())],
             }
             for name in COMPONENTS
@@ -251,8 +328,19 @@ def _header_from(values: Mapping[str, Any]) -> EngineHeader:
         builder_version=str(values["builder"]["version"]),
         target=Target(**known),
         profiles={p["component"]: _profiles_from(p["profiles"]) for p in values["plans"]},
+        variants={p["component"]: _variant_from(p) for p in values["plans"] if "precision" in p},
+        layers={p["component"]: _layers_from(p) for p in values["plans"] if p.get("layers")},
         producer=str(values["producer"]),
     )
+
+
+def _layers_from(entry: Mapping[str, Any]) -> LayerSummary:
+    told = entry["layers"]
+    return LayerSummary(*(int(told[name]) for name in LayerSummary.__dataclass_fields__))
+
+
+def _variant_from(entry: Mapping[str, Any]) -> Variant:
+    return Variant(str(entry["precision"]), bool(entry["fused_attention"]))
 
 
 def _profiles_from(entries: Sequence[Mapping[str, Any]]) -> tuple[Profile, ...]:

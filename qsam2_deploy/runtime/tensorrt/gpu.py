@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ...errors import MissingDependencyError
+from .cuda import import_runtime
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -22,14 +25,13 @@ class Gpu:
 def current_gpu() -> Gpu | None:
     """Return the current CUDA device; None if there is none, or ``cuda-python`` is missing."""
     try:
-        from cuda.bindings import runtime
-    except ImportError:
+        return gpu_from_runtime(import_runtime())
+    except MissingDependencyError:
         return None
-    return gpu_from_runtime(runtime)
 
 
 def gpu_from_runtime(runtime: Any) -> Gpu | None:
-    """Return the current device of the module ``cuda.bindings.runtime``; None if it has none."""
+    """Return the current device of the CUDA runtime's module; None if it has none."""
     success = runtime.cudaError_t.cudaSuccess
     try:
         error, device = runtime.cudaGetDevice()

@@ -7,7 +7,7 @@ inputs and constants, and the layers of our graph that went into it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,12 @@ PRODUCT_KINDS = frozenset(
     }
 )
 """Kinds of fused layers that multiply; another with integers only unpacks them."""
+
+FUSED_ATTENTION = "_mha_"
+"""Part of the names of fused layers that are whole attentions: both products and the softmax."""
+
+LAYER = "LayerType"
+"""In every message with lines of the table."""
 
 _LINE = re.compile(r"^Name: (?P<name>.+?), LayerType: (?P<kind>\w+), (?P<rest>.*)$", re.MULTILINE)
 _TYPE = re.compile(r"Datatype: (\w+)")
@@ -60,11 +66,43 @@ class FusedLayer:
         return "Int8" in self.inputs and "Int8" in self.constants
 
 
+@dataclass(frozen=True)
+class LayerSummary:
+    """What the builder made of one component.
+
+    Attributes:
+        fused: layers after fusion.
+        attentions: of these, whole attentions in one.
+        quantized: weights of the graph that are stored as integers.
+        integer: of these, how many are multiplied as integers.
+    """
+
+    fused: int
+    attentions: int
+    quantized: int
+    integer: int
+
+
+def summarise(
+    layers: Sequence[FusedLayer], weights: Mapping[str, str], precision: str
+) -> LayerSummary | None:
+    """Sum up the fused layers of an engine; None if the builder told none.
+
+    Args:
+        layers: the fused layers of the engine.
+        weights: as :func:`quantized_weights` returns them.
+        precision: ``fp16``, ``int8`` or ``int4``.
+    """
+    if not layers:
+        return None
+    share = integer_share(layers, weights, precision) or 0.0
+    integer = round(share * len(weights))
+    return LayerSummary(len(layers), fused_attentions(layers), len(weights), integer)
+
+
 def fused_layers(messages: Iterable[str]) -> list[FusedLayer]:
     """Return the lines of the tables in the messages of a build."""
-    return [
-        _layer(match) for text in messages if "LayerType" in text for match in _LINE.finditer(text)
-    ]
+    return [_layer(match) for text in messages if LAYER in text for match in _LINE.finditer(text)]
 
 
 def quantized_weights(model: onnx.ModelProto) -> dict[str, str]:
@@ -98,6 +136,11 @@ def integer_share(
         if layer.multiplies(precision):
             known |= layer.origins
     return sum(w in known or product in known for w, product in weights.items()) / len(weights)
+
+
+def fused_attentions(layers: Iterable[FusedLayer]) -> int:
+    """Return how many fused layers are whole attentions."""
+    return sum(FUSED_ATTENTION in layer.name for layer in layers)
 
 
 def _layer(match: re.Match[str]) -> FusedLayer:

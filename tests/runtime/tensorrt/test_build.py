@@ -14,7 +14,7 @@ from qsam2_deploy.errors import EngineError, InputError, ModelFileError, Unsuppo
 from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.tensorrt import build as build_module
 from qsam2_deploy.runtime.tensorrt.build import EngineReport, engine_from_onnx
-from qsam2_deploy.runtime.tensorrt.engine_file import Target, read_engine
+from qsam2_deploy.runtime.tensorrt.engine_file import Target, Variant, read_engine
 from qsam2_deploy.runtime.tensorrt.gpu import Gpu
 from qsam2_deploy.runtime.tensorrt.options import BuildOptions, Limits
 from qsam2_deploy.spec import COMPONENTS, MASK_DECODER
@@ -31,9 +31,34 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_module, "current_gpu", lambda: Gpu("Orin", "8.7"))
 
 
+def lowered(trt: FakeTensorRT, operator: str) -> int:
+    """Return how many nodes of a kind the parser was given."""
+    nodes = (n for data in trt.parsed for n in onnx.ModelProto.FromString(data).graph.node)
+    return sum(node.op_type == operator for node in nodes)
+
+
 def make(trt: FakeTensorRT, model: Path, output: Path, **other: Any) -> EngineReport:
     builder = other.pop("builder", "tensorrt")
-    return engine_from_onnx(model, output, library=trt.library(builder), **other)
+    return engine_from_onnx(model, output, library=trt.library(builder), self_test=False, **other)
+
+
+def test_attention_can_be_kept_from_fusing(
+    trt: FakeTensorRT, quantized_path: Path, tmp_path: Path
+) -> None:
+    fused = make(trt, quantized_path, tmp_path / "m.engine", precision="fp16")
+    assert lowered(trt, "Softmax") > 10
+    assert lowered(trt, "ReduceSum") == 1  # of the memory
+    assert all(
+        read_engine(fused.path).header.variant(name) == Variant("fp16") for name in COMPONENTS
+    )
+    trt.parsed.clear()
+    broken = make(
+        trt, quantized_path, tmp_path / "m.engine", precision="fp16", fused_attention=False
+    )
+    assert lowered(trt, "ReduceSum") == 1 + lowered(trt, "Softmax") > 10
+    assert not any(plan.fused_attention for plan in broken.plans)
+    header = read_engine(broken.path).header
+    assert {header.variant(name) for name in COMPONENTS} == {Variant("fp16", fused_attention=False)}
 
 
 def test_the_file_holds_every_plan(trt: FakeTensorRT, quantized_path: Path, tmp_path: Path) -> None:
@@ -258,7 +283,12 @@ def test_bad_arguments_are_told_before_the_work(
     trt: FakeTensorRT, model_path: Path, tmp_path: Path
 ) -> None:
     for output, precision, error, message in (
-        (tmp_path / "m.engine", "int2", InputError, "one of fp16, int8, int4, but got 'int2'"),
+        (
+            tmp_path / "m.engine",
+            "int2",
+            InputError,
+            "one of fp16, int8, int4, auto, but got 'int2'",
+        ),
         (tmp_path, "fp16", InputError, "it is a folder"),
         (tmp_path / "none" / "m.engine", "fp16", InputError, "the folder does not exist"),
     ):

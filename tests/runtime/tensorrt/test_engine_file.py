@@ -16,6 +16,7 @@ from qsam2_deploy.runtime.tensorrt import engine_file
 from qsam2_deploy.runtime.tensorrt.engine_file import (
     EngineHeader,
     Target,
+    Variant,
     read_engine,
     write_engine,
 )
@@ -25,13 +26,16 @@ from qsam2_deploy.runtime.tensorrt.profiles import component_profiles
 from qsam2_deploy.spec import COMPONENTS, ModelSpec
 
 PLANS = {name: name.encode() * (i + 3) for i, name in enumerate(COMPONENTS)}
+PLANS[COMPONENTS[1]] = np.random.default_rng(0).bytes(900)  # does not shrink, so it stays as it is
 
 
 def header(**other: object) -> EngineHeader:
     spec = ModelSpec("tiny", 64, constants={"no_mem_embed": np.arange(4, dtype=np.float32)})
     profiles = {name: component_profiles(spec, name, Limits()) for name in COMPONENTS}
     target = Target("Orin", ("8.7",))
-    made = EngineHeader(spec, "ab" * 32, "int8", "tensorrt", "10.3.0", target, profiles)
+    variants = {name: Variant("int8") for name in COMPONENTS}
+    variants[COMPONENTS[1]] = Variant("fp16", fused_attention=False)
+    made = EngineHeader(spec, "ab" * 32, "mixed", "tensorrt", "10.3.0", target, profiles, variants)
     return replace(made, **other)  # type: ignore[arg-type]
 
 
@@ -89,7 +93,39 @@ def test_the_plan_with_a_wrong_digest_is_named(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ModelFileError, match="plan of memory_encoder does not match its SHA-256"):
+    with pytest.raises(ModelFileError, match="the plan of memory_encoder"):
+        read_engine(path)
+    path.write_bytes(bytes(data).replace(PLANS[COMPONENTS[1]], PLANS[COMPONENTS[1]][::-1]))
+    with pytest.raises(ModelFileError, match="plan of memory_attention does not match its SHA-256"):
+        read_engine(path)
+
+
+def test_a_file_of_version_1_is_still_read(path: Path) -> None:
+    """It had plans as they are, and one precision for all."""
+    plans = [
+        {"component": name, "bytes": len(plan), "sha256": hashlib.sha256(plan).hexdigest(),
+         "profiles": []}
+        for name, plan in PLANS.items()
+    ]  # fmt: skip
+    rewrite_header(
+        path,
+        {"schema_version": 1, "precision": "int4", "plans": plans},
+        plans=b"".join(PLANS.values()),
+    )
+    found = read_engine(path)
+    assert {name: bytes(plan) for name, plan in found.plans.items()} == PLANS
+    assert {found.header.variant(name) for name in COMPONENTS} == {Variant("int4")}
+
+
+@pytest.mark.parametrize("blocks", [[], [5, 5], [-900], [1 << 40], ["x"]])
+def test_blocks_that_cannot_be_are_refused(path: Path, blocks: list[object]) -> None:
+    data = path.read_bytes()
+    _, length, _ = engine_file._PREAMBLE.unpack_from(data)
+    start = engine_file._PREAMBLE.size
+    plans = json.loads(data[start : start + length])["plans"]
+    plans[1]["blocks"] = blocks
+    rewrite_header(path, {"plans": plans})
+    with pytest.raises(ModelFileError):
         read_engine(path)
 
 
@@ -100,8 +136,8 @@ def test_more_bytes_than_the_header_says_are_refused(path: Path) -> None:
 
 
 def test_a_newer_schema_is_told_before_all_else(path: Path) -> None:
-    rewrite_header(path, {"schema_version": 2, "plans": None}, plans=b"in another way")
-    with pytest.raises(ModelFileError, match=r"schema version 2.*up to 1; upgrade"):
+    rewrite_header(path, {"schema_version": 3, "plans": None}, plans=b"in another way")
+    with pytest.raises(ModelFileError, match=r"schema version 3.*up to 2; upgrade"):
         read_engine(path)
 
 

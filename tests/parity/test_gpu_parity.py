@@ -1,0 +1,113 @@
+"""The backend on the GPU gives the masks of the one on the CPU, whatever the user does.
+
+That one gives the masks of the official predictor, which other tests show. On the doubles the
+arithmetic is that of ONNX Runtime too, so that every bit has to be the same; on a GPU it is not.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from qsam2_deploy.runtime import SAM2VideoPredictor
+from qsam2_deploy.runtime.tensorrt.backend import TensorRtBackend
+from qsam2_deploy.runtime.tensorrt.options import Limits
+from tests.functional_gpu import FunctionalGpu
+from tests.gpu_machine import RealGpu
+from tests.parity.clip import HEIGHT, WIDTH
+from tests.parity.compare import MAX_DIFFERENCE, compare, relative_difference
+from tests.parity.conftest import Clips
+from tests.parity.scenarios import SCENARIOS, Scenario
+from tests.parity.session import Predictor
+from tests.parity.test_segmenter_parity import STORIES, Story, play_stream
+
+Pair = Callable[[str], tuple[Any, Predictor]]
+LIMITS = Limits(objects=2, conditioning=6)
+"""Some scenarios have three objects, which then run in two batches."""
+
+
+QUICK = {
+    "clicks in turn", "mask correction", "both ways", "remove object", "long video, mixed",
+    "four prompts", "comes and goes, mixed", "strided memory", "all of it", "two objects",
+    "correction", "two nearest prompts",
+}  # fmt: skip
+"""Scenarios and stories of the usual run, which are those with the most in them."""
+
+
+def _cases(found: Sequence[Any]) -> list[Any]:
+    return [
+        pytest.param(case, id=case.name, marks=() if case.name in QUICK else pytest.mark.slow)
+        for case in found
+    ]
+
+
+@pytest.fixture(scope="module", params=["doubles", pytest.param("gpu", marks=pytest.mark.gpu)])
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    if name == "gpu":
+        RealGpu()  # skips where there is none
+    return name
+
+
+@pytest.fixture(scope="module")
+def pairs(
+    kind: str, pair: Pair, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], tuple[Predictor, Predictor]]]:
+    """Give a function from a variant to predictors on the CPU and on the GPU."""
+    folder = tmp_path_factory.mktemp("engines")
+    machines: list[Any] = []
+    with ExitStack() as stack:
+
+        @functools.cache
+        def make(name: str) -> tuple[Predictor, Predictor]:
+            machine: Any = FunctionalGpu() if kind == "doubles" else RealGpu()
+            machines.append(machine)
+            on_cpu: Any = pair(name)[1]
+            engine = machine.build(on_cpu._backend._path, folder / f"{name}.engine", limits=LIMITS)
+            backend = TensorRtBackend(engine, library=machine.library, runtime=machine.runtime)
+            return on_cpu, stack.enter_context(SAM2VideoPredictor(backend))
+
+        yield make
+    assert machines
+    for machine in machines:
+        machine.check()
+
+
+@pytest.mark.parametrize("scenario", _cases(SCENARIOS))
+def test_same_masks_in_a_video(scenario: Scenario, kind: str, pairs: Any, clips: Clips) -> None:
+    video = clips.long if scenario.long else clips.short
+    expected, got = (
+        scenario.run(predictor, video, WIDTH, HEIGHT) for predictor in pairs(scenario.variant)
+    )
+    if kind == "gpu":
+        assert compare(expected, got).equal, f"{scenario.name}: {compare(expected, got)}"
+        return
+    assert len(got) == len(expected)
+    for a, b in zip(expected, got, strict=True):
+        assert (a.label, a.frame, a.object_ids) == (b.label, b.frame, b.object_ids)
+        np.testing.assert_array_equal(a.logits, b.logits)
+
+
+@pytest.fixture(scope="module")
+def frames(clips: Clips) -> list[npt.NDArray[np.uint8]]:
+    return [np.asarray(Image.open(path)) for path in sorted(clips.long.iterdir())]
+
+
+@pytest.mark.parametrize("story", _cases(STORIES))
+def test_same_masks_in_a_stream(
+    story: Story, kind: str, pairs: Any, frames: list[npt.NDArray[np.uint8]]
+) -> None:
+    expected, got = (play_stream(story, ours, frames) for ours in pairs(story.variant))
+    assert got.keys() == expected.keys()
+    for key, logits in expected.items():
+        if kind == "gpu":
+            assert relative_difference(logits, got[key]) <= MAX_DIFFERENCE
+        else:
+            np.testing.assert_array_equal(logits, got[key])

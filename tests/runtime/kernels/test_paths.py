@@ -1,0 +1,48 @@
+"""Paths for other processors: compiled for them, and run where they can be emulated."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from qsam2_deploy.runtime.kernels import processor_path
+from qsam2_deploy.runtime.kernels.library import FLAGS, SOURCES
+
+PROGRAM = Path(__file__).with_name("compare_paths.c")
+_FOR_ONNX_RUNTIME = {"attention_op.c", "linear_op.c", "op.c", "register.c"}
+
+
+def compiled(compiler: str, output: Path, *more: str) -> Path:
+    """Compile the program that compares two paths."""
+    if shutil.which(compiler) is None:
+        pytest.skip(f"there is no {compiler}")
+    sources = [str(p) for p in SOURCES.glob("*.c") if p.name not in _FOR_ONNX_RUNTIME]
+    flags = [flag for flag in FLAGS if flag not in ("-shared", "-fPIC")]
+    command = [compiler, *flags, "-Wall", "-Wextra", "-Werror", *more, f"-I{SOURCES}"]
+    command += [str(PROGRAM), *sources, "-lm", "-o", str(output)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return output
+
+
+def test_neon_is_plain_c_to_the_bit(tmp_path: Path) -> None:
+    program = compiled("aarch64-linux-gnu-gcc", tmp_path / "compare", "-static")
+    if shutil.which("qemu-aarch64-static") is None:
+        pytest.skip("there is no qemu-aarch64-static")
+    command = ["qemu-aarch64-static", "-cpu", "max", str(program), "neon"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.stdout, result.returncode) == ("neon: 0 differ\n", 0)
+    command[2] = "cortex-a53"
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2, "a processor without the dot product must not have this path"
+
+
+def test_avxvnni_in_another_encoding_is_plain_c_to_the_bit(tmp_path: Path, library: Path) -> None:
+    if processor_path(library, "avx512vnni") is None:
+        pytest.skip("this processor has no VNNI")
+    program = compiled("gcc", tmp_path / "compare", "-DQSAM2_OTHER_ENCODING")
+    result = subprocess.run([program, "avxvnni"], capture_output=True, text=True, check=False)
+    assert (result.stdout, result.returncode) == ("avxvnni: 0 differ\n", 0)

@@ -1,0 +1,59 @@
+"""What the builder adds behind the memory encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from qsam2_deploy.runtime.bfloat16 import from_bfloat16_bits, to_bfloat16_bits
+from qsam2_deploy.runtime.lowering.memory_output import finish_memory
+
+
+def model(output: str = "memory") -> onnx.ModelProto:
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 2, 3, 3])
+        for name in ("x", output)
+    )
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], [output], "neg")], "g", [x], [y])
+    opset = helper.make_opsetid("", 19)
+    made: onnx.ModelProto = helper.make_model(graph, opset_imports=[opset], ir_version=9)
+    return made
+
+
+def run(component: onnx.ModelProto, x: Any) -> dict[str, Any]:
+    onnx.checker.check_model(component, full_check=True)
+    session = onnxruntime.InferenceSession(component.SerializeToString())
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"x": x}), strict=True))
+
+
+@pytest.mark.parametrize("rounds", [False, True])
+def test_memory_and_its_sum(rounds: bool) -> None:
+    component = model()
+    finish_memory(component, rounds=rounds)
+    x = np.random.default_rng(0).normal(size=(2, 2, 3, 3)).astype(np.float32)
+    outputs = run(component, x)
+    expected = from_bfloat16_bits(to_bfloat16_bits(-x)) if rounds else -x
+    np.testing.assert_array_equal(outputs["memory"], expected)
+    np.testing.assert_allclose(outputs["memory_sum"], expected.sum((1, 2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_the_sum_tells_what_is_not_finite(value: float) -> None:
+    component = model()
+    finish_memory(component)
+    x = np.ones((3, 2, 3, 3), np.float32)
+    x[1, 1, 2, 0] = value
+    assert np.isfinite(run(component, x)["memory_sum"]).tolist() == [True, False, True]
+
+
+def test_other_components_stay_as_they_are() -> None:
+    component = model("conditioned")
+    before = component.SerializeToString()
+    finish_memory(component)
+    assert component.SerializeToString() == before
