@@ -29,6 +29,15 @@ def _ctrl_c_interrupts():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Which engine is faster is remembered among the user's caches, but not from tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("caches")
+        patch.setattr("qsam2_deploy.runtime.auto.user_cache_folder", lambda: folder)
+        yield
+
+
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch):
     """Give a function that imports a file of ``examples/``, as running one there does."""

@@ -240,9 +240,11 @@ def _kernels(engines: Sequence[str]) -> str:
 
 
 def _cache_folder(options: BackendOptions) -> Path:
-    """Return the folder that the user chose, or the one of this package among the user's caches."""
-    if options.cache is not None:
-        return Path(options.cache)
+    return user_cache_folder() if options.cache is None else Path(options.cache)
+
+
+def user_cache_folder() -> Path:
+    """Return the folder of this package among the user's caches."""
     # The XDG specification: a path that is not absolute is to be ignored.
     home = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (home if home.is_absolute() else Path("~/.cache").expanduser()) / "qsam2-deploy"

@@ -38,7 +38,8 @@ class TestRun:
         status = run_command(
             "in.mp4 --model model.onnx --click 20,20 --negative-click 40,40 --prompts p.json "
             "--out out.mp4 --masks masks --json out.json --contact-sheet s.png "
-            "--start 2 --max-frames 6 --backend ort --threads 1 --memory-frames 4 --cache kept"
+            "--start 2 --max-frames 6 --backend ort --threads 1 --memory-frames 4 --cache kept "
+            "--precision fast"
         )
         assert status == 0
         assert FakeSegmenter.last.arguments[1:] == ("ort", 1, 4)
@@ -50,6 +51,7 @@ class TestRun:
         assert lines[0].startswith("6 frames of 64x48 in ")
         assert "frames per second" in lines[0]
         assert lines[1:] == [
+            "engine: ort, fast",
             "object 1: visible on 100% of 6 frames",
             "object 2: visible on 50% of 4 frames",
             "overlay video: out.mp4",

@@ -139,7 +139,7 @@ def test_steps_can_be_left_out_of_the_file(loaded: Checkpoint, pair: Pair, tmp_p
     assert "QuantizeLinear" not in kinds
     assert "Softmax" in kinds
     image = random(1, 3, 128, 128, seed=7)
-    with float_attention(pair.model), open_backend(path, threads=1) as backend:
+    with float_attention(pair.model), open_backend(path, "ort", threads=1) as backend:
         expected = pair.model.forward_image(image)["backbone_fpn"][2].numpy()
         found = backend.run("image_encoder", {"image": image.numpy()})["features"]
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))

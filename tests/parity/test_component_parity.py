@@ -49,7 +49,7 @@ def make_pair(
     write_checkpoint(checkpoint, config)
     loaded = load_checkpoint(checkpoint, config=config, image_size=image_size)
     onnx_from_checkpoint(loaded, folder / "model.onnx")
-    with open_backend(folder / "model.onnx", threads=2) as backend, torch.inference_mode():
+    with open_backend(folder / "model.onnx", "ort", threads=2) as backend, torch.inference_mode():
         yield Pair(loaded.model, backend)
 
 
@@ -176,7 +176,7 @@ def test_absent_object_gets_its_pointer(tmp_path: Path, bias: float, absent: boo
     loaded = load_checkpoint(checkpoint, config=checkpoint.with_suffix(".yaml"))
     spec = onnx_from_checkpoint(loaded, tmp_path / "model.onnx")
     h = spec.feature_size
-    with open_backend(tmp_path / "model.onnx", threads=2) as backend, torch.inference_mode():
+    with open_backend(tmp_path / "model.onnx", "ort", threads=2) as backend, torch.inference_mode():
         found = Pair(loaded.model, backend).run(
             "mask_decoder",
             conditioned=random(1, spec.d_model, h, h),

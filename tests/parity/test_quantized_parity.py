@@ -102,7 +102,7 @@ def test_features_follow_the_fake_quantized_model(quantized: _Made) -> None:
         expected = model.forward_image(image)["backbone_fpn"][2].numpy()
     found = []
     for name in (path, float_path):
-        with open_backend(name, threads=1) as backend:
+        with open_backend(name, "ort", threads=1) as backend:
             found.append(backend.run(IMAGE_ENCODER, {"image": image.numpy()})["features"])
     error, noise = (np.sqrt(np.mean((a - expected) ** 2)) for a in found)
     assert noise > 0
@@ -113,7 +113,7 @@ def test_masks_follow_the_fake_quantized_model(quantized: _Made, clips: Clips) -
     path, _, checkpoint = quantized
     click = scenario("click")
     expected = click.run(checkpoint.model, clips.short, WIDTH, HEIGHT)
-    with SAM2VideoPredictor(path, threads=1) as ours:
+    with SAM2VideoPredictor(path, "ort", threads=1) as ours:
         difference = compare(expected, click.run(ours, clips.short, WIDTH, HEIGHT))
     assert difference.iou > 0.9
 

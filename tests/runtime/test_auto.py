@@ -13,7 +13,7 @@ import pytest
 
 from qsam2_deploy.errors import EngineError, ModelFileError
 from qsam2_deploy.runtime import auto
-from qsam2_deploy.runtime.auto import AutoBackend
+from qsam2_deploy.runtime.auto import AutoBackend, user_cache_folder
 from qsam2_deploy.runtime.backend import Backend, engine_of, open_backend
 from qsam2_deploy.runtime.options import BackendOptions
 from qsam2_deploy.runtime.ort import OrtBackend
@@ -28,6 +28,7 @@ pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "caches"
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    monkeypatch.setattr(auto, "user_cache_folder", user_cache_folder)
     return folder / "qsam2-deploy"
 
 

@@ -264,11 +264,11 @@ def test_engine_is_opened_when_needed_and_closed(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(
         image_predictor,
         "open_backend",
-        lambda *args, cache: opened.append((*args, cache)) or backend,
+        lambda *args, **options: opened.append((*args, options)) or backend,
     )
     path = tmp_path / "model.onnx"
     predictor = SAM2ImagePredictor(path, backend="ort", threads=3)
-    assert opened == [(path, "ort", 3, None)]
+    assert opened == [(path, "ort", 3, {"cache": None, "precision": "exact"})]
     assert backend.entered == 0
     predictor.set_image(IMAGE)
     predictor.predict([[1, 1]], [1])

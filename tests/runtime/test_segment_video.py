@@ -35,9 +35,9 @@ FRAMES = 20
 class FakeSegmenter:
     """Tracks a square around the click; object 2 is visible on even frames only."""
 
-    def __init__(self, model, *, backend, threads, memory_frames, cache):
+    def __init__(self, model, *, backend, threads, memory_frames, cache, precision):
         self.arguments = (model, backend, threads, memory_frames)
-        self.cache = cache
+        self.cache, self.engine = cache, f"{backend}, {precision}"
         self.seen = []
         self.prompted = {}
         self.entered = self.exited = False
