@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "qsam2_deploy"
 HEAVY = ("av", "cuda", "hydra", "omegaconf", "onnx", "onnxruntime", "openvino", "sam2", "tensorrt",
          "tensorrt_rtx", "tensorrt_rtx_bindings", "torch", "torchvision", "yaml")  # fmt: skip
-COMMANDS = ("build-engine", "build-kernels", "calibrate", "eval", "export", "inspect", "pack", "report", "segment",
-            "train")  # fmt: skip
+COMMANDS = ("build-engine", "build-kernels", "calibrate", "eval", "export", "inspect", "pack",
+            "report", "segment", "train")  # fmt: skip
 
 _BLOCK = f"""
 import sys

@@ -37,6 +37,7 @@ def lower_for_ort(
         unsigned_conv_weights: for versions that multiply no others in convolutions.
         kernels: use the operators of :mod:`qsam2_deploy.runtime.kernels`.
     """
+    from .attention_codes import attention_codes
     from .chunk_attention import chunk_attention
     from .fold_weights import fold_weights
     from .fused_attention import fused_attention
@@ -54,6 +55,8 @@ def lower_for_ort(
     integer_attention(component, INTEGER_QUERY_BLOCK)
     integer_matmul(component)
     integer_conv(component, unsigned_weights=unsigned_conv_weights)
+    if kernels:
+        attention_codes(component)
     fold_weights(component)
 
 

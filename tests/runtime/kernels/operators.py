@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 STEPS = {"query_scale": 0.02, "key_scale": 0.03, "value_scale": 0.05}
 

@@ -28,6 +28,7 @@ OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base)
   if (!status) status = api->custom_op_domain_add(domain, &attention_op);
   if (!status) status = api->custom_op_domain_add(domain, &linear_op);
   if (!status) status = api->custom_op_domain_add(domain, &linear_codes_op);
+  if (!status) status = api->custom_op_domain_add(domain, &rotary_op);
   if (!status) status = api->add_custom_op_domain(options, domain);
   return status;
 }
