@@ -41,6 +41,7 @@ def lower_for_ort(
     from .chunk_attention import chunk_attention
     from .fold_weights import fold_weights
     from .fused_attention import fused_attention
+    from .fused_conv import fused_conv
     from .fused_linear import fused_linear
     from .integer_attention import integer_attention
     from .integer_conv import integer_conv
@@ -52,6 +53,7 @@ def lower_for_ort(
     if kernels:
         fused_attention(component)
         fused_linear(component)
+        fused_conv(component)
     integer_attention(component, INTEGER_QUERY_BLOCK)
     integer_matmul(component)
     integer_conv(component, unsigned_weights=unsigned_conv_weights)
