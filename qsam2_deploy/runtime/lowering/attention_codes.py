@@ -40,12 +40,13 @@ class _Rotary:
 
 @dataclass
 class _Codes:
-    """New nodes by the names of those that they come after, for one grid."""
+    """The nodes that make the codes of one input, in their order."""
 
     index: GraphIndex
     scale: str
     zero: str
-    new: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
+    suffix: str
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
 
 
 def attention_codes(model: onnx.ModelProto) -> int:
@@ -60,22 +61,18 @@ def attention_codes(model: onnx.ModelProto) -> int:
     for node in model.graph.node:
         if node.op_type != OPERATOR or node.domain != DOMAIN:
             continue
+        before: list[onnx.NodeProto] = []
         for place in (_QUERY, _KEY, _VALUE):
-            tensor = node.input[place]
-            if not _worthwhile(index, tensor):
+            if not _worthwhile(index, node.input[place]):
                 continue
-            codes = _Codes(index, node.input[_FIRST_SCALE + place], _zero(model, node, place))
-            node.input[place] = _lift(codes, tensor)
-            for name, nodes in codes.new.items():
-                new.setdefault(name, [_node_named(index, name)]).extend(nodes)
+            scale, zero = node.input[_FIRST_SCALE + place], _zero(model, node, place)
+            codes = _Codes(index, scale, zero, f"/codes/{node.name}/{place}")
+            node.input[place] = _lift(codes, node.input[place])
+            before += codes.nodes
             changed += 1
+        new[node.name] = [*before, node]
     put_kernels(model, new, {})
     return changed
-
-
-def _node_named(index: GraphIndex, name: str) -> onnx.NodeProto:
-    """Return the node of this name."""
-    return next(node for node in index.producer.values() if node.name == name)
 
 
 def _zero(model: onnx.ModelProto, node: onnx.NodeProto, place: int) -> str:
@@ -142,29 +139,26 @@ def _lift(codes: _Codes, tensor: str) -> str:
     """Return the name of the codes of ``tensor``, and make the nodes that make them."""
     from onnx import helper
 
-    index, name = codes.index, f"{tensor}/codes"
+    index, name, grid = codes.index, f"{tensor}{codes.suffix}", [codes.scale, codes.zero]
     moved, rotary, linear = _moved(index, tensor), _rotary(index, tensor), _linear(index, tensor)
     if moved:
-        node = index.producer[tensor]
-        sources = [_lift(codes, source) for source in moved]
-        made = type(node)()
-        made.CopyFrom(node)
-        made.name = name
-        made.input[: len(sources)] = sources
-        made.output[0] = name
+        made = _copy(index.producer[tensor], name)
+        made.input[: len(moved)] = [_lift(codes, source) for source in moved]
     elif rotary is not None:
-        node = index.producer[tensor]
-        inputs = [rotary.source, rotary.cos, rotary.sin, codes.scale, codes.zero]
+        inputs = [rotary.source, rotary.cos, rotary.sin, *grid]
         made = helper.make_node(ROTARY, inputs, [name], name, domain=DOMAIN)
     elif linear is not None:
-        node = linear
-        made = type(node)()
-        made.CopyFrom(node)
+        made = _copy(linear, name)
         made.op_type = CODES
-        made.input.extend([codes.scale, codes.zero])
-        made.output[0] = name
+        made.input.extend(grid)
     else:
-        node = index.producer[tensor]
-        made = helper.make_node("QuantizeLinear", [tensor, codes.scale, codes.zero], [name], name)
-    codes.new.setdefault(node.name, []).append(made)
+        made = helper.make_node("QuantizeLinear", [tensor, *grid], [name], name)
+    codes.nodes.append(made)
     return name
+
+
+def _copy(node: onnx.NodeProto, output: str) -> onnx.NodeProto:
+    made = type(node)()
+    made.CopyFrom(node)
+    made.output[0] = output
+    return made
