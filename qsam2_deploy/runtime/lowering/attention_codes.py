@@ -132,7 +132,7 @@ def _products(index: GraphIndex, tensor: str, op_type: str) -> list[tuple[str, s
 
 
 def _last_axis(concat: onnx.NodeProto, split: onnx.NodeProto) -> bool:
-    return attribute(concat, "axis") == attribute(split, "axis") == -1
+    return bool(attribute(concat, "axis") == attribute(split, "axis") == -1)
 
 
 def _lift(codes: _Codes, tensor: str) -> str:
