@@ -56,6 +56,7 @@ def lower_for_ort(
     from .integer_attention import integer_attention
     from .integer_conv import integer_conv
     from .integer_matmul import integer_matmul
+    from .lift_quantize import lift_quantize
 
     integers_of_constants(component)
     # Before the integer products: shapes cannot be inferred through them, which are no ONNX.
@@ -69,6 +70,7 @@ def lower_for_ort(
     integer_conv(component, unsigned_weights=unsigned_conv_weights)
     if kernels:
         attention_codes(component)
+        lift_quantize(component)
     fold_weights(component)
 
 

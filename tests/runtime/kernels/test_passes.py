@@ -18,6 +18,7 @@ from qsam2_deploy.runtime.lowering.fused_attention import fused_attention
 from qsam2_deploy.runtime.lowering.fused_linear import fused_linear
 from qsam2_deploy.runtime.lowering.integer_attention import integer_attention
 from qsam2_deploy.runtime.lowering.integer_matmul import integer_matmul
+from qsam2_deploy.runtime.lowering.lift_quantize import lift_quantize
 from qsam2_deploy.runtime.ort import run_session, session_from_lowered
 from tests.runtime.lowering.attention_graph import (
     VALUES,
@@ -233,6 +234,38 @@ def test_sines_in_another_order_are_no_rotation() -> None:
     node.input[1] = "sin"
     fused_attention(model)
     assert attention_codes(model) == 0
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_codes_are_made_before_numbers_are_moved(library: Path, others: bool) -> None:
+    """Unless somebody else needs the floats in their new order."""
+    make = helper.make_node
+    nodes = [
+        make("Identity", ["x"], ["a"], "a"),
+        make("Reshape", ["a", "shape"], ["b"], "b"),
+        make("Transpose", ["b"], ["c"], "c", perm=[0, 2, 1, 3]),
+        make("QuantizeLinear", ["c", "step", "zero"], ["y"], "codes"),
+    ]
+    constants = {"shape": np.array([2, 3, 4, 5]), "step": np.float32(0.1), "zero": np.int8(3)}
+    outputs = [helper.make_tensor_value_info("y", TensorProto.INT8, [2, 4, 3, 5])]
+    if others:
+        nodes.append(make("Relu", ["c"], ["z"], "z"))
+        outputs.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [2, 4, 3, 5]))
+    g = helper.make_graph(
+        nodes,
+        "moves",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [6, 20])],
+        outputs,
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
+    model = helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    x = np.random.default_rng(0).normal(0, 5, (6, 20)).astype(np.float32)
+    wanted = run(model, {"x": x}, None)
+    assert lift_quantize(model) == (not others)
+    kinds = [node.op_type for node in model.graph.node]
+    assert (kinds.index("QuantizeLinear") < kinds.index("Transpose")) == (not others)
+    np.testing.assert_array_equal(run(model, {"x": x}, library), wanted)
+    assert np.ptp(wanted.astype(int)) > 50
 
 
 def test_whole_components(library: Path, integer_attention_path: Path) -> None:

@@ -23,6 +23,7 @@ static OrtStatus *refused(const OrtApiBase *base) {
   return oldest ? oldest->create_status(ORT_CODE_FAIL, message) : NULL;
 }
 
+/* The domain belongs to the session, whose end nobody tells, so it is never given back. */
 OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base) {
   const OrtApi *api = base->get_api(ORT_API_VERSION_WANTED);
   if (!api) return refused(base);
