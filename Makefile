@@ -43,6 +43,7 @@ $(STAMP): pyproject.toml constraints.txt
 	PIP_CONSTRAINT="$(CURDIR)/constraints.txt" PIP_BUILD_CONSTRAINT="$(CURDIR)/constraints.txt" \
 	PIP_DISABLE_PIP_VERSION_CHECK=1 SAM2_BUILD_CUDA=0 \
 	$(BIN)/python -m pip install --quiet -e '.[$(EXTRAS)]'
+	@$(BIN)/qsam2-build-kernels --if-possible
 	@touch $@
 
 demo: $(STAMP)

@@ -8,7 +8,8 @@ differs:
 - torch: the official modules, eager, in float32 and under bfloat16 autocast.
 - plain: these modules exported with ``torch.onnx``, in ONNX Runtime and in OpenVINO.
 - NNCF: our float graphs for OpenVINO, quantized by NNCF after training (``pip install nncf``).
-- ours: the float model and the quantized ones that are given, in each engine.
+- ours: the float model and the quantized ones that are given, in ONNX Runtime with and without
+  our kernels (``qsam2-build-kernels``), and in OpenVINO.
 
 What is prepared, exports and NNCF's graphs, is kept in ``--work``.
 
@@ -25,6 +26,7 @@ import argparse
 import importlib.util
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,7 +38,9 @@ import numpy.typing as npt
 from benchmarks._plain_backends import SPEC_FILE, PlainOpenVino, PlainOrt
 from benchmarks._report import ROOT, add_report_options, write_report
 from qsam2_deploy.cli._main import command
+from qsam2_deploy.errors import EngineError
 from qsam2_deploy.runtime.backend import Backend, open_backend
+from qsam2_deploy.runtime.ort import OrtBackend
 from qsam2_deploy.runtime.timing.measure import Timing, measure_in_turns
 from qsam2_deploy.runtime.timing.steady import SteadyTracker, Stopwatch
 from qsam2_deploy.runtime.timing.table import format_timings
@@ -155,11 +159,32 @@ class Preparation:
                 PlainOpenVino, quantized, args.threads, precision
             )
         for checkpoint in (args.checkpoint, *args.quantized):
-            model = self.model(checkpoint)
-            for engine in ("ort", "openvino"):
-                name = f"ours, {model.stem}, {engine}"
-                found[name] = partial(open_backend, model, engine, args.threads)
+            found |= self._ours(self.model(checkpoint))
         return {name: opener for name, opener in found.items() if _wanted(name, args.only)}
+
+    def _ours(self, model: Path) -> dict[str, OpenBackend]:
+        """Return our own ways to run a model; ``auto`` chooses between the first two."""
+        name, threads = f"ours, {model.stem}", self.args.threads
+        return {
+            f"{name}, ort": partial(OrtBackend, model, threads, kernels=True),
+            f"{name}, openvino": partial(open_backend, model, "openvino", threads),
+            f"{name}, openvino fast": partial(open_fast, model, threads),
+            f"{name}, ort without kernels": partial(OrtBackend, model, threads, kernels=False),
+        }
+
+
+def open_fast(model: Path, threads: int) -> Backend:
+    """Open a model in OpenVINO with floats of less precision.
+
+    Raises:
+        EngineError: there are none on this processor; OpenVINO would compute exactly.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        backend = open_backend(model, "openvino", threads, precision="fast")
+    if getattr(backend, "precision", "") != "fast":
+        raise EngineError("this processor has no bfloat16; it would be computed exactly")
+    return backend
 
 
 def _wanted(name: str, only: Sequence[str]) -> bool:

@@ -47,3 +47,29 @@ def load(monkeypatch: pytest.MonkeyPatch):
         return importlib.import_module(name)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of kernels, in a folder that is not the user's."""
+    pytest.importorskip("onnxruntime", reason="the kernels are for ONNX Runtime")
+    from qsam2_deploy.errors import EngineError
+    from qsam2_deploy.runtime.kernels import build_kernels
+    from qsam2_deploy.runtime.kernels.build import find_compiler
+
+    try:
+        find_compiler()
+    except EngineError as error:
+        pytest.skip(str(error))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QSAM2_KERNEL_CACHE", str(tmp_path_factory.mktemp("kernels")))
+        return build_kernels()
+
+
+@pytest.fixture
+def library(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The library, which backends find, with nothing of the user's own settings."""
+    monkeypatch.setenv("QSAM2_KERNEL_CACHE", str(built.parent))
+    for name in ("QSAM2_KERNELS", "QSAM2_KERNEL_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    return built

@@ -7,6 +7,7 @@ in one of a thousand values.
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -25,6 +26,7 @@ from qsam2_deploy.runtime.lowering import (
 )
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
 from qsam2_deploy.runtime.openvino_requests import shared_core
+from qsam2_deploy.runtime.ort import session_from_lowered
 from tests.attention_products import Shape, feeds_of, graph_of_product, make_product
 from tests.quantized_layers import steps_apart
 
@@ -66,6 +68,16 @@ def test_all_forms_are_what_was_trained(shape: Shape, opset: int) -> None:
         kinds = Counter(node.op_type for node in model.graph.node)
         assert (kinds["QuantizeLinear"] > 0) == (lower is not lower_to_float)
         assert (kinds[FUSED] > 0) == (lower is lower_for_ort)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_kernels_are_what_was_trained(shape: Shape, library: Path) -> None:
+    product, inputs = make_product(shape)
+    model = graph_of_product(product, shape)
+    lower_for_ort(model, kernels=True)
+    assert [n.op_type for n in model.graph.node].count("QuantizedAttention") == 1
+    session = session_from_lowered(model.SerializeToString(), "c", 1, kernels=library)
+    assert_equal(session.run(None, feeds_of(inputs))[0], product(*inputs).numpy())
 
 
 @pytest.mark.parametrize("lower", [lower_for_tensorrt_int8, lower_for_tensorrt_int4])

@@ -23,6 +23,7 @@ from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.lowering import lower_for_ort
 from qsam2_deploy.runtime.lowering.integer_conv import CONV
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
+from qsam2_deploy.runtime.ort import OrtBackend
 from qsam2_deploy.spec import IMAGE_ENCODER, SPEC_KEY
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import compare
@@ -92,7 +93,17 @@ def test_every_quantized_layer_runs_in_integers(quantized: _Made) -> None:
     assert kinds[FUSED] + kinds[CONV] == len(layers) - floats + twice
 
 
-def test_features_follow_the_fake_quantized_model(quantized: _Made) -> None:
+@pytest.fixture(params=[False, True], ids=["without kernels", "with kernels"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Have ONNX Runtime use its own operators, or ours."""
+    if request.param:
+        request.getfixturevalue("library")
+    else:
+        monkeypatch.setenv("QSAM2_KERNELS", "0")
+    return bool(request.param)
+
+
+def test_features_follow_the_fake_quantized_model(quantized: _Made, kernels: bool) -> None:
     """Far closer to the fake-quantized torch model than that is to the float model."""
     path, float_path, checkpoint = quantized
     model: Any = checkpoint.model
@@ -103,12 +114,15 @@ def test_features_follow_the_fake_quantized_model(quantized: _Made) -> None:
     found = []
     for name in (path, float_path):
         with open_backend(name, "ort", threads=1) as backend:
+            assert isinstance(backend, OrtBackend)
+            assert (backend.kernels is not None) == kernels
             found.append(backend.run(IMAGE_ENCODER, {"image": image.numpy()})["features"])
     error, noise = (np.sqrt(np.mean((a - expected) ** 2)) for a in found)
     assert noise > 0
     assert error < 0.35 * noise
 
 
+@pytest.mark.usefixtures("kernels")
 def test_masks_follow_the_fake_quantized_model(quantized: _Made, clips: Clips) -> None:
     path, _, checkpoint = quantized
     click = scenario("click")

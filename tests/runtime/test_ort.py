@@ -106,11 +106,11 @@ def test_a_failed_start_leaves_nothing_half_open(
     backend = OrtBackend(model_path, threads=1)
     calls: list[str] = []
 
-    def fails_later(model: bytes, name: str, threads: int | None) -> Any:
+    def fails_later(model: bytes, name: str, threads: int | None, **options: Any) -> Any:
         calls.append(name)
         if len(calls) == 3:
             raise EngineError("no memory")
-        return session_from_lowered(model, name, threads)
+        return session_from_lowered(model, name, threads, **options)
 
     monkeypatch.setattr("qsam2_deploy.runtime.ort.session_from_lowered", fails_later)
     with pytest.raises(EngineError, match="no memory"):

@@ -47,9 +47,11 @@ def lower_for_ort(
         unsigned_conv_weights: for versions that multiply no others in convolutions.
         kernels: use the operators of :mod:`qsam2_deploy.runtime.kernels`.
     """
+    from .attention_codes import attention_codes
     from .chunk_attention import chunk_attention
     from .fold_weights import fold_weights
     from .fused_attention import fused_attention
+    from .fused_conv import fused_conv
     from .fused_linear import fused_linear
     from .integer_attention import integer_attention
     from .integer_conv import integer_conv
@@ -61,9 +63,12 @@ def lower_for_ort(
     if kernels:
         fused_attention(component)
         fused_linear(component)
+        fused_conv(component)
     integer_attention(component, INTEGER_QUERY_BLOCK)
     integer_matmul(component)
     integer_conv(component, unsigned_weights=unsigned_conv_weights)
+    if kernels:
+        attention_codes(component)
     fold_weights(component)
 
 

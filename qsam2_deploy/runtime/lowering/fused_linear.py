@@ -75,7 +75,7 @@ def _layer(index: GraphIndex, add: onnx.NodeProto) -> _Layer | None:
         return None
     activation, last = _activation(index, add)
     after = _only_user(index, last)
-    if after is not None and after.op_type == QUANTIZE and _has_grid(index, after):
+    if after is not None and after.op_type == QUANTIZE and has_grid(index, after):
         return _Layer(product, add, activation, after)
     if activation == _GELU:
         return _Layer(product, add, _NONE, add)
@@ -99,11 +99,11 @@ def _fits(index: GraphIndex, product: QuantizedProduct, add: onnx.NodeProto) -> 
     return (
         depth <= _DEPTH_MAX
         and all(list(tensor.dims) == [outputs] for tensor in vectors)
-        and _has_grid(index, product.quantize)
+        and has_grid(index, product.quantize)
     )
 
 
-def _has_grid(index: GraphIndex, quantize: onnx.NodeProto) -> bool:
+def has_grid(index: GraphIndex, quantize: onnx.NodeProto) -> bool:
     """Return whether a QuantizeLinear has one constant scale, and signed codes of 8 bits."""
     from onnx import TensorProto
 
@@ -158,10 +158,10 @@ def _node(
     # A QuantizeLinear with other users stays, and so does one that another layer has taken in.
     alone = len(index.users[product.codes]) == 1 and quantize.name not in coded
     source = quantize.input[0] if alone else product.codes
-    grid = [_scalar(model, index, quantize.input[1]), quantize.input[2]]
+    grid = [scalar_of(model, index, quantize.input[1]), quantize.input[2]]
     inputs = [source, weight, *grid, scales, layer.bias.input[1]]
     if to_codes:
-        inputs += [_scalar(model, index, layer.last.input[1]), layer.last.input[2]]
+        inputs += [scalar_of(model, index, layer.last.input[1]), layer.last.input[2]]
     return helper.make_node(
         CODES if to_codes else FLOATS,
         inputs,
@@ -172,7 +172,7 @@ def _node(
     )
 
 
-def _scalar(model: onnx.ModelProto, index: GraphIndex, name: str) -> str:
+def scalar_of(model: onnx.ModelProto, index: GraphIndex, name: str) -> str:
     """Return a constant without dimensions in place of one of a single number."""
     value = value_of(index.constants[name])
     return name if value.ndim == 0 else add_constant(model, f"{name}/scalar", value.reshape(()))

@@ -6,7 +6,7 @@
 
 #include "ort_abi.h"
 
-extern const OrtCustomOp attention_op, linear_op, linear_codes_op;
+extern const OrtCustomOp attention_op, linear_op, linear_codes_op, rotary_op, conv_op;
 
 #define TRY(call)               \
   do {                          \

@@ -11,6 +11,9 @@
 
 EXPORT OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base);
 
+static const OrtCustomOp *const ops[] = {&attention_op, &linear_op, &linear_codes_op, &rotary_op,
+                                         &conv_op};
+
 /* A status can only be made by a table of functions, and the first one is in all versions. */
 static OrtStatus *refused(const OrtApiBase *base) {
   const OrtApi *oldest = base->get_api(1);
@@ -25,9 +28,8 @@ OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base)
   if (!api) return refused(base);
   OrtDomain *domain = NULL;
   OrtStatus *status = api->create_custom_op_domain(DOMAIN, &domain);
-  if (!status) status = api->custom_op_domain_add(domain, &attention_op);
-  if (!status) status = api->custom_op_domain_add(domain, &linear_op);
-  if (!status) status = api->custom_op_domain_add(domain, &linear_codes_op);
+  for (size_t i = 0; !status && i < sizeof ops / sizeof *ops; i++)
+    status = api->custom_op_domain_add(domain, ops[i]);
   if (!status) status = api->add_custom_op_domain(options, domain);
   return status;
 }
