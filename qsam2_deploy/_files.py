@@ -94,3 +94,10 @@ def file_digest(path: str | os.PathLike[str]) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def user_cache_folder() -> Path:
+    """Return the folder of this package among the user's caches; it need not be there."""
+    # The XDG specification: a path that is not absolute is to be ignored.
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (home if home.is_absolute() else Path("~/.cache").expanduser()) / "qsam2-deploy"

@@ -37,6 +37,7 @@ def test_commands_have_the_flags_that_the_readme_uses(capsys):
     assert {words[0] for words in lines} == {
         f"qsam2-{name}"
         for name in (
+            "bench",
             "build-engine",
             "calibrate",
             "eval",

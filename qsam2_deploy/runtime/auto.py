@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._files import atomic_open
+from .._files import atomic_open, user_cache_folder
 from .._machine import cpu_model, usable_cores
 from .._versions import installed_versions
 from ..errors import EngineError, InputError
 from ..spec import IMAGE_ENCODER, MEMORY_ATTENTION, ModelSpec
 from .backend import ENGINES, Arrays, Backend
 from .bundle import read_bundle
+from .kernels import find_kernels
 from .lowered_cache import lowering_digest
 from .options import BackendOptions
 
@@ -233,18 +234,9 @@ class _RememberedChoice:
 
 def _kernels(engines: Sequence[str]) -> str:
     """Return what ONNX Runtime has of our own operators; it may be faster with them."""
-    from .kernels import find_kernels
-
     found = find_kernels() if "ort" in engines else None
     return "none" if found is None else found.stem
 
 
 def _cache_folder(options: BackendOptions) -> Path:
     return user_cache_folder() if options.cache is None else Path(options.cache)
-
-
-def user_cache_folder() -> Path:
-    """Return the folder of this package among the user's caches."""
-    # The XDG specification: a path that is not absolute is to be ignored.
-    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (home if home.is_absolute() else Path("~/.cache").expanduser()) / "qsam2-deploy"

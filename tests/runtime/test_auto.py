@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qsam2_deploy._files import user_cache_folder
 from qsam2_deploy.errors import EngineError, ModelFileError
 from qsam2_deploy.runtime import auto
-from qsam2_deploy.runtime.auto import AutoBackend, user_cache_folder
+from qsam2_deploy.runtime.auto import AutoBackend
 from qsam2_deploy.runtime.backend import Backend, engine_of, open_backend
 from qsam2_deploy.runtime.options import BackendOptions
 from qsam2_deploy.runtime.ort import OrtBackend
@@ -132,6 +133,8 @@ def test_other_circumstances_are_measured_anew(
     engines.seconds["openvino"] = 1.0
     assert engines.chosen() == ("ort", True)
     monkeypatch.setattr(auto, "installed_versions", lambda *_: {"onnxruntime": "9.9"})
+    assert engines.chosen() == ("ort", True)
+    monkeypatch.setattr(auto, "find_kernels", lambda: Path("kernels-0123.so"))
     assert engines.chosen() == ("ort", True)
     assert engines.chosen() == ("ort", False)
 

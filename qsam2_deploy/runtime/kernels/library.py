@@ -12,6 +12,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from ..._files import user_cache_folder
 from ...errors import EngineError
 
 SOURCES = Path(__file__).parent / "src"
@@ -51,11 +52,7 @@ def source_digest() -> str:
 def kernels_path() -> Path:
     """Return where the library of these sources is for this user, whether or not it is built."""
     given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        folder = Path(given)
-    else:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(home, "qsam2-deploy", "kernels")
+    folder = Path(given) if given else user_cache_folder() / "kernels"
     return folder.absolute() / f"qsam2-kernels-{source_digest()[:16]}.so"
 
 
