@@ -27,7 +27,7 @@ from qsam2_deploy.quant.attention import attentions, float_attention, product_pl
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
 from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantized_layers
 from qsam2_deploy.runtime.backend import open_backend
-from tests.parity.test_component_parity import Pair, random, upstream_attention
+from tests.parity.test_component_parity import Pair, random
 from tests.weights import small_config, write_checkpoint
 
 
@@ -124,9 +124,9 @@ def assert_same_memory_attention(pair: Pair, objects: int, frames: int, pointers
         "pointer_tpos": (torch.arange(pointers).float() - 1) / 15,
     }
     found = pair.run("memory_attention", **inputs)["conditioned"]
-    expected = upstream_attention(pair, *inputs.values())
+    (expected,) = pair.upstream("memory_attention", *inputs.values())
     with float_attention(pair.model):
-        floats = upstream_attention(pair, *inputs.values())
+        (floats,) = pair.upstream("memory_attention", *inputs.values())
     assert_close(found, expected, floats)
 
 
