@@ -160,7 +160,7 @@ class Preparation:
             )
         for checkpoint in (args.checkpoint, *args.quantized):
             found |= self._ours(self.model(checkpoint))
-        return {name: opener for name, opener in found.items() if _wanted(name, args.only)}
+        return {name: opener for name, opener in found.items() if _wanted(name, args)}
 
     def _ours(self, model: Path) -> dict[str, OpenBackend]:
         """Return our own ways to run a model; ``auto`` chooses between the first two."""
@@ -187,8 +187,9 @@ def open_fast(model: Path, threads: int) -> Backend:
     return backend
 
 
-def _wanted(name: str, only: Sequence[str]) -> bool:
-    return not only or any(part in name for part in only)
+def _wanted(name: str, args: argparse.Namespace) -> bool:
+    chosen = not args.only or any(part in name for part in args.only)
+    return chosen and not any(part in name for part in args.skip)
 
 
 def plot(timings: Mapping[str, Timing], path: Path, title: str) -> None:
@@ -247,6 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quantized", type=Path, nargs="+", default=[], help="quantized checkpoints of the same")
     add("--work", type=Path, required=True, metavar="FOLDER", help="for what is prepared")
     add("--only", nargs="+", default=[], metavar="TEXT", help="contenders with this in the name")
+    add("--skip", nargs="+", default=[], metavar="TEXT", help="and without this")
     add("--threads", type=int, default=1, help="of every contender (default 1)")
     add("--objects", type=int, default=1, help="tracked at once (default 1)")
     add("--rounds", type=int, default=5, help="frames of each (default 5)")

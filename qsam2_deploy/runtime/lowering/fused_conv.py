@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .fused_linear import has_grid, scalar_of
+from .fused_linear import has_grid, input_of, scalar_of
 from .graph import GraphIndex, QuantizedProduct, add_constant, attribute, value_of
 from .kernel_operators import DOMAIN, inferred_values, put_kernels
 
@@ -100,7 +100,7 @@ def _nodes(model: onnx.ModelProto, index: GraphIndex, conv: _Conv) -> list[onnx.
         bias = add_constant(model, f"{name}/no_bias", np.zeros(outputs, np.float32))
     alone = len(index.users[product.codes]) == 1
     grid = [scalar_of(model, index, quantize.input[1]), quantize.input[2]]
-    source = quantize.input[0] if alone else product.codes
+    source, limits = input_of(index, quantize) if alone else (product.codes, {})
     strides = attribute(node, "strides", [1, 1])
     pads = attribute(node, "pads", [0, 0, 0, 0])
     last = f"{name}/channels_last" if conv.transpose is None else conv.transpose.output[0]
@@ -114,6 +114,7 @@ def _nodes(model: onnx.ModelProto, index: GraphIndex, conv: _Conv) -> list[onnx.
         kernel_w=kernel_w,
         stride_h=strides[0],
         stride_w=strides[1],
+        **limits,
         **dict(zip(("pad_top", "pad_left", "pad_bottom", "pad_right"), pads, strict=True)),
     )
     if conv.transpose is not None:

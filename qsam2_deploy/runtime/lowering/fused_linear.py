@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .clipped_codes import clip_before, code_limits, limit_attributes
 from .graph import QUANTIZE, GraphIndex, QuantizedProduct, add_constant, value_of
 from .kernel_operators import DOMAIN, inferred_values, put_kernels
 
@@ -74,12 +75,25 @@ def _layer(index: GraphIndex, add: onnx.NodeProto) -> _Layer | None:
     if product is None or not _fits(index, product, add):
         return None
     activation, last = _activation(index, add)
-    after = _only_user(index, last)
-    if after is not None and after.op_type == QUANTIZE and has_grid(index, after):
+    after = _quantize_after(index, last)
+    if after is not None:
         return _Layer(product, add, activation, after)
     if activation == _GELU:
         return _Layer(product, add, _NONE, add)
     return _Layer(product, add, activation, last)
+
+
+def _quantize_after(index: GraphIndex, node: onnx.NodeProto) -> onnx.NodeProto | None:
+    """Return the QuantizeLinear that a node's output goes to alone, perhaps through a Clip."""
+    after = _only_user(index, node)
+    if after is not None and after.op_type == "Clip":
+        quantize = _only_user(index, after)
+        if quantize is None or quantize.op_type != QUANTIZE or clip_before(index, quantize) is None:
+            return None
+        after = quantize
+    if after is None or after.op_type != QUANTIZE or not has_grid(index, after):
+        return None
+    return after
 
 
 def _only_user(index: GraphIndex, node: onnx.NodeProto) -> onnx.NodeProto | None:
@@ -157,11 +171,14 @@ def _node(
     weight, scales = product.weight.input[:2]
     # A QuantizeLinear with other users stays, and so does one that another layer has taken in.
     alone = len(index.users[product.codes]) == 1 and quantize.name not in coded
-    source = quantize.input[0] if alone else product.codes
+    source, limits = input_of(index, quantize) if alone else (product.codes, {})
     grid = [scalar_of(model, index, quantize.input[1]), quantize.input[2]]
     inputs = [source, weight, *grid, scales, layer.bias.input[1]]
     if to_codes:
         inputs += [scalar_of(model, index, layer.last.input[1]), layer.last.input[2]]
+        clip = clip_before(index, layer.last)
+        if clip is not None:
+            limits |= limit_attributes("y", code_limits(index, layer.last, clip))
     return helper.make_node(
         CODES if to_codes else FLOATS,
         inputs,
@@ -169,7 +186,16 @@ def _node(
         product.node.name,
         domain=DOMAIN,
         activation=layer.activation,
+        **limits,
     )
+
+
+def input_of(index: GraphIndex, quantize: onnx.NodeProto) -> tuple[str, dict[str, int]]:
+    """Return what a kernel reads that quantizes its own input, and the limits of the codes."""
+    clip = clip_before(index, quantize)
+    if clip is None:
+        return quantize.input[0], {}
+    return clip.input[0], limit_attributes("x", code_limits(index, quantize, clip))
 
 
 def scalar_of(model: onnx.ModelProto, index: GraphIndex, name: str) -> str:

@@ -58,7 +58,7 @@ static int attention_differs(const Path *path, size_t queries, size_t keys, size
 }
 
 static int layer_differs(const Path *path, size_t rows, size_t depth, size_t outputs,
-                         int activation, int to_codes) {
+                         int activation, int to_codes, int lowest, int highest) {
   const size_t bytes = rows * outputs * sizeof(float);
   float *x = floats(rows * depth), *factors = floats(outputs + 32), *bias = floats(outputs + 32);
   int8_t *weight = codes(depth * outputs);
@@ -66,11 +66,12 @@ static int layer_differs(const Path *path, size_t rows, size_t depth, size_t out
   for (size_t i = 0; i < outputs; i++) factors[i] *= 1e-4f;
   for (int i = 0; i < 2; i++) {
     const Path *used = i ? &path_generic : path;
-    const Finish how = {factors, bias, activation, to_codes, 0.011f, 3};
+    const Finish how = {factors, bias, activation, to_codes, 0.011f, 3, lowest, highest};
+    const Grid grid = {0.03f, -5, lowest, highest};
     Packed packed;
     pack_weight(used, weight, depth, outputs, -5, &packed);
     void *scratch = aligned_alloc(64, linear_scratch_bytes(&packed));
-    linear_block(used, &packed, x, 0.03f, -5, rows, &how, out[i], scratch);
+    linear_block(used, &packed, x, &grid, rows, &how, out[i], scratch);
     free(scratch);
     free_weight(&packed);
   }
@@ -85,8 +86,9 @@ int main(int count, char **names) {
   if (!path) return puts("no such path here"), 2;
   for (size_t i = 1; i < 40; i += 3) {
     wrong += attention_differs(path, i * 5 % 71 + 1, i * 37 % 600 + 1, i * 11 % 70 + 1, i * 3);
-    for (int kind = 0; kind < 6; kind++)
-      wrong += layer_differs(path, i * 7 % 64 + 1, i * 13 % 90 + 1, i * 5, kind / 2, kind % 2);
+    for (int kind = 0; kind < 12; kind++)
+      wrong += layer_differs(path, i * 7 % 64 + 1, i * 13 % 90 + 1, i * 5, kind / 2 % 3, kind % 2,
+                             kind < 6 ? -128 : -7, kind < 6 ? 127 : 8);
   }
   printf("%s: %d differ\n", path->name, wrong);
   return wrong != 0;

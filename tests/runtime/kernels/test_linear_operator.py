@@ -38,15 +38,15 @@ def run(
     activation: int = 0,
     y_zero: int | None = None,
     threads: int = 1,
+    **limits: int,
 ) -> np.ndarray:
     if y_zero is None:
         kind, output = "QuantizedLinear", np.float32
     else:
         kind, output = "QuantizedLinearCodes", np.int8  # type: ignore[assignment]
         constants = constants | {"y_scale": Y_SCALE, "y_zero": np.asarray(y_zero, np.int8)}
-    made = session(
-        library, kind, {"x": x}, constants, output, threads=threads, activation=activation
-    )
+    attributes = {"activation": activation, **limits}
+    made = session(library, kind, {"x": x}, constants, output, threads=threads, **attributes)
     result: np.ndarray = made.run(None, {"x": x})[0]
     return result
 
@@ -135,6 +135,26 @@ def test_codes(library: Path, path: str, activation: int, y_zero: int) -> None:
     assert np.abs(found - wanted).max() <= 1
     assert tie.mean() < 1e-3
     assert np.ptp(found) > 50
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(-2, 1), (-128, -125), (-8, 7), (0, 0)])
+def test_codes_are_cut_off(library: Path, path: str, lowest: int, highest: int) -> None:
+    x = np.random.default_rng(4).normal(size=(130, 45)).astype(np.float32)
+    constants = layer(45, 70, 0)
+    codes = np.clip(np.rint(x / constants["x_scale"]), lowest, highest).astype(np.int8)
+    found = run(library, x, constants, x_lowest=lowest, x_highest=highest)
+    np.testing.assert_array_equal(found, run(library, codes, constants))
+    wide = run(library, x, constants, 2, 0)
+    narrow = run(library, x, constants, 2, 0, y_lowest=lowest, y_highest=highest)
+    np.testing.assert_array_equal(narrow, np.clip(wide, lowest, highest))
+    assert np.ptp(wide) > 50
+
+
+@pytest.mark.parametrize("limits", [(5, 4), (-129, 0), (0, 128)])
+def test_limits_that_are_none(library: Path, limits: tuple[int, int]) -> None:
+    x = np.ones((1, 20), np.float32)
+    with pytest.raises(Exception, match="limits of codes within those of 8 bits"):
+        run(library, x, layer(20, 30, 0), x_lowest=limits[0], x_highest=limits[1])
 
 
 def test_gelu_is_that_of_the_error_function(library: Path) -> None:

@@ -95,8 +95,11 @@ def _gelu(x: str) -> list[onnx.NodeProto]:
     ]
 
 
-def two_layers(activation: str, *, between: bool = True) -> onnx.ModelProto:
-    """Return two quantized layers with an activation, and, if asked for, codes between them."""
+def two_layers(activation: str, *, between: bool = True, clipped: bool = False) -> onnx.ModelProto:
+    """Return two quantized layers with an activation, and, if asked for, codes between them.
+
+    ``clipped`` inputs have 2 bits: four codes from -2, or from -128 where the zero-point is there.
+    """
     make, rng = helper.make_node, np.random.default_rng(0)
     constants: dict[str, Any] = {"zero": np.int8(0), "low": np.int8(-128)}
     constants |= {"sqrt2": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5)}
@@ -109,6 +112,13 @@ def two_layers(activation: str, *, between: bool = True) -> onnx.ModelProto:
         grid = [f"{name}_step", zero]
         weight = [f"{name}_codes", f"{name}_scales"]
         source = "x" if i == 0 else "a"
+        if clipped:
+            first = 0 if zero == "low" else -2
+            for n, bound in (("least", first), ("most", first + 3)):
+                constants[f"{name}_{n}"] = np.float32(bound) * constants[f"{name}_step"]
+            bounds = [source, f"{name}_least", f"{name}_most"]
+            source = f"{name}c"
+            nodes.append(make("Clip", bounds, [source], source))
         nodes += [
             make("QuantizeLinear", [source, *grid], [f"{name}q"], f"{name}q"),
             make("DequantizeLinear", [f"{name}q", *grid], [f"{name}d"], f"{name}d"),
@@ -146,6 +156,25 @@ def test_codes_go_from_layer_to_layer(library: Path, activation: str) -> None:
     assert np.mean(found != wanted) <= 0.02
     np.testing.assert_allclose(found, wanted, atol=0.02 * np.ptp(wanted))
     assert np.ptp(wanted) > 1
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", ""])
+def test_limits_of_codes_are_taken_in(library: Path, activation: str) -> None:
+    x = np.random.default_rng(5).normal(size=(2, 30, 24)).astype(np.float32)
+    model, other = (two_layers(activation, clipped=True) for _ in range(2))
+    assert kinds_of(model)["Clip"] == 2
+    assert fused_linear(model) == 2
+    kinds = kinds_of(model)
+    # An Identity is no activation, so the second layer quantizes its own input behind it.
+    assert kinds["QuantizedLinearCodes"] == (1 if activation else 0)
+    assert not {"Clip", "QuantizeLinear"} & kinds.keys()
+    assert integer_matmul(other) == 2
+    found, wanted = run(model, {"x": x}, library), run(other, {"x": x}, None)
+    if activation == "gelu":
+        assert np.mean(found != wanted) <= 0.02
+    else:
+        np.testing.assert_array_equal(found, wanted)
+    assert np.ptp(wanted) > 0.1
 
 
 @pytest.mark.parametrize(("activation", "left"), [("relu", set()), ("gelu", {"Erf"})])

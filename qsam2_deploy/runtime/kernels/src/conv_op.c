@@ -38,8 +38,8 @@ static void quantize_lines(void *data, size_t index) {
   (void)index;
   for (size_t first; (first = next_of(&work->queue) * ROW_BLOCK) < work->lines;) {
     const size_t left = work->lines - first, lines = left < ROW_BLOCK ? left : ROW_BLOCK;
-    layer->path->quantize((const float *)work->x + first * width, lines * width, layer->x_scale,
-                          layer->x_zero, work->made + first * width);
+    quantize_on(layer->path, &layer->grid, (const float *)work->x + first * width, lines * width,
+                work->made + first * width);
   }
 }
 
@@ -55,7 +55,7 @@ static int8_t *take_line(const int8_t *line, int64_t start, int64_t width, int64
 
 static void take_window(const Work *work, size_t pixel, int8_t *out) {
   const Window *w = &work->kernel->window;
-  const int zero = work->kernel->layer.x_zero;
+  const int zero = work->kernel->layer.grid.zero;
   const int64_t across = (int64_t)pixel % work->out_width, rest = (int64_t)pixel / work->out_width;
   const int64_t y = rest % work->out_height * w->stride_h - w->top;
   const int64_t x = across * w->stride_w - w->left, batch = rest / work->out_height;
@@ -80,7 +80,7 @@ static void some_pixels(const Work *work, size_t first, int8_t *windows, void *s
   const size_t left = work->pixels - first, pixels = left < ROWS_MAX ? left : ROWS_MAX;
   for (size_t i = 0; i < pixels; i++)
     take_window(work, first + i, windows + i * layer->weight.depth);
-  linear_block(layer->path, &layer->weight, windows, 0.0f, 0, pixels, &layer->how,
+  linear_block(layer->path, &layer->weight, windows, NULL, pixels, &layer->how,
                work->y + first * layer->weight.outputs, scratch);
 }
 

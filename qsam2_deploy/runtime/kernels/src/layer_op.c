@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char *const X_LIMITS[2] = {"x_lowest", "x_highest"};
+static const char *const Y_LIMITS[2] = {"y_lowest", "y_highest"};
+
 static OrtStatus *constant(const OrtApi *api, const OrtKernelInfo *info, size_t index,
                            const void **data, int64_t *sizes, size_t *rank) {
   const OrtValue *value = NULL;
@@ -40,33 +43,57 @@ static OrtStatus *scalars(const OrtApi *api, const OrtKernelInfo *info, size_t i
   return NULL;
 }
 
+/* An attribute that may be left out. */
+static int64_t option(const OrtApi *api, const OrtKernelInfo *info, const char *name,
+                      int64_t otherwise) {
+  int64_t value = otherwise;
+  OrtStatus *missing = api->kernel_info_get_int64(info, name, &value);
+  if (!missing) return value;
+  api->release_status(missing);
+  return otherwise;
+}
+
+static OrtStatus *limits(const OrtApi *api, const OrtKernelInfo *info, const char *const names[2],
+                         int *lowest, int *highest) {
+  const int64_t low = option(api, info, names[0], INT8_MIN);
+  const int64_t high = option(api, info, names[1], INT8_MAX);
+  if (low < INT8_MIN || high > INT8_MAX || low > high)
+    return wrong(api, "quantized layers take limits of codes within those of 8 bits");
+  *lowest = (int)low;
+  *highest = (int)high;
+  return NULL;
+}
+
 static OrtStatus *fill(Layer *layer, const OrtKernelInfo *info) {
   const OrtApi *api = layer->api;
   const void *weight = NULL;
   const float *scales = NULL, *bias = NULL;
-  int64_t sizes[2] = {0, 0}, activation = 0;
+  const int64_t activation = option(api, info, "activation", NO_ACTIVATION);
+  int64_t sizes[2] = {0, 0};
   size_t rank = 0;
-  OrtStatus *missing = api->kernel_info_get_int64(info, "activation", &activation);
-  if (missing) api->release_status(missing);
   TRY(constant(api, info, WEIGHT, &weight, sizes, &rank));
   const size_t depth = (size_t)sizes[0], outputs = (size_t)sizes[1];
   if (rank != 2 || depth > DEPTH_MAX || !depth || activation < NO_ACTIVATION || activation > GELU)
     return wrong(api, "quantized layers take a weight [k, n] with k up to 32768, activation 0, 1 or 2");
-  TRY(scalars(api, info, X_SCALE, &layer->x_scale, &layer->x_zero));
+  Grid *grid = &layer->grid;
+  Finish *how = &layer->how;
+  TRY(scalars(api, info, X_SCALE, &grid->scale, &grid->zero));
+  TRY(limits(api, info, X_LIMITS, &grid->lowest, &grid->highest));
+  TRY(limits(api, info, Y_LIMITS, &how->lowest, &how->highest));
   TRY(vector(api, info, WEIGHT_SCALES, outputs, &scales));
   TRY(vector(api, info, BIAS, outputs, &bias));
-  if (layer->how.to_codes)
-    TRY(scalars(api, info, Y_SCALE, &layer->how.scale, &layer->how.zero));
+  if (how->to_codes)
+    TRY(scalars(api, info, Y_SCALE, &how->scale, &how->zero));
   layer->factors = calloc(outputs + KEYS_IN_TILE, sizeof(float));
   layer->bias = calloc(outputs + KEYS_IN_TILE, sizeof(float));
   if (!layer->factors || !layer->bias ||
-      !pack_weight(layer->path, weight, depth, outputs, layer->x_zero, &layer->weight))
+      !pack_weight(layer->path, weight, depth, outputs, grid->zero, &layer->weight))
     return api->create_status(ORT_CODE_FAIL, "a quantized layer has not enough memory");
-  for (size_t n = 0; n < outputs; n++) layer->factors[n] = layer->x_scale * scales[n];
+  for (size_t n = 0; n < outputs; n++) layer->factors[n] = grid->scale * scales[n];
   memcpy(layer->bias, bias, outputs * sizeof *bias);
-  layer->how.activation = (int)activation;
-  layer->how.factors = layer->factors;
-  layer->how.bias = layer->bias;
+  how->activation = (int)activation;
+  how->factors = layer->factors;
+  how->bias = layer->bias;
   return NULL;
 }
 

@@ -12,8 +12,7 @@ typedef struct {
   Packed weight;
   Finish how;
   float *factors, *bias; /* in whole tiles */
-  float x_scale;
-  int x_zero;
+  Grid grid; /* of the inputs */
 } Layer;
 
 /* Make a layer of the constants of a node: its weight [k, n], scales, zero-point and bias, for codes

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "limits.h"
+
 static size_t up_to(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
@@ -37,13 +39,18 @@ size_t linear_scratch_bytes(const Packed *packed) {
   return up_to(ROWS_MAX * depth_of(packed), 64) + ROWS_MAX * KEYS_IN_TILE * sizeof(int32_t);
 }
 
-static void codes_of_rows(const Path *path, const Packed *packed, const void *x, float x_scale,
-                          int x_zero, size_t rows, uint8_t *codes) {
+void quantize_on(const Path *path, const Grid *grid, const float *x, size_t length, int8_t *codes) {
+  path->quantize(x, length, grid->scale, grid->zero, codes);
+  limit_codes(codes, length, grid->lowest, grid->highest);
+}
+
+static void codes_of_rows(const Path *path, const Packed *packed, const void *x, const Grid *grid,
+                          size_t rows, uint8_t *codes) {
   const size_t depth = depth_of(packed);
   for (size_t r = 0; r < rows; r++, codes += depth) {
-    if (x_scale != 0.0f)
-      path->quantize((const float *)x + r * packed->depth, packed->depth, x_scale, x_zero,
-                     (int8_t *)codes);
+    if (grid)
+      quantize_on(path, grid, (const float *)x + r * packed->depth, packed->depth,
+                  (int8_t *)codes);
     else
       memcpy(codes, (const int8_t *)x + r * packed->depth, packed->depth);
     memset(codes + packed->depth, 0, depth - packed->depth);
@@ -51,12 +58,12 @@ static void codes_of_rows(const Path *path, const Packed *packed, const void *x,
   }
 }
 
-void linear_block(const Path *path, const Packed *packed, const void *x, float x_scale, int x_zero,
+void linear_block(const Path *path, const Packed *packed, const void *x, const Grid *grid,
                   size_t rows, const Finish *how, void *out, void *scratch) {
   const size_t depth = depth_of(packed), bytes = how->to_codes ? 1 : sizeof(float);
   uint8_t *codes = scratch;
   int32_t *sums = (int32_t *)(void *)(codes + up_to(ROWS_MAX * depth, 64));
-  codes_of_rows(path, packed, x, x_scale, x_zero, rows, codes);
+  codes_of_rows(path, packed, x, grid, rows, codes);
   for (size_t n = 0; n < packed->outputs; n += KEYS_IN_TILE) {
     const size_t left = packed->outputs - n, columns = left < KEYS_IN_TILE ? left : KEYS_IN_TILE;
     path->scores(codes, depth, packed->tiles + n * depth, packed->starts + n, rows, sums, NULL);

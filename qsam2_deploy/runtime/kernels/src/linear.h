@@ -11,6 +11,15 @@ typedef struct {
   int32_t *starts;
 } Packed;
 
+/* How floats become codes: divided by the scale, plus the zero-point, cut off at the limits. */
+typedef struct {
+  float scale;
+  int zero, lowest, highest;
+} Grid;
+
+/* Quantize floats. */
+void quantize_on(const Path *path, const Grid *grid, const float *x, size_t length, int8_t *codes);
+
 /* Pack codes [depth][outputs] for inputs with this zero-point; return 0 if there is no memory. */
 int pack_weight(const Path *path, const int8_t *weight, size_t depth, size_t outputs, int zero,
                 Packed *packed);
@@ -19,9 +28,9 @@ void free_weight(Packed *packed);
 /* Bytes of scratch of one thread. */
 size_t linear_scratch_bytes(const Packed *packed);
 
-/* `rows` of at most ROWS_MAX rows: x [rows][depth] in floats, with scale and zero-point, or in
- * codes if x_scale is 0; out [rows][outputs] in floats or codes. */
-void linear_block(const Path *path, const Packed *packed, const void *x, float x_scale, int x_zero,
+/* `rows` of at most ROWS_MAX rows: x [rows][depth] in floats, or in codes if there is no grid; out
+ * [rows][outputs] in floats or codes. */
+void linear_block(const Path *path, const Packed *packed, const void *x, const Grid *grid,
                   size_t rows, const Finish *how, void *out, void *scratch);
 
 #endif

@@ -2,8 +2,9 @@
  *
  * Inputs: x [..., k] in floats that are quantized here, or in signed codes; a constant weight of
  * signed codes [k, n]; the scale and int8 zero-point of x; the scales [n] of the weight; the bias
- * [n]; and, for codes, the scale and int8 zero-point of the output. Attribute `activation`: 0 none,
- * 1 max(y, 0), 2 the exact GELU. Output: [..., n].
+ * [n]; and, for codes, the scale and int8 zero-point of the output. Attributes: `activation`, 0 none,
+ * 1 max(y, 0), 2 the exact GELU; `x_lowest` and `x_highest`, `y_lowest` and `y_highest`, limits of
+ * the codes that are made here, where they are narrower than 8 bits. Output: [..., n].
  */
 #include <stdlib.h>
 
@@ -43,7 +44,7 @@ static void some_rows(const Work *work, size_t first, void *scratch) {
   const size_t x_bytes = work->x_is_float ? sizeof(float) : 1;
   const size_t y_bytes = layer->how.to_codes ? 1 : sizeof(float);
   linear_block(layer->path, &layer->weight, work->x + first * layer->weight.depth * x_bytes,
-               work->x_is_float ? layer->x_scale : 0.0f, layer->x_zero, rows, &layer->how,
+               work->x_is_float ? &layer->grid : NULL, rows, &layer->how,
                work->y + first * layer->weight.outputs * y_bytes, scratch);
 }
 

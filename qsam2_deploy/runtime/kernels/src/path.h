@@ -24,7 +24,7 @@ typedef struct {
   const float *factors, *bias; /* of all outputs, in whole tiles */
   int activation, to_codes;
   float scale;
-  int zero;
+  int zero, lowest, highest; /* of the codes, which are cut off at these */
 } Finish;
 
 typedef struct {

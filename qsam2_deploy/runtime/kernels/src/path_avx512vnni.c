@@ -220,8 +220,8 @@ INLINE void finish_as(const int32_t *sums, size_t rows, size_t columns, const Fi
                       size_t first, char *out, size_t step, const int activation,
                       const int to_codes) {
   const __m512 scale = _mm512_set1_ps(how->scale);
-  const __m512 low = _mm512_set1_ps((float)(-128 - how->zero));
-  const __m512 high = _mm512_set1_ps((float)(127 - how->zero));
+  const __m512 low = _mm512_set1_ps((float)(how->lowest - how->zero));
+  const __m512 high = _mm512_set1_ps((float)(how->highest - how->zero));
   const __m512i zero = _mm512_set1_epi32(how->zero);
   const size_t bytes = to_codes ? 1 : sizeof(float);
   for (size_t c = 0; c < columns; c += 16) {

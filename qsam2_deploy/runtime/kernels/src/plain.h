@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "limits.h"
 #include "numbers.h"
 #include "path.h"
 
@@ -90,9 +91,11 @@ static void finish_plain(const int32_t *sums, size_t rows, size_t columns, const
       const float product = (float)sums[j] * factors[j];
       y[j] = activated(product + bias[j], how->activation);
     }
-    if (how->to_codes)
-      quantize_plain(y, columns, how->scale, how->zero, (int8_t *)out + r * step);
-    else
+    if (how->to_codes) {
+      int8_t *codes = (int8_t *)out + r * step;
+      quantize_plain(y, columns, how->scale, how->zero, codes);
+      limit_codes(codes, columns, how->lowest, how->highest);
+    } else
       memcpy((float *)out + r * step, y, columns * sizeof *y);
   }
 }
