@@ -105,6 +105,8 @@ def measure(option: Option, model: Path, args: argparse.Namespace) -> tuple[dict
     """Return the time of a frame and the scores of one option, and its masks."""
     times = _times(option, model, args)
     keeper = MaskKeeper()
+    if args.davis is None:
+        return spread(times), keeper.masks
     exported = ExportedModel(
         model, exclusive=DAVIS.exclusive, backend=args.backend, memory_frames=option.memory_frames
     )
@@ -149,10 +151,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             export(args.checkpoint, model, *option.export_options)
             result, masks = measure(option, model, args)
             reference = reference or masks
-            result["iou"] = overlap(masks, reference)
+            shown = f"{option.name}: {result['median_ms']:.1f} ms"
+            if args.davis is not None:
+                result["iou"] = overlap(masks, reference)
+                shown += f", IoU {result['iou']:.1f}, J&F {result['j_and_f']:.1f}"
             results[option.name] = result
-            print(f"{option.name}: {result['median_ms']:.1f} ms, IoU {result['iou']:.1f}, "
-                  f"J&F {result['j_and_f']:.1f}", flush=True)  # fmt: skip
+            print(shown, flush=True)
     settings = {"checkpoint": args.checkpoint.name, "sequences": list(args.sequences)}
     write_report("cost_options", {**settings, "options": results}, args.json)
     return 0
@@ -160,7 +164,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.cost_options", description=__doc__)
-    parser.add_argument("--davis", type=Path, required=True, metavar="ROOT", help="DAVIS layout")
+    parser.add_argument(
+        "--davis", type=Path, metavar="ROOT", help="DAVIS layout (default: nothing but times)"
+    )
     parser.add_argument("--sequences", nargs="+", default=list(TEST))
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="float or quantized")
     parser.add_argument("--video", type=Path, default=CLIP, help="for the times")
