@@ -7,13 +7,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from threading import Lock
-from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +18,9 @@ import numpy.typing as npt
 from benchmarks._report import ROOT
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.runtime import Prompt
-from qsam2_deploy.runtime.backend import Arrays, Backend, runs_concurrently
 from qsam2_deploy.runtime.media.sources import open_frames
 from qsam2_deploy.runtime.results import FrameResult
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
-from qsam2_deploy.spec import ModelSpec
 
 CLIP = ROOT / "assets" / "demo_clip.mp4"
 CHECKPOINT = ROOT / "assets" / "demo.pt"
@@ -68,50 +63,6 @@ def clicks(objects: int, frame: Frame) -> list[Prompt]:
         Prompt(number, points=[(x * width, y * height)], labels=[1])
         for number, (x, y) in enumerate(places, start=1)
     ]
-
-
-class TimedBackend:
-    """A backend that sums up the seconds of each component.
-
-    Attributes:
-        seconds: by component, since it was last cleared.
-    """
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._lock = Lock()
-        self.seconds: dict[str, float] = {}
-
-    @property
-    def spec(self) -> ModelSpec:
-        """Metadata of the model."""
-        return self._backend.spec
-
-    @property
-    def concurrent(self) -> bool:
-        """As the backend says."""
-        return runs_concurrently(self._backend)
-
-    def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        """Run a component on the clock."""
-        began = time.perf_counter()
-        outputs = self._backend.run(component, inputs)
-        with self._lock:
-            spent = self.seconds.get(component, 0.0) + time.perf_counter() - began
-            self.seconds[component] = spent
-        return outputs
-
-    def __enter__(self) -> TimedBackend:
-        self._backend.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._backend.__exit__(kind, error, trace)
 
 
 def milliseconds(

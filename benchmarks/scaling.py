@@ -18,7 +18,6 @@ from typing import Any
 from benchmarks._loop import (
     CHECKPOINT,
     CLIP,
-    TimedBackend,
     clicks,
     clip_frames,
     endless,
@@ -30,6 +29,7 @@ from benchmarks._loop import (
 from benchmarks._report import add_report_options, resident_mib, usable_cores, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.runtime import VideoSegmenter, open_backend
+from qsam2_deploy.runtime.timing.steady import Stopwatch
 
 Result = dict[str, Any]
 
@@ -119,7 +119,7 @@ def _measured(
     streamed: bool = False,
 ) -> Result:
     """Return the time of a tracked frame with a full memory, in all and by component."""
-    backend = TimedBackend(open_backend(model, args.backend, threads))
+    backend = Stopwatch(open_backend(model, args.backend, threads))
     clip = clip_frames(args.video, args.frames)
     skip = backend.spec.rules.num_maskmem
     with VideoSegmenter(backend) as segmenter:

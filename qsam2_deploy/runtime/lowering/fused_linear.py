@@ -13,7 +13,7 @@ function, and only taken in before a QuantizeLinear.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -190,7 +190,7 @@ def _node(
     )
 
 
-def input_of(index: GraphIndex, quantize: onnx.NodeProto) -> tuple[str, dict[str, int]]:
+def input_of(index: GraphIndex, quantize: onnx.NodeProto) -> tuple[str, dict[str, Any]]:
     """Return what a kernel reads that quantizes its own input, and the limits of the codes."""
     clip = clip_before(index, quantize)
     if clip is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -43,11 +44,16 @@ class FrameTime:
 
 
 class Stopwatch:
-    """A backend that measures another one."""
+    """A backend that measures another one, also where two components run at the same time.
+
+    Attributes:
+        seconds: by component, since it was last cleared.
+    """
 
     def __init__(self, backend: Backend) -> None:
-        """Measure ``backend``, which must have been entered."""
+        """Measure ``backend``; entering this one enters it."""
         self._backend = backend
+        self._lock = Lock()
         self.seconds: dict[str, float] = {}
 
     @property
@@ -64,11 +70,13 @@ class Stopwatch:
         began = time.perf_counter()
         outputs = self._backend.run(component, inputs)
         spent = time.perf_counter() - began
-        self.seconds[component] = self.seconds.get(component, 0.0) + spent
+        with self._lock:
+            self.seconds[component] = self.seconds.get(component, 0.0) + spent
         return outputs
 
     def __enter__(self) -> Stopwatch:
-        """Do nothing: the other one has been entered."""
+        """Load the model into the engine."""
+        self._backend.__enter__()
         return self
 
     def __exit__(
@@ -77,7 +85,8 @@ class Stopwatch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Do nothing."""
+        """Release the engine."""
+        self._backend.__exit__(kind, error, trace)
 
 
 class SteadyTracker:
