@@ -20,10 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from types import TracebackType
 from typing import Any
 
-import numpy.typing as npt
 import torch
 
 from benchmarks import _models
@@ -35,14 +33,14 @@ from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.architecture import official_config
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.runtime import SAM2VideoPredictor
-from qsam2_deploy.runtime.backend import Arrays, Backend, open_backend
+from qsam2_deploy.runtime.backend import open_backend
+from qsam2_deploy.runtime.timing.steady import Stopwatch
 from qsam2_deploy.spec import (
     COMPONENTS,
     IMAGE_ENCODER,
     MASK_DECODER,
     MEMORY_ATTENTION,
     MEMORY_ENCODER,
-    ModelSpec,
 )
 from tests.weights import write_checkpoint
 
@@ -63,46 +61,12 @@ Seconds = dict[str, list[float]]
 """By component, and for the whole frame; one number for each tracked frame."""
 
 
-class TimedBackend:
-    """A backend that writes down how long each component takes in a frame."""
-
-    def __init__(self, backend: Backend) -> None:
-        """Wrap ``backend``."""
-        self._backend = backend
-        self.frame = dict.fromkeys(COMPONENTS, 0.0)
-
-    @property
-    def spec(self) -> ModelSpec:
-        """Metadata of the model."""
-        return self._backend.spec
-
-    def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        """Run a component; engines return when they are done."""
-        started = time.perf_counter()
-        outputs = self._backend.run(component, inputs)
-        self.frame[component] += time.perf_counter() - started
-        return outputs
-
-    def __enter__(self) -> TimedBackend:
-        """Load the model."""
-        self._backend.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Release the engine."""
-        self._backend.__exit__(kind, error, trace)
-
-
 def runtime_seconds(model: Path, backend: str, video: Path, size: tuple[int, int]) -> Seconds:
     """Track with our runtime and return the seconds of every tracked frame."""
-    wrapped = TimedBackend(open_backend(model, backend))
-    with SAM2VideoPredictor(wrapped, show_progress=False) as predictor:
-        return _collect(timed(predictor, video, size), wrapped.frame)
+    stopwatch = Stopwatch(open_backend(model, backend))
+    stopwatch.seconds = dict.fromkeys(COMPONENTS, 0.0)
+    with SAM2VideoPredictor(stopwatch, show_progress=False) as predictor:
+        return _collect(timed(predictor, video, size), stopwatch.seconds)
 
 
 def torch_seconds(
