@@ -7,7 +7,9 @@ import functools
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 from ..errors import MissingDependencyError, Qsam2Error
@@ -109,11 +111,24 @@ def command(name: str) -> Callable[[Main], Callable[..., int]]:
     def decorate(main: Main) -> Callable[..., int]:
         @functools.wraps(main)
         def wrapper(argv: Sequence[str] | None = None) -> int:
-            return _run(name, main, argv)
+            with _short_warnings(name):
+                return _run(name, main, argv)
 
         return wrapper
 
     return decorate
+
+
+@contextmanager
+def _short_warnings(name: str) -> Iterator[None]:
+    """Print warnings as one line without the place in our code, unless it is wanted."""
+    before = warnings.formatwarning
+    if not _debugging():
+        warnings.formatwarning = lambda message, *_args, **_more: f"{name}: warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _run(name: str, main: Main, argv: Sequence[str] | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -45,6 +46,28 @@ def test_debug_shows_the_traceback(monkeypatch):
         make(raising(VideoError("no")))()
     monkeypatch.setenv("QSAM2_DEBUG", "0")
     assert make(raising(VideoError("no")))() == 2
+
+
+def test_a_warning_is_one_line():
+    code = (
+        "import warnings\n"
+        "from qsam2_deploy.cli._main import command\n"
+        "@command('qsam2-test')\n"
+        "def main(argv=None):\n"
+        "    warnings.warn('this is slow', RuntimeWarning)\n"
+        "    return 0\n"
+        "raise SystemExit(main([]))\n"
+    )
+    for debug, wanted in (("0", "qsam2-test: warning: this is slow\n"), ("1", "RuntimeWarning")):
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "QSAM2_DEBUG": debug},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0
+        assert run.stderr == wanted if debug == "0" else wanted in run.stderr
 
 
 def test_interrupt(capsys):
