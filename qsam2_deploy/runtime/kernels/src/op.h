@@ -34,4 +34,17 @@ const char *cpu_provider(const OrtCustomOp *op);
 size_t one_output(const OrtCustomOp *op);
 int always_zero(const OrtCustomOp *op, size_t index);
 
+/* The description of an operator by the functions of its file: get_name, get_input_type,
+ * get_input_count, get_output_type, create, compute and destroy. */
+#define DESCRIPTION(input_characteristic)                                                      \
+  {                                                                                            \
+    .version = ORT_API_VERSION_WANTED, .get_name = get_name,                                   \
+    .get_execution_provider_type = cpu_provider, .get_input_type = get_input_type,             \
+    .get_input_type_count = get_input_count, .get_output_type = get_output_type,               \
+    .get_output_type_count = one_output, .kernel_destroy = destroy,                            \
+    .get_input_characteristic = input_characteristic,                                          \
+    .get_output_characteristic = always_zero, .get_input_memory_type = always_zero,            \
+    .create_kernel_v2 = create, .kernel_compute_v2 = compute,                                  \
+  }
+
 #endif

@@ -42,54 +42,13 @@ INLINE void store(int32_t *to, const int32x4_t sums[VECTORS]) {
   for (int v = 0; v < VECTORS; v++) vst1q_s32(to + v * LANES, sums[v]);
 }
 
-INLINE void scores_of(const uint8_t *queries, size_t depth, const int8_t *tile,
-                      const int32_t *start, const int rows, int32_t *sums, int32_t *largest) {
-  int32x4_t s[AT_A_TIME][VECTORS], most[VECTORS];
-  for (int i = 0; i < rows; i++) load(start, s[i]);
-  products(queries, depth, tile, depth / GROUP, rows, s);
-  for (int i = 0; i < rows; i++) {
-    store(sums + i * KEYS_IN_TILE, s[i]);
-    if (!largest) continue;
-    load(largest + i * KEYS_IN_TILE, most);
-    for (int v = 0; v < VECTORS; v++) most[v] = vmaxq_s32(most[v], s[i][v]);
-    store(largest + i * KEYS_IN_TILE, most);
-  }
-}
-
-static void scores(const uint8_t *queries, size_t depth, const int8_t *tile, const int32_t *start,
-                   size_t rows, int32_t *sums, int32_t *largest) {
-  for (size_t r = 0; r < rows; r += AT_A_TIME) {
-    int32_t *most = largest ? largest + r * KEYS_IN_TILE : NULL;
-    if (r + AT_A_TIME <= rows)
-      scores_of(queries + r * depth, depth, tile, start, AT_A_TIME, sums + r * KEYS_IN_TILE, most);
-    else
-      scores_of(queries + r * depth, depth, tile, start, 1, sums + r * KEYS_IN_TILE, most);
-  }
-}
+#define VECTOR int32x4_t
+#define LARGER vmaxq_s32
+#include "rows.h"
 
 static void weights(const int32_t *sums, size_t tiles, size_t rows, float scale,
                     const float *largest, uint8_t *codes, int32_t *totals) {
   weights_plain(sums, tiles, rows, scale, largest, codes, totals, 0x80);
-}
-
-INLINE void context_of(const uint8_t *weights, const int8_t *values, size_t groups, const int rows,
-                       size_t width, int32_t *acc) {
-  int32x4_t s[AT_A_TIME][VECTORS];
-  for (int i = 0; i < rows; i++) load(acc + (size_t)i * width, s[i]);
-  products(weights, KEYS_IN_CHUNK, values, groups, rows, s);
-  for (int i = 0; i < rows; i++) store(acc + (size_t)i * width, s[i]);
-}
-
-static void context(const uint8_t *weights, const int8_t *values, size_t step, size_t keys,
-                    size_t rows, size_t width, int32_t *acc) {
-  for (size_t c = 0; c < width; c += COLUMNS, values += step)
-    for (size_t r = 0; r < rows; r += AT_A_TIME) {
-      const uint8_t *w = weights + r * KEYS_IN_CHUNK;
-      if (r + AT_A_TIME <= rows)
-        context_of(w, values, keys / GROUP, AT_A_TIME, width, acc + r * width + c);
-      else
-        context_of(w, values, keys / GROUP, 1, width, acc + r * width + c);
-    }
 }
 
 #pragma GCC pop_options

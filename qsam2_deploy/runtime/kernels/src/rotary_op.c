@@ -130,18 +130,4 @@ static int get_output_type(const OrtCustomOp *op, size_t index) {
   return ORT_TYPE_INT8;
 }
 
-const OrtCustomOp rotary_op = {
-    .version = ORT_API_VERSION_WANTED,
-    .get_name = get_name,
-    .get_execution_provider_type = cpu_provider,
-    .get_input_type = get_input_type,
-    .get_input_type_count = get_input_count,
-    .get_output_type = get_output_type,
-    .get_output_type_count = one_output,
-    .kernel_destroy = destroy,
-    .get_input_characteristic = always_zero,
-    .get_output_characteristic = always_zero,
-    .get_input_memory_type = always_zero,
-    .create_kernel_v2 = create,
-    .kernel_compute_v2 = compute,
-};
+const OrtCustomOp rotary_op = DESCRIPTION(always_zero);
