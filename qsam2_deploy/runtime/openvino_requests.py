@@ -1,6 +1,6 @@
 """Compiled models of OpenVINO: one for each number of objects, and one for sizes that repeat.
 
-A model whose other sizes are open runs at once, but an eighth slower than one that was compiled for
+A model whose other sizes are open runs at once, but slower than one that was compiled for
 the sizes it gets (memory attention at 1024 pixels, 7 memories), and compiling takes as long as
 running. The first frames of a video all have different numbers of memories and pointers; after
 that nothing changes any more. So a model is compiled for sizes that repeat.

@@ -86,10 +86,9 @@ class SessionBackend(ABC):
         """Whether two components may run at the same time; not where one thread was asked for.
 
         Each component has all ``threads``, and so has each of two that run together; they sleep
-        while they wait, and the system shares the cores out. On two cores a frame was 1.74 times
-        as fast as on one (SAM 2.1 tiny, W8A8, 1024 pixels, ONNX Runtime, without what the loop
-        does beside the components), against 1.71 with two threads and one component at a time,
-        1.68 with one thread for the encoder, and 1.59 with one thread for each component.
+        while they wait, and the system shares the cores out. On two cores a frame was 1.89 times
+        as fast as on one (SAM 2.1 tiny, W8A8, 1024 pixels, ONNX Runtime), against 1.78 with one
+        component at a time (``benchmarks.scaling``).
         """
         return self._threads != 1
 
