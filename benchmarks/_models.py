@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy.typing as npt
@@ -14,9 +13,9 @@ from PIL import Image
 
 from qsam2_deploy.errors import VideoError
 from qsam2_deploy.quant.architecture import build_model
-from qsam2_deploy.runtime.backend import Arrays, Backend
+from qsam2_deploy.runtime.backend import Arrays, Backend, WrappedBackend
 from qsam2_deploy.runtime.media.sources import open_frames
-from qsam2_deploy.spec import IMAGE_ENCODER, ModelSpec
+from qsam2_deploy.spec import IMAGE_ENCODER
 from tests.parity.clip import write_clip
 from tests.parity.variants import without_autocast
 from tests.weights import write_checkpoint
@@ -86,37 +85,19 @@ def remember_features(predictor: Any, store: dict[int, Any]) -> None:
     predictor._get_image_feature = get_image_feature
 
 
-class RememberingBackend:
+class RememberingBackend(WrappedBackend):
     """A backend that encodes each image once; ``store`` as in :func:`remember_features`."""
 
     def __init__(self, backend: Backend, store: dict[int, Arrays]) -> None:
         """Wrap ``backend``."""
-        self._backend, self._store = backend, store
-
-    @property
-    def spec(self) -> ModelSpec:
-        """Metadata of the model."""
-        return self._backend.spec
+        super().__init__(backend)
+        self._store = store
 
     def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Run a component, or return what the encoder gave for the same image."""
         if component != IMAGE_ENCODER:
-            return self._backend.run(component, inputs)
+            return super().run(component, inputs)
         key = hash(inputs["image"].tobytes())
         if key not in self._store:
-            self._store[key] = self._backend.run(component, inputs)
+            self._store[key] = super().run(component, inputs)
         return self._store[key]
-
-    def __enter__(self) -> RememberingBackend:
-        """Load the model."""
-        self._backend.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Release the engine."""
-        self._backend.__exit__(kind, error, trace)

@@ -14,6 +14,7 @@ from typing import Any
 
 from qsam2_deploy._files import atomic_open
 from qsam2_deploy.cli._main import Parser, command
+from tools._freezing import freeze_all
 from tools.tensorrt_api import ROOT, compact, run
 
 LISTS = ROOT / "tests" / "cuda_double" / "api"
@@ -78,17 +79,7 @@ def freeze(requirement: str, folder: Path) -> Path:
 @command("tools.cuda_api")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    parser = Parser("tools.cuda_api", __doc__ or "")
-    parser.add_argument(
-        "requirements", nargs="*", default=FROZEN, metavar="PACKAGE==VERSION",
-        help=f"packages to list (default: {', '.join(FROZEN)})",
-    )  # fmt: skip
-    parser.add_argument("--output", type=Path, default=LISTS, help="folder of the lists")
-    args = parser.parse_args(argv)
-    for requirement in args.requirements:
-        path = freeze(requirement, args.output)
-        print(f"{requirement} -> {path} ({path.stat().st_size} bytes)")
-    return 0
+    return freeze_all(Parser("tools.cuda_api", __doc__ or ""), FROZEN, LISTS, freeze, argv)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 from qsam2_deploy._files import atomic_open
 from qsam2_deploy.cli._main import Parser, command
 from qsam2_deploy.errors import InputError
+from tools._freezing import freeze_all
 
 ROOT = Path(__file__).parents[1]
 LISTS = ROOT / "tests" / "tensorrt_double" / "api"
@@ -152,16 +153,7 @@ def freeze(requirement: str, folder: Path) -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
     parser = Parser("tools.tensorrt_api", __doc__ or "")
-    parser.add_argument(
-        "requirements", nargs="*", default=FROZEN, metavar="PACKAGE==VERSION",
-        help=f"bindings to list (default: {', '.join(FROZEN)})",
-    )  # fmt: skip
-    parser.add_argument("--output", type=Path, default=LISTS, help="folder of the lists")
-    args = parser.parse_args(argv)
-    for requirement in args.requirements:
-        path = freeze(requirement, args.output)
-        print(f"{requirement} -> {path} ({path.stat().st_size} bytes)")
-    return 0
+    return freeze_all(parser, FROZEN, LISTS, freeze, argv)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import MissingDependencyError
 from ._main import EXIT_ERROR, EXIT_OK, Parser, command, require, whole_number
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ examples:
 
 The first line of the table is what the ratios refer to. "rest" is the time outside of the engine:
 resizing the frame and the masks, and choosing memories. "MB" is the memory of the process."""
-
-ENGINE_PACKAGES = {"ort": "onnxruntime", "openvino": "openvino"}
 
 
 @command(NAME)
@@ -91,9 +89,11 @@ def _installed() -> list[str]:
     Raises:
         MissingDependencyError: none is.
     """
-    found = [name for name, package in ENGINE_PACKAGES.items() if find_spec(package) is not None]
+    from ..runtime.auto import installed_engines
+
+    found = installed_engines()
     if not found:
-        require(("onnxruntime",), "ort", "timing a model")
+        raise MissingDependencyError("onnxruntime", "ort", "timing a model")
     return found
 
 
@@ -101,7 +101,7 @@ def _parser() -> Parser:
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add("models", metavar="MODEL.onnx", type=Path, nargs="+", help="made by qsam2-export")
-    add("--backend", action="append", choices=sorted(ENGINE_PACKAGES), metavar="NAME",
+    add("--backend", action="append", choices=("openvino", "ort"), metavar="NAME",
         help="ort or openvino; may be repeated (default: all that are installed)")  # fmt: skip
     add("--threads", type=whole_number(1), default=1, metavar="N", help="of each engine (1)")
     add("--precision", default="exact", metavar="NAME",

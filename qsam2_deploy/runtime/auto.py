@@ -28,7 +28,7 @@ from .._machine import cpu_model, usable_cores
 from .._versions import installed_versions
 from ..errors import EngineError, InputError
 from ..spec import IMAGE_ENCODER, MEMORY_ATTENTION, ModelSpec
-from .backend import ENGINES, Arrays, Backend
+from .backend import CPU_BACKENDS, ENGINES, Arrays, Backend
 from .bundle import read_bundle
 from .kernels import find_kernels
 from .lowered_cache import lowering_digest
@@ -154,9 +154,7 @@ class AutoBackend:
 
 def installed_engines() -> list[str]:
     """Return the names of the installed engines, the one that is chosen without measuring first."""
-    return [
-        name for name in ("ort", "openvino") if importlib.util.find_spec(ENGINES[name]) is not None
-    ]
+    return [name for name in CPU_BACKENDS if importlib.util.find_spec(ENGINES[name]) is not None]
 
 
 def _frame_milliseconds(open_engine: Callable[[], Backend]) -> float | None:

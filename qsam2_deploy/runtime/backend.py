@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy.typing as npt
 
@@ -17,6 +17,8 @@ from ..spec import ModelSpec
 from .options import BackendOptions
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+_Wrapped = TypeVar("_Wrapped", bound="WrappedBackend")
 
 BACKENDS = ("auto", "openvino", "ort", "ort-cuda", "tensorrt", "tensorrt-rtx")
 """Names that :func:`open_backend` takes."""
@@ -29,6 +31,9 @@ ENGINES = {
     "tensorrt-rtx": "tensorrt_rtx_cu13_bindings",
 }
 """The package of each engine."""
+
+CPU_BACKENDS = ("ort", "openvino")
+"""Those among which ``auto`` chooses for a ``model.onnx``."""
 
 GPU_BACKENDS = ("tensorrt", "tensorrt-rtx")
 """Those that run a ``model.engine``."""
@@ -92,6 +97,43 @@ class Backend(Protocol):
         trace: TracebackType | None,
     ) -> None:
         """Release the engine."""
+
+
+class WrappedBackend:
+    """A backend that passes everything on to another one; a base for those that look on."""
+
+    def __init__(self, backend: Backend) -> None:
+        """Wrap ``backend``; entering this one enters it."""
+        self._backend = backend
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Metadata of the model."""
+        return self._backend.spec
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the backend says of itself."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self._backend, name)
+
+    def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """Run one component; see :class:`Backend`."""
+        return self._backend.run(component, inputs)
+
+    def __enter__(self: _Wrapped) -> _Wrapped:
+        """Load the model into the engine."""
+        self._backend.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Release the engine."""
+        self._backend.__exit__(kind, error, trace)
 
 
 def runs_concurrently(backend: Backend) -> bool:

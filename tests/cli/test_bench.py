@@ -39,17 +39,9 @@ def test_table_and_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_without_an_engine(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("qsam2_deploy.cli.bench.ENGINE_PACKAGES", {"ort": "no_such_engine"})
-    monkeypatch.setattr("qsam2_deploy.cli.bench.require", _refuse)
+    monkeypatch.setattr("qsam2_deploy.runtime.auto.CPU_BACKENDS", ())
     assert main([str(model)]) == 2
     assert "pip install 'qsam2-deploy[ort]'" in capsys.readouterr().err
-
-
-def _refuse(packages: tuple[str, ...], extra: str, purpose: str) -> None:
-    from qsam2_deploy.errors import MissingDependencyError
-
-    if packages != ("onnx",):
-        raise MissingDependencyError(packages[0], extra, purpose)
 
 
 @pytest.mark.parametrize(

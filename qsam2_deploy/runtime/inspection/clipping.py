@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,19 +16,16 @@ import numpy.typing as npt
 from ..._progress import progress
 from ..._spread import spread_indices
 from ...errors import InputError
-from ...spec import ModelSpec
 from ..backend import Arrays
 from ..bundle import Bundle
-from ..lowering import QUERY_BLOCK, lower_to_float
-from ..lowering.chunk_attention import chunk_attention
+from ..lowering import lower_to_float
 from ..lowering.graph import GraphIndex, add_constant
 from ..media.protocols import IndexedFrames
 from ..media.sources import open_indexed
-from ..ort import run_session, session_from_lowered
+from ..reference_backend import ReferenceBackend
 from ..results import Prompt
 from ..segmenter import VideoSegmenter
 from .layers import input_grid, input_quantizers
-from .products import copy_of
 
 if TYPE_CHECKING:
     import onnx
@@ -43,7 +39,7 @@ RESTART_EVERY = 8
 _PROBE = "probe/"
 
 
-class ClippingProbe:
+class ClippingProbe(ReferenceBackend):
     """The float reference of a model as a backend that counts what its quantizers clip.
 
     Attributes:
@@ -53,44 +49,18 @@ class ClippingProbe:
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         """Use the components of ``bundle``, which are not changed."""
-        self._bundle, self._threads = bundle, threads
-        self._sessions: dict[str, Any] = {}
+        super().__init__(bundle, threads)
         self._steps: dict[str, list[str]] = {}
         self.outside: dict[str, int] = {}
         self.total: dict[str, int] = {}
 
-    @property
-    def spec(self) -> ModelSpec:
-        """Metadata of the model."""
-        return self._bundle.spec
-
-    def __enter__(self) -> ClippingProbe:
-        """Make the sessions.
-
-        Raises:
-            EngineError: ONNX Runtime refuses a component.
-        """
-        for name, component in self._bundle.components.items():
-            probed = copy_of(component)
-            self._steps[name] = add_probes(probed)
-            lower_to_float(probed)
-            chunk_attention(probed, QUERY_BLOCK)
-            data = probed.SerializeToString()
-            self._sessions[name] = session_from_lowered(data, name, self._threads)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Release the sessions; the counts stay."""
-        self._sessions.clear()
+    def _lower(self, name: str, component: onnx.ModelProto) -> None:
+        self._steps[name] = add_probes(component)
+        lower_to_float(component)
 
     def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Run one component, and count."""
-        found = run_session(self._sessions[component], component, inputs)
+        found = super().run(component, inputs)
         for i, step in enumerate(self._steps[component]):
             outside, total = (int(found.pop(name)) for name in _outputs(i))
             self.outside[step] = self.outside.get(step, 0) + outside

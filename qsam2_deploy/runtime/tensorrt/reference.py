@@ -11,20 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import EngineError
-from ...spec import ModelSpec
 from ..backend import Arrays
 from ..bundle import Bundle
-from ..inspection.products import copy_of
-from ..lowering import QUERY_BLOCK, lower_to_tensorrt_reference
+from ..lowering import lower_to_tensorrt_reference
 from ..memory import MemoryBank, MemoryEntry
+from ..reference_backend import ReferenceBackend
 from ..tracker import Moment, PointInputs, Tracker
+
+if TYPE_CHECKING:
+    import onnx
 
 
 @dataclass(frozen=True)
@@ -77,43 +78,20 @@ def scene(size: int, shift: int) -> npt.NDArray[np.uint8]:
     return np.asarray(np.rint(255 * picture), np.uint8)
 
 
-class _Recorder:
+class _Recorder(ReferenceBackend):
     """The reference of a model as a backend that remembers what it was given and gave."""
 
     def __init__(self, bundle: Bundle, precision: str, threads: int | None) -> None:
-        self._bundle, self._precision, self._threads = bundle, precision, threads
-        self._sessions: dict[str, Any] = {}
+        super().__init__(bundle, threads)
+        self._precision = precision
         self.cases: dict[str, list[Case]] = {name: [] for name in bundle.components}
 
-    @property
-    def spec(self) -> ModelSpec:
-        return self._bundle.spec
-
-    def __enter__(self) -> _Recorder:
-        from ..lowering.chunk_attention import chunk_attention
-        from ..ort import session_from_lowered
-
-        for name, component in self._bundle.components.items():
-            plain = copy_of(component)
-            lower_to_tensorrt_reference(plain, self._precision)
-            chunk_attention(plain, QUERY_BLOCK)
-            data = plain.SerializeToString()
-            self._sessions[name] = session_from_lowered(data, name, self._threads)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._sessions.clear()
+    def _lower(self, name: str, component: onnx.ModelProto) -> None:  # noqa: ARG002 - see the base
+        lower_to_tensorrt_reference(component, self._precision)
 
     def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        from ..ort import run_session
-
         given = {name: np.array(value) for name, value in inputs.items()}
-        outputs = run_session(self._sessions[component], component, given)
+        outputs = super().run(component, given)
         self.cases[component].append(Case(given, outputs))
         return outputs
 

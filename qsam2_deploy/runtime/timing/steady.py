@@ -6,15 +6,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from ...spec import ModelSpec
-from ..backend import Arrays, Backend
+from ..backend import Arrays, Backend, WrappedBackend
 from ..memory import MemoryBank, MemoryEntry
 from ..resize import resize_bilinear
 from ..tracker import FrameFeatures, Moment, PointInputs, Tracker
@@ -43,7 +41,7 @@ class FrameTime:
         return self.total - sum(self.components.values())
 
 
-class Stopwatch:
+class Stopwatch(WrappedBackend):
     """A backend that measures another one, also where two components run at the same time.
 
     Attributes:
@@ -52,41 +50,18 @@ class Stopwatch:
 
     def __init__(self, backend: Backend) -> None:
         """Measure ``backend``; entering this one enters it."""
-        self._backend = backend
+        super().__init__(backend)
         self._lock = Lock()
         self.seconds: dict[str, float] = {}
-
-    @property
-    def spec(self) -> ModelSpec:
-        """Metadata of the model."""
-        return self._backend.spec
-
-    def __getattr__(self, name: str) -> Any:
-        # What else a backend says of itself holds for this one too.
-        return getattr(self._backend, name)
 
     def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Run one component and add its time to ``seconds``."""
         began = time.perf_counter()
-        outputs = self._backend.run(component, inputs)
+        outputs = super().run(component, inputs)
         spent = time.perf_counter() - began
         with self._lock:
             self.seconds[component] = self.seconds.get(component, 0.0) + spent
         return outputs
-
-    def __enter__(self) -> Stopwatch:
-        """Load the model into the engine."""
-        self._backend.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Release the engine."""
-        self._backend.__exit__(kind, error, trace)
 
 
 class SteadyTracker:
