@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,11 +36,10 @@ if __name__ == "__main__":
 
 
 from benchmarks import _demo_data as data
-from benchmarks._cells import keep, read_cells
+from benchmarks._cells import keep
+from benchmarks._qat_results import AS_IT_IS, KEYS, plot, table
 from benchmarks._workplace import (
-    BITS,
     FLOAT,
-    REGIMES,
     Workplace,
     add_workplace_options,
     prepare,
@@ -51,7 +49,6 @@ from qsam2_deploy._files import file_digest
 from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.data.generated import GeneratedClips, GeneratedClipsConfig
-from qsam2_deploy.errors import InputError
 from qsam2_deploy.evaluation.rules import DAVIS
 from qsam2_deploy.evaluation.scoring import evaluate
 from qsam2_deploy.quant.grid import AFFINE, MIDRISE
@@ -62,8 +59,6 @@ from qsam2_deploy.training.recipe import Recipe, read_recipe
 from qsam2_deploy.training.train import TrainJob, train_model
 
 RECIPE = Path(__file__).with_suffix(".yaml")
-NAMED = ("regime", "bits", "method", "vrc", "variant")
-KEYS = ("validation", "generated", "J&F", "mIoU")
 NO_LABELS = LossWeights(focal=0.0, dice=0.0, iou=0.0, object_score=0.0)
 
 
@@ -82,7 +77,6 @@ class Variant:
     stage: Mapping[str, Any] = field(default_factory=dict)
 
 
-AS_IT_IS = "-"
 VARIANTS = {
     AS_IT_IS: Variant(),
     "fixed-alpha": Variant(calibration={"options": (("learn_alpha", False),)}),
@@ -232,115 +226,6 @@ def _groups(args: argparse.Namespace) -> Iterator[Cell]:
         args.regimes, args.bits, args.methods, args.vrc, args.variants
     ):
         yield Cell(regime, bits, method, vrc, variant=variant)
-
-
-Name = tuple[str, str, str, str, str]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: one method at its best rate, over all seeds.
-
-    Attributes:
-        name: regime, bits, method, VRC and variant.
-        rate: the chosen factor on the learning rates; 0 before training.
-        scores: by name, one for each seed.
-    """
-
-    name: Name
-    rate: float
-    scores: Mapping[str, Sequence[float]]
-
-    def shown(self, key: str) -> str:
-        """Return the mean, with the standard deviation over seeds if there are several."""
-        values = self.scores[key]
-        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        return f"{statistics.fmean(values):.1f}{spread}"
-
-
-def rows(folder: Path) -> list[Row]:
-    """Return the lines of the table of all cells in ``folder``.
-
-    Raises:
-        InputError: there are none, or one is damaged.
-    """
-    groups: dict[Name, dict[float, list[dict[str, Any]]]] = {}
-    for content in read_cells(folder):
-        regime, bits, method, vrc, variant = (str(content[key]) for key in NAMED)
-        name = (regime, bits, method, vrc, variant)
-        groups.setdefault(name, {}).setdefault(content["rate"], []).append(content)
-    found = []
-    for name, by_rate in groups.items():
-        trained = {rate: cells for rate, cells in by_rate.items() if rate > 0}
-        for kind in ({0.0: by_rate[0.0]} if 0.0 in by_rate else {}, trained):
-            if kind:
-                rate = max(kind, key=lambda rate: _first_validation(kind[rate]))
-                found.append(Row(name, rate, _scores(kind[rate])))
-    order = {bits: n for n, bits in enumerate((FLOAT, *BITS))}
-    return sorted(found, key=lambda row: _order(row, order))
-
-
-def _order(row: Row, order: Mapping[str, int]) -> tuple[Any, ...]:
-    regime, bits, *others = row.name
-    return (REGIMES.index(regime), order.get(bits, 99), row.rate > 0, *others)
-
-
-def _first_validation(cells: Sequence[Mapping[str, Any]]) -> float:
-    first = min(cells, key=lambda cell: int(cell["seed"]))
-    return float(first["results"]["validation"])
-
-
-def _scores(cells: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    return {key: [float(cell["results"][key]) for cell in cells] for key in KEYS}
-
-
-def table(folder: Path) -> str:
-    """Return the table of all cells in ``folder`` as Markdown; see `rows`."""
-    header = ["weights", "bits", "method", "VRC", "variant", "rate", "seeds"]
-    header += ["DAVIS J&F", "generated J&F", "mIoU box"]
-    lines = [header, ["---"] * len(header)]
-    for row in rows(folder):
-        rate = f"{row.rate:g}" if row.rate > 0 else "no training"
-        numbers = [row.shown(key) for key in ("J&F", "generated", "mIoU")]
-        seeds = str(len(row.scores["J&F"])) if row.rate > 0 else ""
-        rate = "" if row.name[1] == FLOAT else rate
-        lines.append([*row.name, rate, seeds, *numbers])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def plot(folder: Path, path: Path) -> None:
-    """Draw J&F on the test videos after training, a panel for each regime and width."""
-    from matplotlib.figure import Figure
-
-    found = rows(folder)
-    panels = sorted({row.name[:2] for row in found if row.rate > 0}, key=lambda n: n)
-    if not panels:
-        raise InputError(f"nothing was trained in {folder}; there is nothing to draw")
-    most = max(sum(row.name[:2] == panel and row.rate > 0 for row in found) for panel in panels)
-    figure = Figure(figsize=(6.4 * len(panels), 1.4 + 0.34 * most), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False, sharex=True)[0]
-    floats = {row.name[0]: row.scores["J&F"][0] for row in found if row.name[1] == FLOAT}
-    for axis, panel in zip(axes, panels, strict=True):
-        shown = [row for row in found if row.name[:2] == panel and row.rate > 0]
-        shown.sort(key=lambda row: statistics.fmean(row.scores["J&F"]))
-        for place, row in enumerate(shown):
-            values = row.scores["J&F"]
-            axis.plot(values, [place] * len(values), "o", color="#a8c4e0", markersize=4)
-            axis.plot(statistics.fmean(values), place, "D", color="#22577f", markersize=7)
-        axis.set_yticks(range(len(shown)), [_label(row) for row in shown])
-        axis.grid(axis="x", alpha=0.3)
-        if panel[0] in floats:
-            axis.axvline(floats[panel[0]], color="black", linestyle=":", label="float")
-            axis.legend(frameon=False, loc="upper left")
-        axis.set_title(f"{panel[1].upper()}, weights: {panel[0]}", fontsize=10)
-        axis.set_xlabel("J&F on test videos, percent: mean and seeds")
-    figure.savefig(path, dpi=120)
-
-
-def _label(row: Row) -> str:
-    _, _, method, vrc, variant = row.name
-    label = method if vrc == "none" else f"{method} + VRC"
-    return label if variant == AS_IT_IS else f"{label}, {variant}"
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 pytest.importorskip("torch", reason="the benchmark trains")
 pytest.importorskip("sam2", reason="the benchmark trains")
 
-from benchmarks import qsam2_table
+from benchmarks import _qat_results, qsam2_table
+from benchmarks._qat_results import KEYS
 from benchmarks.qsam2_table import Cell
 from qsam2_deploy.calibration import CalibrationConfig
 from qsam2_deploy.errors import InputError
@@ -56,12 +58,45 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_table_shows_the_rate_that_validates_best(folder: Path) -> None:
-    assert qsam2_table.table(folder).splitlines()[2:] == [
-        "| plain | float | float | none | - |  |  | 90.0 | 91.0 | 92.0 |",
-        "| plain | w2a2 | lsc | none | - | no training |  | 50.0 | 51.0 | 52.0 |",
-        "| plain | w2a2 | minmax | none | - | no training |  | 50.0 | 51.0 | 52.0 |",
-        "| plain | w2a2 | lsc | none | - | 2 | 2 | 33.5 ± 0.7 | 34.5 ± 0.7 | 35.5 ± 0.7 |",
-        "| plain | w2a2 | minmax | none | - | 2 | 2 | 33.5 ± 0.7 | 34.5 ± 0.7 | 35.5 ± 0.7 |",
+    scores = ("50.0 → 33.5 ± 0.7", "51.0 → 34.5 ± 0.7", "52.0 → 35.5 ± 0.7")
+    trained = f"none | - | 2 | 2 | {' | '.join(scores)} |"
+    lines = qsam2_table.table(folder).splitlines()
+    assert lines[0] == "W2A2, weights: plain"
+    assert lines[4:] == [
+        "| float | none | - |  |  | 90.0 | 91.0 | 92.0 |",
+        f"| lsc | {trained}",
+        f"| minmax | {trained}",
+    ]
+
+
+def test_each_regime_and_width_has_its_table_and_variants_come_last(tmp_path: Path) -> None:
+    cells = [
+        Cell("plain", "float"),
+        Cell("outliers", "float"),
+        Cell("plain", "w4a4", "lsc", "noise", 1.0, variant="fixed-alpha"),
+        Cell("plain", "w4a4", "lsq", "none", 1.0),
+        Cell("plain", "w4a4", "lsc", "noise", 1.0),
+        Cell("plain", "w2a2", "lsc", "none"),
+        Cell("outliers", "w4a4", "lsc", "none"),
+    ]
+    for cell in cells:
+        scores = dict.fromkeys(KEYS, 1.0)
+        content = {**asdict(cell), "settings": {}, "results": scores}
+        (tmp_path / cell.file).write_text(json.dumps(content))
+    lines = qsam2_table.table(tmp_path).splitlines()
+    titles = [line for line in lines if "weights:" in line]
+    assert titles == ["W4A4, weights: plain", "W2A2, weights: plain", "W4A4, weights: outliers"]
+    names = [line.split(" | ")[:3] for line in lines[4:8]]
+    assert names == [
+        ["| float", "none", "-"],
+        ["| lsc", "noise", "-"],
+        ["| lsq", "none", "-"],
+        ["| lsc", "noise", "fixed-alpha"],
+    ]
+    panels = _qat_results._panels([row for row in _qat_results.rows(tmp_path) if row.seeds])
+    assert [(title, [row.label for row in rows]) for title, rows in panels] == [
+        ("W4A4, weights: plain", ["lsc + VRC", "lsq"]),
+        ("W4A4, weights: plain, variants", ["lsc + VRC", "lsc + VRC, fixed-alpha"]),
     ]
 
 
@@ -77,7 +112,7 @@ def test_nothing_trained_nothing_drawn(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run the benchmark first"):
         qsam2_table.table(tmp_path)
     cell = {"regime": "plain", "bits": "float", "method": "float", "vrc": "none", "rate": 0.0}
-    scores = dict.fromkeys(qsam2_table.KEYS, 1.0)
+    scores = dict.fromkeys(KEYS, 1.0)
     content = {**cell, "seed": 0, "variant": "-", "settings": {}, "results": scores}
     (tmp_path / "a.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="nothing was trained"):
