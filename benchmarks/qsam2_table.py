@@ -82,6 +82,7 @@ VARIANTS = {
     "fixed-alpha": Variant(calibration={"options": (("learn_alpha", False),)}),
     "momentum-0.9": Variant(calibration={"options": (("momentum", 0.9),)}),
     "momentum-0.999": Variant(calibration={"options": (("momentum", 0.999),)}),
+    "from-extremes": Variant(calibration={"options": (("from_extremes", True),)}),
     "per-tensor": Variant(calibration={"granularity": PER_TENSOR}),
     "midrise-weights": Variant(calibration={"weight_grid": MIDRISE}),
     "affine-inputs": Variant(calibration={"activation_grid": AFFINE}),

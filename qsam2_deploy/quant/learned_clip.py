@@ -9,7 +9,8 @@ from torch import nn
 
 from .affine import affine_step, affine_zero_point
 from .grid import Grid
-from .quantizer import Quantizer, positive_step
+from .quantizer import Quantizer, Range, positive_step
+from .value_statistics import ValueStatistics
 
 
 class LearnedClipQuantizer(Quantizer):
@@ -19,6 +20,8 @@ class LearnedClipQuantizer(Quantizer):
     suits steps of all sizes; this goes for the offset as well, which is counted in ``start``.
 
     Attributes:
+        from_extremes: start from the smallest and the largest value, as after an observer of the
+            extremes, instead of the method's own start; for comparisons.
         start: clip threshold at the start, on an affine grid the width of the range;
             ``[channels]`` or ``[]``. NaN before the first observation.
         log_factor: learned, of the same shape.
@@ -26,12 +29,16 @@ class LearnedClipQuantizer(Quantizer):
             ``learns_offset``. On an affine grid only.
     """
 
+    option_names = ("from_extremes",)
     learns_offset: ClassVar[bool] = False
     start: torch.Tensor
     shift: torch.Tensor
 
-    def __init__(self, grid: Grid, channels: int | None = None) -> None:
+    def __init__(
+        self, grid: Grid, channels: int | None = None, *, from_extremes: bool = False
+    ) -> None:
         super().__init__(grid, channels)
+        self.from_extremes = bool(from_extremes)
         self._started = False
         self.log_factor = nn.Parameter(torch.zeros(self._shape()))
         self.register_buffer("start", torch.full(self._shape(), torch.nan))
@@ -58,6 +65,16 @@ class LearnedClipQuantizer(Quantizer):
         # The lower threshold follows the width, so that the zero-point stays.
         lowest = self.shift * self.grid.clip_steps
         return affine_zero_point(lowest, torch.ones_like(step), self.grid)
+
+    def start_range(self, values: ValueStatistics) -> Range | None:
+        """Return the extremes if that was chosen, else :meth:`own_start`."""
+        if self.from_extremes:
+            return values.extremes(symmetric=not self.is_affine)
+        return self.own_start(values)
+
+    def own_start(self, values: ValueStatistics) -> Range | None:  # noqa: ARG002
+        """Return the thresholds of the method's paper; None for those of least MSE."""
+        return None
 
     def observe(self, x: torch.Tensor) -> None:
         """Start from the first values that are seen; later ones change nothing."""

@@ -21,7 +21,7 @@ class LSQQuantizer(LearnedClipQuantizer):
     grids = (SYMMETRIC, MIDRISE)
     scales_gradient = True
 
-    def start_range(self, values: ValueStatistics) -> Range:
+    def own_start(self, values: ValueStatistics) -> Range:
         """Return the thresholds of the paper's first step."""
         clip = 2.0 * values.mean_abs * self.grid.clip_steps**0.5
         return -clip, clip

@@ -28,7 +28,7 @@ class LSQPlusQuantizer(LearnedClipQuantizer):
     learns_offset = True
     scales_gradient = True
 
-    def start_range(self, values: ValueStatistics) -> Range | None:
+    def own_start(self, values: ValueStatistics) -> Range | None:
         """Return three deviations around the mean of weights; least error for activations."""
         if self.channels is None:
             return None

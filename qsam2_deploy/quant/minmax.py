@@ -22,6 +22,4 @@ class MinMaxQuantizer(RunningRangeQuantizer):
 
     def start_range(self, values: ValueStatistics) -> Range:
         """Return the extremes, on a symmetric grid those of the magnitude."""
-        if self.is_affine:
-            return values.low, values.high
-        return -values.absmax, values.absmax
+        return values.extremes(symmetric=not self.is_affine)

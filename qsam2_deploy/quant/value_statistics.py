@@ -38,6 +38,10 @@ class ValueStatistics:
         """Largest magnitude."""
         return torch.maximum(-self.low, self.high)
 
+    def extremes(self, *, symmetric: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the smallest and the largest value, or those of the magnitude."""
+        return (-self.absmax, self.absmax) if symmetric else (self.low, self.high)
+
     @property
     def rms(self) -> torch.Tensor:
         """Root of the mean square."""

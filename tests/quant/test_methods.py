@@ -7,14 +7,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from qsam2_deploy.calibration.start import start_from_statistics, start_weights
+from qsam2_deploy.calibration.statistics import collect_statistics
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.quant.grid import AFFINE, MIDRISE, SYMMETRIC, Grid, quantize
 from qsam2_deploy.quant.layer_plan import LayerPlan
 from qsam2_deploy.quant.lsq import LSQQuantizer
 from qsam2_deploy.quant.lsq_plus import LSQPlusQuantizer
-from qsam2_deploy.quant.modules import quantization_penalty
+from qsam2_deploy.quant.modules import quantization_penalty, quantize_layers
 from qsam2_deploy.quant.pact import PACTQuantizer
+from qsam2_deploy.quant.quantizer import make_quantizer
 from qsam2_deploy.quant.sawb import COEFFICIENTS, SAWBQuantizer
 from qsam2_deploy.quant.statsq import StatsQuantizer
 
@@ -53,6 +57,36 @@ def test_lsq_plus_starts_weights_three_deviations_wide() -> None:
     quantizer(w)
     reach = (w.mean(1).abs() + 3 * w.std(1, correction=0)) / 8
     np.testing.assert_allclose(quantizer.scale, reach, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["lsq", "lsq+", "pact"])
+def test_learned_clips_start_from_extremes_if_asked_to(method: str) -> None:
+    w = _rows() - 0.4
+    quantizer = make_quantizer(method, 4, 3, from_extremes=True)
+    quantizer(w)
+    np.testing.assert_allclose(quantizer.scale, w.abs().amax(1) / 7, rtol=1e-5)
+    assert quantizer.options == {"from_extremes": True}
+
+
+def test_an_affine_range_starts_from_both_extremes() -> None:
+    quantizer, x = LSQPlusQuantizer(Grid(4, AFFINE), from_extremes=True), _rows().abs() - 0.1
+    quantizer(x)
+    np.testing.assert_allclose(quantizer.scale, (x.max() - x.min()) / 15, rtol=1e-5)
+
+
+@pytest.mark.parametrize("from_extremes", [False, True])
+def test_calibration_starts_from_extremes_if_asked_to(from_extremes: bool) -> None:
+    model, x = nn.Sequential(nn.Linear(64, 8)), torch.randn(200, 64)
+    statistics = collect_statistics(model, {"0": model[0]}, [x], count=1, grams=False)["0"]
+    options = {"from_extremes": from_extremes}
+    plan = LayerPlan(4, 4, method="lsq", weight_options=options, input_options=options)
+    layer = quantize_layers(model, {"0": plan})["0"]
+    start_weights(layer)
+    start_from_statistics(layer.input_quantizer, statistics)
+    largest = layer.weight_rows().detach().abs().amax(1)
+    weights = np.isclose(layer.weight_quantizer.scale, largest / 7)
+    inputs = np.isclose(layer.input_quantizer.scale, x.abs().max() / 7)
+    assert weights.all() == inputs == from_extremes
 
 
 def test_lsq_plus_gradients_equal_the_naive_formulas() -> None:
