@@ -69,8 +69,12 @@ def _shown(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.1f}{spread}"
 
 
-def rows(folder: Path) -> list[Row]:
+def rows(folder: Path, rate: float | None = None) -> list[Row]:
     """Return the lines of the table of all cells in ``folder``, in their order.
+
+    Args:
+        folder: of the files.
+        rate: show trainings at this rate instead of those at the rate that validates best.
 
     Raises:
         InputError: there are none, or one is damaged.
@@ -79,7 +83,8 @@ def rows(folder: Path) -> list[Row]:
     for content in read_cells(folder):
         regime, bits, method, vrc, variant = (str(content[key]) for key in NAMED)
         name = (regime, bits, method, vrc, variant)
-        groups.setdefault(name, {}).setdefault(content["rate"], []).append(content)
+        if rate is None or content["rate"] in (0.0, rate):
+            groups.setdefault(name, {}).setdefault(content["rate"], []).append(content)
     return sorted((_row(name, cells) for name, cells in groups.items()), key=_order)
 
 
@@ -107,16 +112,16 @@ def _order(row: Row) -> tuple[Any, ...]:
     return REGIMES.index(regime), place, variant != AS_IT_IS, method, vrc != "none", variant
 
 
-def table(folder: Path) -> str:
+def table(folder: Path, rate: float | None = None) -> str:
     """Return a table in Markdown for each regime and width in ``folder``.
 
     A cell such as ``47.5 → 56.7 ± 1.5`` is the score without training, and that after it: mean and
     standard deviation over seeds.
 
     Raises:
-        InputError: as `rows`.
+        InputError: as `rows`, whose arguments it has.
     """
-    found = rows(folder)
+    found = rows(folder, rate)
     floats = {row.section[0]: row for row in found if row.section[1] == FLOAT}
     quantized = [row for row in found if row.section[1] != FLOAT]
     sections = [
@@ -147,17 +152,17 @@ def _joined(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def plot(folder: Path, path: Path) -> None:
+def plot(folder: Path, path: Path, rate: float | None = None) -> None:
     """Draw J&F on the test videos after training.
 
     There is a panel for the methods of each regime and width, and one for the variants of it.
 
     Raises:
-        InputError: as `rows`, or nothing was trained.
+        InputError: as `rows`, whose arguments it has, or nothing was trained.
     """
     from matplotlib.figure import Figure
 
-    found = rows(folder)
+    found = rows(folder, rate)
     panels = _panels([row for row in found if row.seeds])
     if not panels:
         raise InputError(f"nothing was trained in {folder}; there is nothing to draw")

@@ -16,6 +16,7 @@ Example::
     python -m benchmarks.qsam2_table --davis DAVIS -o table/ --bits w2a2 --methods lsc \
         --vrc noise --variants fixed-alpha per-tensor no-teacher --rates 1
     python -m benchmarks.qsam2_table -o table/ --table --plot table.png
+    python -m benchmarks.qsam2_table -o table/ --table --rate 1
 """
 
 from __future__ import annotations
@@ -244,9 +245,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = _settings(args)
         with tempfile.TemporaryDirectory() as folder:
             run(QatWorkplace(args, Path(folder)), settings)
-    print(table(args.output))
+    print(table(args.output, args.rate))
     if args.plot:
-        plot(args.output, args.plot)
+        plot(args.output, args.plot, args.rate)
     return 0
 
 
@@ -269,6 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--clips", type=int, default=16, help="generated clips of each kind (default 16)")
     add("--clip-frames", type=int, default=12, help="of each of them (default 12)")
     add("--clip-size", type=int, default=256, help="their side, pixels (default 256)")
+    add("--rate", type=float, metavar="X", help="show X instead of each method's best rate")
     add("--plot", type=Path, metavar="FILE", help="draw the table, .png")
     return parser
 

@@ -69,6 +69,11 @@ def test_the_table_shows_the_rate_that_validates_best(folder: Path) -> None:
     ]
 
 
+def test_the_table_at_one_rate(folder: Path) -> None:
+    lines = qsam2_table.table(folder, 0.5).splitlines()
+    assert lines[5] == "| lsc | none | - | 0.5 | 1 | 50.0 → 48.0 | 51.0 → 49.0 | 52.0 → 50.0 |"
+
+
 def test_each_regime_and_width_has_its_table_and_variants_come_last(tmp_path: Path) -> None:
     cells = [
         Cell("plain", "float"),
