@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--official", type=Path, required=True, metavar="PATH")
     parser.add_argument("--official-sav", type=Path, metavar="PATH", help="sam2/sav_dataset")
-    parser.add_argument("--davis", type=Path, default="../shared/data/davis", metavar="ROOT")
+    parser.add_argument("--davis", type=Path, required=True, metavar="ROOT")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="results of a model")
     parser.add_argument("--masks-name", default="model", metavar="NAME", help="for the report")
     add_report_options(parser)

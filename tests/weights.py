@@ -29,12 +29,10 @@ import torch
 import yaml
 
 from qsam2_deploy.quant.architecture import build_model
+from tests.external_data import DATA
 from tests.small_config import small_config
 
-__all__ = ["DATA", "random_state_dict", "small_config", "write_checkpoint"]
-
-DATA = Path(__file__).parents[2] / "shared" / "data"
-"""Test data outside the repository; tests that use it skip where it is absent."""
+__all__ = ["random_state_dict", "small_config", "write_checkpoint"]
 
 STATISTICS = DATA / "weight_stats" / "sam2.1_hiera_base_plus.csv"
 

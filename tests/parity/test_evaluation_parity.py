@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,11 +20,11 @@ from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.checkpoint import save_checkpoint
 from qsam2_deploy.quant.official_predictor import OfficialModel
 from tests.data.datasets import write_davis, write_image, write_sav
+from tests.external_data import DATA
 from tests.parity.clip import HEIGHT, WIDTH, frame
 from tests.parity.variants import small_variant
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-NANO = SHARED / "checkpoints" / "nano128.pt"
+NANO = DATA / "checkpoints" / "nano128.pt"
 FRAMES = 9
 SLOWER = 3
 
@@ -171,10 +170,10 @@ def test_official_progress_bars_stay_silent(files, davis, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.skipif(not NANO.is_file(), reason="nano128.pt is not in ../shared/data")
+@pytest.mark.skipif(not NANO.is_file(), reason="nano128.pt is absent")
 @pytest.mark.parametrize("prompt", ["mask", "click"])
 def test_trained_model_on_real_frames(tmp_path, prompt):
-    root = SHARED / "davis"
+    root = DATA / "davis"
     for kind, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".png")):
         folder = tmp_path / kind / "480p" / "blackswan"
         folder.mkdir(parents=True)

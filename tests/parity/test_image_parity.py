@@ -19,7 +19,8 @@ from torch.nn.functional import interpolate
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.runtime.image_predictor import SAM2ImagePredictor
-from tests.weights import DATA, write_checkpoint
+from tests.external_data import DATA
+from tests.weights import write_checkpoint
 
 HEIGHT, WIDTH = 90, 150
 
