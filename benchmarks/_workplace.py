@@ -12,7 +12,6 @@ import torch
 
 from benchmarks import _demo_data as data
 from benchmarks._outliers import add_outliers, real_peaks
-from benchmarks.outliers import STATISTICS
 from qsam2_deploy._files import file_digest
 from qsam2_deploy.calibration.data import CalibrationImages
 from qsam2_deploy.data.davis import DavisSequence, davis_sequences
@@ -70,10 +69,14 @@ class Workplace:
 
     def scores(self, path: Path) -> dict[str, Any]:
         """Return J&F of the first mask on the test videos, and mIoU of boxes on single frames."""
-        stills = data.still_frames(self._test, self.args.every)
         with self.open(path) as model:
-            video: Evaluation = evaluate(model, self._test, DAVIS, prompt="mask")
-            image: Evaluation = evaluate(model, stills, IMAGES, prompt="box")
+            return self.scores_of(model)
+
+    def scores_of(self, model: OfficialModel) -> dict[str, Any]:
+        """Return the same of an open model."""
+        stills = data.still_frames(self._test, self.args.every)
+        video: Evaluation = evaluate(model, self._test, DAVIS, prompt="mask")
+        image: Evaluation = evaluate(model, stills, IMAGES, prompt="box")
         return {"J&F": video.j_and_f, "J": video.j, "F": video.f, "mIoU": image.j}
 
     def open(self, path: Path) -> OfficialModel:
@@ -105,10 +108,15 @@ def prepare(args: argparse.Namespace) -> None:
     """Check that there is data to measure on, set torch's threads and make the output folder.
 
     Raises:
-        InputError: no data was named.
+        InputError: no data was named, or no statistics for the outliers.
     """
     if args.davis is None:
         raise InputError("the benchmark needs --davis ROOT; with --table it only prints")
+    if REGIMES[1] in args.regimes and args.statistics is None:
+        raise InputError(
+            f"the regime {REGIMES[1]} needs --statistics CSV of a real checkpoint, which "
+            "benchmarks.weight_statistics writes; or measure --regimes plain"
+        )
     torch.set_num_threads(args.threads)
     args.output.mkdir(exist_ok=True)
 
@@ -129,5 +137,6 @@ def add_workplace_options(parser: argparse.ArgumentParser) -> None:
     add("--test", nargs="+", default=list(data.TEST), help="sequences to score")
     add("--frames", type=int, help="first frames of each (default: all)")
     add("--every", type=int, default=10, help="distance of the single frames (default 10)")
-    add("--statistics", type=Path, default=STATISTICS, metavar="CSV", help="for the outliers")
+    what = "for the outliers: of a real checkpoint, by benchmarks.weight_statistics"
+    add("--statistics", type=Path, metavar="CSV", help=what)
     add("--threads", type=int, default=1, help="of torch (default 1)")

@@ -2,8 +2,9 @@
 
 Example::
 
+    python -m benchmarks.weight_statistics sam2.1_hiera_base_plus.pt -o base_plus.csv
     python -m benchmarks.outliers assets/demo.pt -o demo_outliers.pt \
-        --statistics weight_stats/sam2.1_hiera_base_plus.csv
+        --statistics base_plus.csv
 """
 
 from __future__ import annotations
@@ -17,10 +18,6 @@ from statistics import median
 from benchmarks._outliers import add_outliers, real_peaks
 from qsam2_deploy._files import check_output
 from qsam2_deploy.cli._main import command
-
-STATISTICS = (
-    Path(__file__).parents[2] / "shared" / "data" / "weight_stats" / "sam2.1_hiera_base_plus.csv"
-)
 
 
 @command("benchmarks.outliers")
@@ -53,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     add("checkpoint", type=Path, metavar="CHECKPOINT", help="float checkpoint, .pt")
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="the new checkpoint")
     add("--config", type=Path, help="its configuration, if it is no official one")
-    add("--statistics", type=Path, default=STATISTICS, metavar="CSV", help="of a real checkpoint")
+    what = "of a real checkpoint, by benchmarks.weight_statistics"
+    add("--statistics", type=Path, required=True, metavar="CSV", help=what)
     add("--seed", type=int, default=0, help="of the choice of channels (default 0)")
     return parser
 

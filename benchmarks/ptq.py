@@ -2,6 +2,7 @@ r"""Post-training methods side by side: method x bits x {VRC, none} x {plain, ou
 
 Every cell calibrates the checkpoint on frames of the training videos and measures, in PyTorch, the
 error of the encoder's features, J&F on the first frames of test videos, and mIoU on single frames.
+``ptq4sam`` quantizes the encoder's attention products, too; the others leave them in floats.
 Each cell is one JSON file; run again, the command goes on where it was interrupted. The table is
 made of the files alone.
 
@@ -18,6 +19,7 @@ import itertools
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,7 @@ from qsam2_deploy.cli._main import command
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 
 KEYS = ("feature_error", "J&F", "mIoU")
+PTQ4SAM = "ptq4sam"
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,9 @@ class PtqWorkplace(Workplace):
                 source, self.frames, path, config=self._config(cell), model_config=self.args.config
             )
             notes = report.ptq_notes
-        found = {**self._feature_errors(cell, source, path), **self.scores(path)}
-        return {**found, "notes": notes}
+        with self.open(path) as model, self._attention(cell, model.module):
+            scores = self.scores_of(model)
+        return {**self._feature_errors(cell, source, path), **scores, "notes": notes}
 
     def _config(self, cell: Cell) -> CalibrationConfig:
         options = parse_ptq_options(self.args.ptq_option)
@@ -103,17 +107,26 @@ class PtqWorkplace(Workplace):
             return {"feature_error": 0.0}
         config = self.args.config
         plain = load_checkpoint(source, config=config).model
-        encoder: Any = load_checkpoint(path, config=config).model.image_encoder
+        model: Any = load_checkpoint(path, config=config).model
+        encoder = model.image_encoder
         probes = self.probes(plain.image_size)
         expected = [plain.image_encoder(x)["vision_features"] for x in probes]
-        found = {"feature_error": relative_error(encoder, probes, expected)}
-        if cell.method == "ptq4sam":
-            bits = CalibrationConfig(bits=cell.bits).activation_bits
-            images = calibration_images(self.frames, plain.image_size, self.args.calibration_frames)
-            with quantized_attention(encoder, images, bits):
-                error = relative_error(encoder, probes, expected)
-            found["feature_error_with_attention"] = error
+        with self._attention(cell, model):
+            found = {"feature_error": relative_error(encoder, probes, expected)}
+        if cell.method == PTQ4SAM:
+            found["feature_error_without_attention"] = relative_error(encoder, probes, expected)
         return found
+
+    @contextmanager
+    def _attention(self, cell: Cell, model: Any) -> Iterator[None]:
+        """Quantize the attention products, too, as PTQ4SAM does, while the context is open."""
+        if cell.method != PTQ4SAM:
+            yield
+            return
+        bits = CalibrationConfig(bits=cell.bits).activation_bits
+        images = calibration_images(self.frames, model.image_size, self.args.calibration_frames)
+        with quantized_attention(model.image_encoder, images, bits):
+            yield
 
 
 def table(folder: Path) -> str:

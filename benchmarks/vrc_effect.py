@@ -22,6 +22,7 @@ from typing import Any
 from benchmarks._report import add_report_options, write_report
 from benchmarks._workplace import Workplace, add_workplace_options, prepare, workplace_settings
 from qsam2_deploy.calibration import CalibrationConfig, CalibrationReport, calibrate_checkpoint
+from qsam2_deploy.calibration.vrc import VrcReport
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.errors import InputError
 
@@ -30,15 +31,10 @@ SMALL_ERROR = 0.01
 
 
 def summary(report: CalibrationReport) -> dict[str, Any]:
-    """Return the numbers of one calibration."""
+    """Return the numbers of one calibration; errors are relative to the weights before."""
     layers = [layer.vrc for layer in report.layers if layer.vrc]
     small = [layer for layer in layers if layer.output_error <= SMALL_ERROR]
-    # Errors are relative to the weights, which VRC makes smaller.
-    lower = [
-        layer
-        for layer in small
-        if layer.weight_error_after * layer.std_ratio < layer.weight_error_before
-    ]
+    lower = [layer for layer in small if _error_after(layer) < layer.weight_error_before]
     return {
         "layers": len(layers),
         "std_lower_by_block": [round(1 - block.std_ratio, 4) for block in report.blocks],
@@ -47,11 +43,14 @@ def summary(report: CalibrationReport) -> dict[str, Any]:
         "layers_with_small_output_error": len(small),
         "of_these_with_lower_weight_error": len(lower),
         "weight_error_before": median(layer.weight_error_before for layer in layers),
-        "weight_error_after": median(
-            layer.weight_error_after * layer.std_ratio for layer in layers
-        ),
+        "weight_error_after": median(map(_error_after, layers)),
         "feature_error": report.feature_error,
     }
+
+
+def _error_after(layer: VrcReport) -> float:
+    """Return the error of rounding the new weights, by the norm of the old ones."""
+    return layer.weight_error_after * layer.norm_ratio
 
 
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -102,7 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_workplace_options(parser)
-    parser.add_argument("--modes", nargs="+", default=["noise=1", "target=0.1"], metavar="MODE=X")
+    parser.add_argument(
+        "--modes", nargs="+", default=["noise=1", "target=0.1", "target=0.2"], metavar="MODE=X"
+    )
     add_report_options(parser)
     args = parser.parse_args(argv)
     prepare(args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from statistics import median
@@ -12,8 +13,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="the benchmarks run checkpoints")
 pytest.importorskip("sam2", reason="the benchmarks run checkpoints")
 
-from benchmarks import outliers, ptq  # noqa: E402
+from benchmarks import outliers, ptq, vrc_effect, weight_statistics  # noqa: E402
 from benchmarks._outliers import add_outliers, peak_ratio, real_peaks  # noqa: E402
+from qsam2_deploy.calibration import CalibrationConfig, CalibrationReport  # noqa: E402
+from qsam2_deploy.calibration.report import LayerReport  # noqa: E402
+from qsam2_deploy.calibration.vrc import VrcReport  # noqa: E402
 from qsam2_deploy.errors import InputError  # noqa: E402
 from qsam2_deploy.quant.architecture import build_model  # noqa: E402
 from qsam2_deploy.quant.checkpoint import load_checkpoint  # noqa: E402
@@ -102,6 +106,45 @@ def test_the_command_writes_a_checkpoint(
     changed: Any = load_checkpoint(tmp_path / "b.pt").model
     weight, original = (m.image_encoder.trunk.blocks[0].attn.qkv.weight for m in (changed, model))
     assert peak_ratio(weight) > 1.3 * peak_ratio(original)
+
+
+def test_statistics_of_all_tensors(tmp_path: Path) -> None:
+    from qsam2_deploy.quant.checkpoint import save_checkpoint
+
+    model = _gaussian_model()
+    save_checkpoint(tmp_path / "a.pt", model.state_dict(), config=small_config(64))
+    arguments = [str(tmp_path / "a.pt"), "-o", str(tmp_path / "a.csv")]
+    assert weight_statistics.main(arguments) == 0
+    with (tmp_path / "a.csv").open(newline="") as stream:
+        rows = {row["name"]: row for row in csv.DictReader(stream)}
+    assert rows.keys() == model.state_dict().keys()
+    weight = model.image_encoder.trunk.blocks[0].attn.qkv.weight
+    row = rows["image_encoder.trunk.blocks.0.attn.qkv.weight"]
+    assert float(row["std"]) == pytest.approx(float(weight.std()), rel=1e-5)
+    peak = real_peaks(tmp_path / "a.csv")["attn.qkv"][0]
+    assert peak == pytest.approx(peak_ratio(weight), rel=1e-5)
+
+
+def test_errors_of_vrc_are_relative_to_the_weights_before() -> None:
+    reports = [
+        VrcReport(
+            applied=True, lam=0.1, condition_number=1.0, std_ratio=0.6, norm_ratio=norm,
+            absmax_ratio=0.5, output_error=error, weight_error_before=0.4, weight_error_after=0.5,
+            std_before=1.0, weights=10,
+        )
+        for norm, error in ((0.5, 0.001), (0.9, 0.001), (0.5, 0.2))
+    ]  # fmt: skip
+    layers = tuple(
+        LayerReport(f"trunk.blocks.{n}.attn.qkv", 4, 4, 1.0, 3.0, 2.0, 0, report)
+        for n, report in enumerate(reports)
+    )
+    report = CalibrationReport(
+        Path("q.pt"), "", CalibrationConfig(), 4, layers, feature_error=0.1, feature_images=2
+    )
+    found = vrc_effect.summary(report)
+    assert found["weight_error_after"] == pytest.approx(0.25)
+    assert found["layers_with_small_output_error"] == 2
+    assert found["of_these_with_lower_weight_error"] == 1
 
 
 class _Workplace:

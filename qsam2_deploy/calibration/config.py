@@ -65,7 +65,7 @@ class CalibrationConfig:
     weight_grid: str | None = None
     activation_grid: str | None = None
     granularity: str = PER_CHANNEL
-    options: tuple[tuple[str, float | bool], ...] = ()
+    options: tuple[tuple[str, float | bool | str], ...] = ()
     vrc: str = "noise"
     vrc_lambda: float | None = None
     vrc_scope: str = ENCODER_SCOPE

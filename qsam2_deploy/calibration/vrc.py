@@ -52,6 +52,7 @@ class VrcReport:
         lam: the lambda that was chosen.
         condition_number: largest by smallest eigenvalue of ``X^T X``; infinite if singular.
         std_ratio: standard deviation of the weights, after by before.
+        norm_ratio: norm of the weights, after by before.
         absmax_ratio: largest magnitude of the weights, after by before.
         output_error: ``||X (W - W_hat)^T|| / ||X W^T||`` on held-out inputs.
         weight_error_before: ``||W - quantized W|| / ||W||`` before, with MSE-optimal clips.
@@ -64,6 +65,7 @@ class VrcReport:
     lam: float
     condition_number: float
     std_ratio: float
+    norm_ratio: float
     absmax_ratio: float
     output_error: float
     weight_error_before: float

@@ -102,6 +102,7 @@ def _calibrate_layer(
         lam=lam,
         condition_number=vrc.condition_number(spectrum),
         std_ratio=_ratio(changed.double().std(), weight.double().std()),
+        norm_ratio=_ratio(changed.double().norm(), weight.double().norm()),
         absmax_ratio=_ratio(changed.abs().max(), weight.abs().max()),
         output_error=vrc.relative_output_error(weight, changed, judge),
         weight_error_before=_weight_error(weight, plan),

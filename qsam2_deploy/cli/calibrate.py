@@ -158,19 +158,27 @@ def _add_quantizers(parser: Parser) -> None:
     )
 
 
-def _options(texts: Sequence[str]) -> tuple[tuple[str, float | bool], ...]:
+def _options(texts: Sequence[str]) -> tuple[tuple[str, float | bool | str], ...]:
     from ..errors import InputError
 
     options = []
     for text in texts:
         name, _, value = text.partition("=")
-        try:
-            options.append((name, value == "true" if value in _BOOLEANS else float(value)))
-        except ValueError as error:
+        if not value:
             raise InputError(
                 f"--option must be such as momentum=0.95 or learn_alpha=false, but got {text!r}"
-            ) from error
+            )
+        options.append((name, _value(value)))
     return tuple(options)
+
+
+def _value(text: str) -> float | bool | str:
+    if text in _BOOLEANS:
+        return text == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _config(args: Namespace) -> CalibrationConfig:

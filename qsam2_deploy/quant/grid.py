@@ -190,6 +190,24 @@ def fake_quantize(
     return dequantize(quantize(_precise(x), scale, grid, zero_point), scale).to(x.dtype)
 
 
+def straight_through(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return ``values`` to the bit, with the gradient of ``x``, which is of their shape."""
+    result: torch.Tensor = _StraightThrough.apply(x, values)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _StraightThrough(torch.autograd.Function):
+    """``x + (values - x).detach()`` without its rounding."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:  # noqa: ARG004
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:  # noqa: ARG004
+        return grads[0], None
+
+
 def _precise(x: torch.Tensor) -> torch.Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 

@@ -7,10 +7,15 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from ..errors import InputError
 from .affine import affine_step, affine_zero_point
 from .grid import Grid
 from .quantizer import Quantizer, Range, positive_step
 from .value_statistics import ValueStatistics
+
+OWN_START, EXTREMES = "own", "extremes"
+STARTS = (OWN_START, "mse", EXTREMES)
+"""Where learned clips can start from."""
 
 
 class LearnedClipQuantizer(Quantizer):
@@ -20,8 +25,8 @@ class LearnedClipQuantizer(Quantizer):
     suits steps of all sizes; this goes for the offset as well, which is counted in ``start``.
 
     Attributes:
-        from_extremes: start from the smallest and the largest value, as after an observer of the
-            extremes, instead of the method's own start; for comparisons.
+        start_from: ``own``, as the method's paper starts; ``mse``, at the clip of least squared
+            error; or ``extremes``, the smallest and the largest value, as after an observer.
         start: clip threshold at the start, on an affine grid the width of the range;
             ``[channels]`` or ``[]``. NaN before the first observation.
         log_factor: learned, of the same shape.
@@ -29,16 +34,18 @@ class LearnedClipQuantizer(Quantizer):
             ``learns_offset``. On an affine grid only.
     """
 
-    option_names = ("from_extremes",)
+    option_names = ("start_from",)
     learns_offset: ClassVar[bool] = False
     start: torch.Tensor
     shift: torch.Tensor
 
     def __init__(
-        self, grid: Grid, channels: int | None = None, *, from_extremes: bool = False
+        self, grid: Grid, channels: int | None = None, *, start_from: str = OWN_START
     ) -> None:
         super().__init__(grid, channels)
-        self.from_extremes = bool(from_extremes)
+        if start_from not in STARTS:
+            raise InputError(f"start_from must be {' or '.join(STARTS)}, but got {start_from}")
+        self.start_from = start_from
         self._started = False
         self.log_factor = nn.Parameter(torch.zeros(self._shape()))
         self.register_buffer("start", torch.full(self._shape(), torch.nan))
@@ -67,10 +74,10 @@ class LearnedClipQuantizer(Quantizer):
         return affine_zero_point(lowest, torch.ones_like(step), self.grid)
 
     def start_range(self, values: ValueStatistics) -> Range | None:
-        """Return the extremes if that was chosen, else :meth:`own_start`."""
-        if self.from_extremes:
+        """Return the thresholds that were chosen; None for those of least MSE."""
+        if self.start_from == EXTREMES:
             return values.extremes(symmetric=not self.is_affine)
-        return self.own_start(values)
+        return self.own_start(values) if self.start_from == OWN_START else None
 
     def own_start(self, values: ValueStatistics) -> Range | None:  # noqa: ARG002
         """Return the thresholds of the method's paper; None for those of least MSE."""

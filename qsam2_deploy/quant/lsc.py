@@ -9,6 +9,7 @@ from .affine import affine_step, affine_zero_point
 from .grid import SYMMETRIC, Grid
 from .quantizer import (
     Quantizer,
+    checked_flag,
     checked_momentum,
     positive_step,
     register_quantizer,
@@ -68,7 +69,7 @@ class LSCQuantizer(Quantizer):
     ) -> None:
         super().__init__(grid, channels)
         self.momentum = checked_momentum(momentum)
-        self.learn_alpha = bool(learn_alpha)
+        self.learn_alpha = checked_flag("learn_alpha", learn_alpha)
         sides = (2,) if self.is_affine else ()
         log_alpha = torch.full((*self._shape(), *sides), self._default_alpha()).log()
         if self.learn_alpha:

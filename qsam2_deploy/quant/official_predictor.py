@@ -93,6 +93,11 @@ class OfficialModel:
         """Name and digest of the file, and versions."""
         return self._info
 
+    @property
+    def module(self) -> Any:
+        """The predictor itself, ``sam2``'s ``SAM2VideoPredictor``."""
+        return self._model
+
     @torch.inference_mode()
     def track(self, sequence: VideoSequence, prompts: Sequence[FirstPrompt]) -> Iterator[Masks]:
         """Yield the masks of every frame, bool [H, W] for each object.

@@ -215,9 +215,20 @@ def checked_momentum(momentum: float) -> float:
     Raises:
         InputError: it is not 0 or more and below 1.
     """
-    if not 0.0 <= momentum < 1.0:
+    if not (isinstance(momentum, (int, float)) and 0.0 <= momentum < 1.0):
         raise InputError(f"the momentum must be 0 or more and below 1, but got {momentum}")
     return float(momentum)
+
+
+def checked_flag(name: str, value: bool) -> bool:
+    """Return an option that is on or off.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if value not in (False, True):
+        raise InputError(f"{name} must be true or false, but got {value}")
+    return bool(value)
 
 
 QuantizerType = TypeVar("QuantizerType", bound=type[Quantizer])

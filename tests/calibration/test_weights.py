@@ -82,6 +82,8 @@ def test_outside_of_the_encoder_held_out_images_confirm() -> None:
 
 
 def test_the_numbers_behind_the_report() -> None:
-    report, before, _ = _calibrate(_random(8, torch.ones(6)))
+    report, before, after = _calibrate(_random(8, torch.ones(6)))
     assert report.weights == 30
+    assert report.norm_ratio == pytest.approx(float(after.norm() / before.norm()), rel=1e-5)
+    assert report.norm_ratio != report.std_ratio
     assert report.std_before == pytest.approx(float(before.double().std()))

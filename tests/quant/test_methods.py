@@ -14,6 +14,7 @@ from qsam2_deploy.calibration.statistics import collect_statistics
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.quant.grid import AFFINE, MIDRISE, SYMMETRIC, Grid, quantize
 from qsam2_deploy.quant.layer_plan import LayerPlan
+from qsam2_deploy.quant.learned_clip import STARTS
 from qsam2_deploy.quant.lsq import LSQQuantizer
 from qsam2_deploy.quant.lsq_plus import LSQPlusQuantizer
 from qsam2_deploy.quant.modules import quantization_penalty, quantize_layers
@@ -62,23 +63,23 @@ def test_lsq_plus_starts_weights_three_deviations_wide() -> None:
 @pytest.mark.parametrize("method", ["lsq", "lsq+", "pact"])
 def test_learned_clips_start_from_extremes_if_asked_to(method: str) -> None:
     w = _rows() - 0.4
-    quantizer = make_quantizer(method, 4, 3, from_extremes=True)
+    quantizer = make_quantizer(method, 4, 3, start_from="extremes")
     quantizer(w)
     np.testing.assert_allclose(quantizer.scale, w.abs().amax(1) / 7, rtol=1e-5)
-    assert quantizer.options == {"from_extremes": True}
+    assert quantizer.options == {"start_from": "extremes"}
 
 
 def test_an_affine_range_starts_from_both_extremes() -> None:
-    quantizer, x = LSQPlusQuantizer(Grid(4, AFFINE), from_extremes=True), _rows().abs() - 0.1
+    quantizer, x = LSQPlusQuantizer(Grid(4, AFFINE), start_from="extremes"), _rows().abs() - 0.1
     quantizer(x)
     np.testing.assert_allclose(quantizer.scale, (x.max() - x.min()) / 15, rtol=1e-5)
 
 
-@pytest.mark.parametrize("from_extremes", [False, True])
-def test_calibration_starts_from_extremes_if_asked_to(from_extremes: bool) -> None:
+@pytest.mark.parametrize("start", STARTS)
+def test_calibration_starts_where_it_is_asked_to(start: str) -> None:
     model, x = nn.Sequential(nn.Linear(64, 8)), torch.randn(200, 64)
     statistics = collect_statistics(model, {"0": model[0]}, [x], count=1, grams=False)["0"]
-    options = {"from_extremes": from_extremes}
+    options = {"start_from": start}
     plan = LayerPlan(4, 4, method="lsq", weight_options=options, input_options=options)
     layer = quantize_layers(model, {"0": plan})["0"]
     start_weights(layer)
@@ -86,7 +87,9 @@ def test_calibration_starts_from_extremes_if_asked_to(from_extremes: bool) -> No
     largest = layer.weight_rows().detach().abs().amax(1)
     weights = np.isclose(layer.weight_quantizer.scale, largest / 7)
     inputs = np.isclose(layer.input_quantizer.scale, x.abs().max() / 7)
-    assert weights.all() == inputs == from_extremes
+    assert weights.all() == inputs == (start == "extremes")
+    own = 2 * layer.weight_rows().detach().abs().mean(1) / math.sqrt(7)
+    assert np.isclose(layer.weight_quantizer.scale, own).all() == (start == "own")
 
 
 def test_lsq_plus_gradients_equal_the_naive_formulas() -> None:
@@ -229,6 +232,22 @@ def test_statsq_is_that_of_the_present_weights(width: int) -> None:
         quantizer(factor * w)
         expected = factor * 2 * w.abs().mean(1) / 2 ** (width - 1)
         np.testing.assert_allclose(quantizer.scale, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("method", "passes"), [("statsq", True), ("sawb", False)])
+def test_gradients_of_weights_beyond_the_clip(method: str, passes: bool) -> None:
+    """OFQ's code lets them through; SAWB's (not SAWB+) is that of a clip."""
+    quantizer = make_quantizer(method, 2, 3, grid=MIDRISE)
+    w, upstream = _rows().requires_grad_(), _rows().flip(1)
+    y = quantizer(w)
+    assert y.requires_grad
+    assert torch.equal(y, make_quantizer(method, 2, 3, grid=MIDRISE)(w.detach()))
+    y.backward(upstream)
+    outermost = quantizer.scale[:, None] * 1.5
+    outside = w.detach().abs() > outermost
+    assert 0.01 < outside.double().mean() < 0.5
+    expected = upstream if passes else upstream * ~outside
+    assert torch.equal(w.grad, expected)
 
 
 @pytest.mark.parametrize(
