@@ -49,13 +49,20 @@ def _tiles(findings: Findings) -> dict[str, str]:
     return {
         "quantized layers": str(len(findings.rows)),
         "packed weights": megabytes(sizes.packed),
-        "smaller than in bfloat16": f"{sizes.bfloat16 / sizes.packed:.2f} times",
+        **_against_bfloat16(sizes.bfloat16 / sizes.packed),
         "weight error, median layer": percent(_median(r.weight.error for r in findings.rows)),
         "weight error, worst layer": percent(max(row.weight.error for row in findings.rows)),
         **({"std reduction, median": percent(_median(reductions))} if reductions else {}),
         **({"held-out error, median": percent(_median(held_out))} if held_out else {}),
         "worst layer": charts.short_name(worst.name),
     }
+
+
+def _against_bfloat16(ratio: float) -> dict[str, str]:
+    # Weights that training moved off half precision may need more than quantization saves.
+    if ratio < 1:
+        return {"larger than in bfloat16": f"{1 / ratio:.2f} times"}
+    return {"smaller than in bfloat16": f"{ratio:.2f} times"}
 
 
 def _facts(findings: Findings) -> dict[str, str]:

@@ -61,7 +61,7 @@ def _draw(axes: Any, lines: Sequence[Line], key: str, label: str) -> None:
     axes.set_ylabel(label)
     axes.grid(alpha=0.3)
     if names:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
 
 
 def _mark_stages(axes: Any, lines: Sequence[Line]) -> None:

@@ -16,7 +16,7 @@ from qsam2_deploy.calibration.data import calibration_images
 from qsam2_deploy.errors import CheckpointError, InputError, VideoError
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.quant.modules import quantized_layers
-from qsam2_deploy.report import ReportJob, write_report
+from qsam2_deploy.report import ReportJob, sections, write_report
 
 from .conftest import write_scores
 from .html_page import PageReader
@@ -92,6 +92,11 @@ def test_the_worst_layer_comes_first(page):
     assert together[0] > 2 * together[-1] > 0
 
 
+def test_a_ratio_is_at_least_one():
+    assert sections._against_bfloat16(4.0) == {"smaller than in bfloat16": "4.00 times"}
+    assert sections._against_bfloat16(0.8) == {"larger than in bfloat16": "1.25 times"}
+
+
 def test_sizes_and_summary(page, content):
     layers, state = content["quantization"]["layers"], content["model"]
     packed = 0
@@ -106,7 +111,8 @@ def test_sizes_and_summary(page, content):
     words = " ".join(page.words)
     for size in (packed, 2 * count, 4 * count):
         assert f"{size / 1e6:.2f} MB" in words
-    assert f"{2 * count / packed:.2f} times" in words
+    assert packed > 2 * count, "random weights are no halves"
+    assert f"{packed / (2 * count):.2f} times larger than in bfloat16" in words
     assert content["quantization"]["source_sha256"] in words
     assert f"{len(layers) - 2} layers at w4a4, 2 layers at w8a8" in words
     assert "trace, lambda 0.01" in words
