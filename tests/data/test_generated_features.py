@@ -74,7 +74,7 @@ def test_light_changes_over_time(scenes):
         assert scene.look.gain[0] == 1
         expected = frames_of(scene) * scene.look.gain[:, None, None, None]
         seen = frames_of(scene, Look(scene.look.gain))
-        assert np.abs(seen - np.clip(expected, 0, 255)).max() <= 0.5 + 1e-9
+        assert np.abs(seen - np.clip(expected, 0, 255)).max() <= 0.51
 
 
 def test_blur_takes_away_what_is_fine(scenes):
@@ -241,8 +241,11 @@ def test_objects_grow_shrink_tilt_and_turn():
     assert (growth < -0.05).mean() > 0.2
     tilted = np.ptp(short / long, axis=1) > 0.05
     assert 0.15 < tilted.mean() < 0.5
-    turned = np.ptp(np.unwrap(np.arctan2(poses[..., 1, 1], -poses[..., 0, 1])), axis=1) > 0.1
-    assert 0.3 < turned.mean() < 0.9
+    angles = np.unwrap(np.arctan2(-poses[..., 0, 1], poses[..., 1, 1]))
+    assert 0.2 < (np.abs(angles[:, -1] - angles[:, 0]) > 0.35).mean() < 0.6
+    steps = np.diff(angles)
+    rocking = (steps > 0.01).any(1) & (steps < -0.01).any(1)
+    assert 0.15 < rocking.mean() < 0.6
     calm = motion.object_pose(np.random.default_rng(0), frames, 0.2, 0.0)
     assert not np.ptp(calm, axis=0).any()
 
@@ -259,6 +262,14 @@ def change(make, seed):
 def test_shapes_deform_over_time(name):
     changes = [change(getattr(shape_makers, name), seed) for seed in range(16)]
     assert np.median(changes) > 0.02
+
+
+@pytest.mark.parametrize("name", ["stack", "rider"])
+def test_parts_move_against_each_other(name, monkeypatch):
+    for elastic in ("blob", "creature"):
+        monkeypatch.setattr(shape_makers, elastic, shape_makers.stiff)
+    changes = [change(getattr(shape_makers, name), seed) for seed in range(16)]
+    assert np.median(changes) > 0.01
 
 
 @pytest.mark.parametrize("name", ["stiff", "ring", "bar"])
