@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.lowering.memory_output import finish_memory
@@ -73,16 +74,18 @@ class FunctionalGpu:
             session = session_from_onnx(prepared(bundle.components[component]), 1)
             names = [tensor.name for tensor in session.get_inputs()]
             self._sessions[frozenset(names)] = session
+        return self._built(model, output, precision="fp16", limits=limits)
+
+    def _built(self, model: Path, output: Path, **options: Any) -> Path:
+        """Build an engine file for this GPU, whatever it computes."""
         major, minor = self.cuda.capability
-        before = build_module.current_gpu
-        build_module.current_gpu = lambda: Gpu(self.cuda.name, f"{major}.{minor}")
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            gpu = Gpu(self.cuda.name, f"{major}.{minor}")
+            patch.setattr(build_module, "current_gpu", lambda: gpu)
             engine_from_onnx(
-                model, output, precision="fp16", library=self.library, limits=limits,
-                show_progress=False, self_test=False,
+                model, output, library=self.library, show_progress=False, self_test=False,
+                **options,
             )  # fmt: skip
-        finally:
-            build_module.current_gpu = before
         return output
 
     def _execute(self, context: Any) -> None:

@@ -7,6 +7,7 @@ be wrong where real ones are: in attention that is fused. How long a run takes i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import onnx
 
 from qsam2_deploy.runtime.ort import session_from_lowered
 from qsam2_deploy.runtime.tensorrt.execution import EngineRunner
+from qsam2_deploy.runtime.tensorrt.options import Limits
 from qsam2_deploy.runtime.tensorrt.profiles import Profile
 from qsam2_deploy.spec import ModelSpec
 from tests.functional_gpu import FunctionalGpu
@@ -45,11 +47,27 @@ class LoweredGpu(FunctionalGpu):
     ) -> EngineRunner:
         """Return the real runner on the doubles; it computes what was parsed last."""
         (component,) = plans
-        parsed = onnx.ModelProto.FromString(self.trt.called("OnnxParser.parse")[-1]["model"])
-        inputs = frozenset(tensor.name for tensor in parsed.graph.input)
-        self._sessions[inputs] = _Session(self, component, parsed)
+        parsed = self._parsed()[-1]
+        self._compute(component, parsed)
         self.built.append((component, *_kind(parsed)))
         return EngineRunner(spec, plans, profiles, library=self.library, runtime=self.runtime)
+
+    def build(
+        self, model: Path, output: Path, *, limits: Limits | None = None, precision: str = "fp16"
+    ) -> Path:
+        """Build an engine file that computes what ``model`` is lowered to."""
+        self._built(model, output, precision=precision, limits=limits)
+        for parsed in self._parsed():
+            self._compute(parsed.graph.name, parsed)
+        return output
+
+    def _parsed(self) -> list[onnx.ModelProto]:
+        calls = self.trt.called("OnnxParser.parse")
+        return [onnx.ModelProto.FromString(call["model"]) for call in calls]
+
+    def _compute(self, component: str, parsed: onnx.ModelProto) -> None:
+        inputs = frozenset(tensor.name for tensor in parsed.graph.input)
+        self._sessions[inputs] = _Session(self, component, parsed)
 
     def wait(self, milliseconds: float) -> None:
         """Let time pass on the GPU."""

@@ -1,40 +1,67 @@
-"""What README.md and docs/ promise exists: commands, flags, make targets, files, Python names."""
+"""What README.md and other pages promise exists: commands, flags, files, sections, Python names."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
+import io
 import re
 import shlex
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+OTHERS = ("CONTRIBUTING.md", "CHANGELOG.md", "assets/README.md", "benchmarks/README.md")
+PAGES = [README, *(ROOT / name for name in OTHERS), *sorted((ROOT / "docs").glob("*.md"))]
+FLAG = r"(?<![\w-])--?[a-z][a-z0-9-]*"
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-def _blocks(language: str) -> list[str]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+def _blocks(language: str, page: Path = README) -> list[str]:
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
     return [text for found, text in fenced if found == language]
 
 
-def _shell_lines() -> list[list[str]]:
-    text = "\n".join(_blocks("")).replace("\\\n", " ")
-    return [shlex.split(line, comments=True) for line in text.splitlines() if line[:1].isalpha()]
+def _prose(page: Path) -> str:
+    """A page without its blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
-def _help(name: str, capsys: pytest.CaptureFixture[str]) -> str:
+def _shell_lines(page: Path = README) -> list[list[str]]:
+    """The commands of a page's blocks, as words."""
+    text = "\n".join(_blocks("", page)).replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if re.match(r"(qsam2-|make |pip |python)", line)]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def _commands(page: Path) -> list[list[str]]:
+    """The package's commands in a page's blocks, and those with flags in its sentences."""
+    inline = re.findall(r"`(qsam2-[a-z-]+ [^`]*)`", page.read_text())
+    return [words for words in _shell_lines(page) if words[0].startswith("qsam2-")] + [
+        text.split() for text in inline
+    ]
+
+
+@functools.cache
+def _known_flags(name: str) -> frozenset[str]:
     command = name.removeprefix("qsam2-").replace("-", "_")
     module = importlib.import_module(f"qsam2_deploy.cli.{command}")
-    assert module.main(["--help"]) == 0
-    return capsys.readouterr().out
+    with redirect_stdout(io.StringIO()) as out:
+        assert module.main(["--help"]) == 0
+    return frozenset(re.findall(FLAG, out.getvalue()))
 
 
-def test_commands_have_the_flags_that_the_readme_uses(capsys):
-    lines = [words for words in _shell_lines() if words[0].startswith("qsam2-")]
-    assert {words[0] for words in lines} == {
+def _flags(words: list[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words if re.match("--?[a-z]", word)}
+
+
+def test_the_readme_uses_every_command():
+    assert {words[0] for words in _shell_lines() if words[0].startswith("qsam2-")} == {
         f"qsam2-{name}"
         for name in (
             "bench",
@@ -49,10 +76,40 @@ def test_commands_have_the_flags_that_the_readme_uses(capsys):
             "train",
         )
     }
-    for name, *arguments in lines:
-        flags = [word for word in arguments if word.startswith("-")]
-        known = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", _help(name, capsys)))
-        assert not set(flags) - known, f"{name} has no such flag"
+
+
+def test_pages_hold_commands():
+    assert sum(len(_commands(page)) for page in PAGES) > 60
+
+
+@each_page
+def test_commands_have_the_flags_that_pages_use(page):
+    for name, *arguments in _commands(page):
+        assert not _flags(arguments) - _known_flags(name), f"{name} has no such flag"
+
+
+@each_page
+def test_scripts_have_the_flags_that_pages_use(page):
+    """Flags of scripts are looked for in their text: importing them may need torch."""
+    shared = [*(ROOT / "benchmarks").glob("_*.py"), ROOT / "qsam2_deploy" / "cli" / "_main.py"]
+    for program, *words in _shell_lines(page):
+        name = words[1] if words[:1] == ["-m"] else words[0] if words else ""
+        path = ROOT / (name if name.endswith(".py") else f"{name.replace('.', '/')}.py")
+        if not program.startswith("python") or not name.startswith(
+            ("benchmarks", "examples", "tools")
+        ):
+            continue
+        texts = [file.read_text() for file in (path, *shared)]
+        missing = {flag for flag in _flags(words[1:]) - {"-m"} if not any(
+            f'"{flag}"' in text for text in texts
+        )}  # fmt: skip
+        assert not missing, f"{name} has no such flag"
+
+
+def test_benchmarks_are_listed():
+    scripts = {path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py")}
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == scripts
 
 
 def test_make_targets_exist():
@@ -79,14 +136,23 @@ def test_python_parses_and_its_names_exist():
         assert all(hasattr(module, alias.name) for alias in node.names)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files(page):
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text())
-    assert page is not README or len(links) > 5
-    assert all((page.parent / link).exists() for link in links)
+def _sections(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each_page
+def test_links_lead_to_files_and_sections(page):
+    links = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text())
+    assert page is not README or len(links) > 20
+    for link, section in links:
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        assert not section or section in _sections(target), f"{link}#{section}"
+
+
+@each_page
 def test_paths_in_backticks_exist(page):
     text = page.read_text()
     files = re.findall(
@@ -94,3 +160,13 @@ def test_paths_in_backticks_exist(page):
     )
     homes = (ROOT, ROOT / "qsam2_deploy")
     assert all(any((home / file).exists() for home in homes) for file in files), files
+
+
+@each_page
+def test_tables_are_whole(page):
+    """A row that an empty line cuts off has no header, and is no row any more."""
+    unescaped = _prose(page).replace(r"\|", "")
+    for table in re.findall(r"(?:^\|.*\n)+", unescaped, re.MULTILINE):
+        header, ruler, *rows = table.splitlines()
+        assert re.fullmatch(r"\|(?: ?:?-+:? ?\|)+", ruler), header
+        assert {row.count("|") for row in (ruler, *rows)} == {header.count("|")}, header

@@ -30,13 +30,14 @@ class EvaluationConfig:
     """What to evaluate, on what, and what to write.
 
     Attributes:
-        model: a ``model.onnx``, a checkpoint ``.pt``, or a folder of PNG results.
+        model: a ``model.onnx``, a ``model.engine``, a checkpoint ``.pt``, or a folder of PNG
+            results.
         dataset: layout of the dataset, and with it the rule.
         root: folder of the dataset.
         sequences: names of sequences or images, or of a split of DAVIS; None for all.
         prompt: what the model is told; None for masks on videos and clicks on images.
         resolution: the folder below DAVIS's ``JPEGImages``.
-        backend: inference engine of a ``model.onnx``.
+        backend: inference engine of a ``model.onnx``; a ``model.engine`` has its own.
         threads: of the engine; None for its own choice.
         precision: of an exported model, ``exact`` or ``fast``.
         memory_frames: how many memories an exported model attends to on a frame; None for its own

@@ -111,14 +111,6 @@ def test_segment_command(
     installed.check()
 
 
-def test_evaluated_model(installed: FunctionalGpu, engine: Path) -> None:
-    from qsam2_deploy.evaluation.exported_model import ExportedModel
-
-    with ExportedModel(engine, exclusive=True) as model:
-        assert "tensorrt" in model.info
-    installed.check()
-
-
 def test_without_cuda_python(
     gpu: FunctionalGpu, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
