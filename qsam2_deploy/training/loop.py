@@ -105,7 +105,7 @@ class TrainingRun:
         Raises:
             CheckpointError: there is none, or it belongs to another run.
         """
-        self.state.load(self.state_path)
+        self.state.load(self.state_path, self.world)
         self.quantizers.set_widths(self.state.step)
         self.quantizers.copy_widths_to(self.average)
         if self.world.is_first:
@@ -170,6 +170,7 @@ class TrainingRun:
     def _step(self, stage: Stage, batch: ClipBatch, rate: float) -> Losses:
         """Do one optimiser step and return its losses."""
         plan = self._plan(stage, batch)
+        self.quantizers.share_batch(len(batch.images), batch.clip_of.numel())
         self._wrapped.train()
         with self.quantizers.training():
             with self._autocast(), self.quantizers.forward(self.state.step, len(batch.images)):
