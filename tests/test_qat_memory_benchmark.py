@@ -57,7 +57,6 @@ def test_a_step_is_timed_whole(model, clock, monkeypatch, capsys):
     assert found["seconds_others"] == 11.0
     assert found["seconds_observing"] == 111.0 + 0.5 * 1000.0
     assert found["seconds"] == (found["seconds_observing"] + 3 * found["seconds_others"]) / 4
-    assert 0 < found["peak_mebibytes"] < found["process_mebibytes"]
 
 
 def test_times():
@@ -88,9 +87,10 @@ def test_the_table_and_the_report(model, tmp_path, monkeypatch, capsys):
     assert results["options"]["steps"] == 9
 
 
-@pytest.mark.parametrize("kind", ["float", "quantized, distilled"])
-def test_the_other_kinds_run(model, kind, capsys):
-    assert qat_memory.main([model, "--kind", kind, "--device", "cpu", "--frames", "2"]) == 0
-    found = json.loads(capsys.readouterr().out)
+def test_a_kind_has_a_process_of_its_own(model):
+    """In this one the peak may be that of an earlier test."""
+    found = qat_memory._in_a_process(
+        "quantized, distilled", [model, "--device", "cpu", "--frames", "2"]
+    )
     assert min(found[name] for name in found if name.startswith("seconds")) > 0
-    assert found["process_mebibytes"] > 100
+    assert 0 < found["peak_mebibytes"] < found["process_mebibytes"]
