@@ -1,8 +1,16 @@
 r"""Time and memory of a training step, in floating point and quantized, side by side.
 
 Each kind of training runs in a process of its own, on the same generated clips, with random
-weights: neither number depends on them. On a GPU the peak is that of PyTorch's allocator, on a
-processor that of the whole process (``maxrss``), less what it held before the first step.
+weights: neither number depends on them.
+
+A step is timed whole: forward and backward pass, the optimizer, statistics of the quantizers, the
+look at their clips, and the average; only clips are made beforehand. Every fourth step updates
+statistics, so those and the others have a median each, and the time per step is the mean of the
+two by their shares. The first step, which also allocates, is not counted.
+
+On a GPU the peak is that of PyTorch's allocator, weights and moments included. On a processor it is
+that of the whole process, less what it held before the first step; what it held in all, on whatever
+device, is beside it.
 
 Example::
 
@@ -14,12 +22,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,7 +34,7 @@ from typing import Any
 import torch
 
 from benchmarks._report import ROOT, add_report_options, write_report
-from qsam2_deploy.cli._main import command
+from qsam2_deploy.cli._main import command, whole_number
 from qsam2_deploy.data.generated.clips import GeneratedClips
 from qsam2_deploy.data.generated.config import GeneratedClipsConfig
 from qsam2_deploy.errors import Qsam2Error
@@ -39,6 +46,8 @@ from qsam2_deploy.quant.architecture import (
     read_config,
 )
 from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantize_layers
+from qsam2_deploy.runtime.timing.worker import resident_memory
+from qsam2_deploy.training.batch import ClipBatch
 from qsam2_deploy.training.config import (
     DistillWeights,
     PromptPolicy,
@@ -49,8 +58,13 @@ from qsam2_deploy.training.config import (
 from qsam2_deploy.training.distributed import World
 from qsam2_deploy.training.log import TrainingLog
 from qsam2_deploy.training.loop import TrainingRun
+from qsam2_deploy.training.losses import Losses
 
 KINDS = ("float", "quantized", "quantized, distilled")
+_QUANTIZERS = QuantizerTraining(observe_first=1, freeze=0.0)
+_LEAST_STEPS = 1 + 2 * _QUANTIZERS.observe_every
+"""One that is not counted, and two periods of the statistics; the last step looks at the clips."""
+
 _MEBI = 1 << 20
 
 
@@ -62,29 +76,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(_measured(args)))
         return 0
     found = {kind: _in_a_process(kind, argv) for kind in KINDS}
-    print(f"{'':<22}{'s per step':>12}{'peak MiB':>12}{'time':>8}{'memory':>8}")
-    for kind, numbers in found.items():
-        time_ratio, memory_ratio = (
-            numbers[key] / found["float"][key] for key in ("seconds", "peak_mebibytes")
-        )
-        print(
-            f"{kind:<22}{numbers['seconds']:>12.3f}{numbers['peak_mebibytes']:>12.0f}"
-            f"{time_ratio:>7.2f}x{memory_ratio:>7.2f}x"
-        )
+    _print_table(found)
     options = {name: value for name, value in vars(args).items() if name not in ("json", "kind")}
     write_report("qat_memory", {"options": options, "kinds": found}, args.json)
     return 0
 
 
+def _print_table(found: Mapping[str, Mapping[str, float]]) -> None:
+    heads = ("s per step", "observing", "others", "peak MiB", "process MiB", "time", "memory")
+    print(f"{'':<22}" + "".join(f"{head:>12}" for head in heads))
+    columns = ("seconds", "seconds_observing", "seconds_others")
+    for kind, numbers in found.items():
+        times = "".join(f"{numbers[column]:>12.3f}" for column in columns)
+        peaks = "".join(f"{numbers[c]:>12.0f}" for c in ("peak_mebibytes", "process_mebibytes"))
+        ratios = "".join(
+            f"{numbers[column] / found[KINDS[0]][column]:>11.2f}x"
+            for column in ("seconds", "peak_mebibytes")
+        )
+        print(f"{kind:<22}{times}{peaks}{ratios}")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="qat_memory", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="qat_memory", description=str(__doc__).splitlines()[0])
     add = parser.add_argument
     add("model", help="official name such as sam2.1_hiera_tiny, or a YAML configuration")
     add("--size", type=int, metavar="S", help="side of the images (default: the model's own)")
     add("--frames", type=int, default=1, help="frames of a clip (default 1: images)")
     add("--clips", type=int, default=1, help="clips of a batch")
     add("--objects", type=int, default=3, help="objects of a clip")
-    add("--steps", type=int, default=5, help="steps; the first is not counted")
+    add(
+        "--steps",
+        type=whole_number(_LEAST_STEPS),
+        default=_LEAST_STEPS,
+        help=f"steps, from {_LEAST_STEPS} (default); the first is not counted",
+    )
     add("--bits", type=int, default=4, help="widths of weights and activations")
     add("--scope", default="encoder", help="encoder or all")
     add("--method", default="lsc", help="quantizer")
@@ -107,27 +132,64 @@ def _in_a_process(kind: str, argv: Sequence[str] | None) -> dict[str, float]:
     return numbers
 
 
+class _TimedRun(TrainingRun):
+    """Takes the time of each step, from the batch on the device to the updated average."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.seconds: list[float] = []
+        self._started = 0.0
+
+    def _step(self, stage: Stage, batch: ClipBatch) -> Losses:
+        self._started = self._now()
+        return super()._step(stage, batch)
+
+    def _end_step(self, batch: ClipBatch) -> list[str]:
+        notes = super()._end_step(batch)
+        self.seconds.append(self._now() - self._started)
+        return notes
+
+    def _now(self) -> float:
+        if self.world.device.type == "cuda":
+            torch.cuda.synchronize(self.world.device)
+        return time.perf_counter()
+
+
 def _measured(args: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         run = _run(args, Path(folder))
-        before, seconds = _reset_peak(run.world.device), []
-        real: Any = run._step
-
-        def timed(*arguments: Any) -> Any:
-            _synchronise(run.world.device)
-            started = time.perf_counter()
-            losses = real(*arguments)
-            _synchronise(run.world.device)
-            seconds.append(time.perf_counter() - started)
-            return losses
-
-        run._step = timed  # type: ignore[method-assign]
+        before, _ = resident_memory()
+        if run.world.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(run.world.device)
         run.train()
-        peak = _peak(run.world.device) - before
-    return {"seconds": median(seconds[1:] or seconds), "peak_mebibytes": peak / _MEBI}
+    _, process = resident_memory()
+    on_gpu = run.world.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(run.world.device) if on_gpu else process - before
+    return {
+        **times(run.seconds, _QUANTIZERS.observe_every),
+        "peak_mebibytes": peak / _MEBI,
+        "process_mebibytes": process / _MEBI,
+    }
 
 
-def _run(args: argparse.Namespace, folder: Path) -> TrainingRun:
+def times(seconds: Sequence[float], period: int) -> dict[str, float]:
+    """Return the seconds per step of a run, and those of the two kinds of steps, all but the first.
+
+    Args:
+        seconds: of each step, from step 0.
+        period: every step whose number it divides updates statistics.
+    """
+    counted = list(enumerate(seconds))[1:]
+    observing = median(value for step, value in counted if step % period == 0)
+    others = median(value for step, value in counted if step % period)
+    return {
+        "seconds": (observing + (period - 1) * others) / period,
+        "seconds_observing": observing,
+        "seconds_others": others,
+    }
+
+
+def _run(args: argparse.Namespace, folder: Path) -> _TimedRun:
     torch.manual_seed(0)
     named = args.model in OFFICIAL_NAMES
     config = effective_config(
@@ -151,10 +213,10 @@ def _run(args: argparse.Namespace, folder: Path) -> TrainingRun:
         stages=(stage,),
         precision=args.precision,
         checkpoint_activations=args.checkpoint_activations,
-        quantizers=QuantizerTraining(observe_first=1, freeze=0.0),
+        quantizers=_QUANTIZERS,
         save_every=args.steps + 1,
     )
-    return TrainingRun(
+    return _TimedRun(
         config=train,
         sam2=model,
         inputs={},
@@ -174,26 +236,6 @@ def _quantize(model: Any, args: argparse.Namespace) -> None:
         rows = layer.weight_rows().detach()
         layer.weight_quantizer.warm_start(2 * rows.std(1), rows.std(1), rows.mean(1))
         layer.input_quantizer.warm_start(*(torch.tensor(v) for v in (2.0, 1.0, 0.0)))
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _reset_peak(device: torch.device) -> int:
-    """Return what counts as nothing: on a GPU 0, for weights and moments are part of the peak."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return 0
-    return _peak(device)
-
-
-def _peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@
     ├── UnsupportedModelError      a valid SAM2 model that this version cannot export
     ├── MissingDependencyError     an optional package is not installed
     ├── EngineError                an inference engine failed or gave non-finite numbers
-    └── TrainingError              the loss of a training run is no longer finite
+    └── TrainingError              the loss or gradients of a training run are no longer finite
 
 The message is one sentence for a person: what was wrong, what was expected, what to do.
 Commands print it after their name and exit with status 2; no traceback.
@@ -69,4 +69,4 @@ class EngineError(Qsam2Error):
 
 
 class TrainingError(Qsam2Error):
-    """Training cannot go on: the loss is no longer finite."""
+    """Training cannot go on: the loss or the gradients are no longer finite."""

@@ -42,9 +42,11 @@ class Quantizer(nn.Module):
         for_inputs: the method that its paper uses for activations likewise.
         recomputes_weights: the statistics of a weight are those of its present values alone.
         option_names: arguments of its constructor that can be chosen, kept as attributes.
+        batch_share: this process's share of the values of a call, above 0 and up to 1; less than
+            1 where several processes share a batch and average their gradients.
         scales_gradient: multiply the gradients of step and zero-point by ``1 / sqrt(N * Q)`` with N
-            values per step and ``Q = grid.clip_steps``, as LSQ does, so that they are of the order
-            of the weights' gradients.
+            values per step, those of other processes included, and ``Q = grid.clip_steps``, as LSQ
+            does, so that they are of the order of the weights' gradients.
         rounding_gradient: the step learns from rounding errors inside the clip, too.
     """
 
@@ -70,6 +72,7 @@ class Quantizer(nn.Module):
         self.channels = channels
         self.frozen = False
         self.half_step = False
+        self.batch_share = 1.0
 
     @property
     def scale(self) -> torch.Tensor:
@@ -107,7 +110,7 @@ class Quantizer(nn.Module):
         step = self._rounded_step()
         offset = self.offset(step)
         if self.scales_gradient:
-            values_per_step = x.numel() / max(step.numel(), 1)
+            values_per_step = x.numel() / self.batch_share / max(step.numel(), 1)
             factor = 1.0 / math.sqrt(max(values_per_step, 1.0) * self.grid.clip_steps)
             step = scale_gradient(step, factor)
             offset = None if offset is None else scale_gradient(offset, factor)

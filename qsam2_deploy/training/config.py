@@ -57,7 +57,7 @@ class PromptPolicy:
 
 @dataclass(frozen=True)
 class DistillWeights:
-    """Weights of the losses that follow a teacher; see `distill.py`. Without a teacher they rest.
+    """Weights of the losses that follow a teacher; see `distill.py`. Unused without a teacher.
 
     Attributes:
         features: relative squared error of the levels of the feature pyramid.

@@ -22,6 +22,7 @@ from .clip_model import ClipModel, ClipPrediction, set_image_size
 from .config import Stage, TrainConfig
 from .distill import Teacher, check_has_loss, distillation_losses
 from .distributed import World
+from .gradients import clip_gradients
 from .loader import StageClips, batches
 from .log import TrainingLog
 from .losses import Losses, clip_losses
@@ -35,6 +36,9 @@ Validate = Callable[[Any], Mapping[str, float]]
 """Scores of the averaged SAM2 model, in percent."""
 
 _ADAM_BETAS = (0.9, 0.98)
+
+_MOST_SKIPPED = 10
+"""Steps in a row that may be skipped for their gradients before the run is given up."""
 
 
 @dataclass
@@ -89,6 +93,7 @@ class TrainingRun:
         )
         digest = run_digest(config, self.inputs)
         self.state = TrainingState(self.model, self.average, optimizer, digest)
+        self._skipped = 0  # steps in a row, up to the present one
         self._wrapped: nn.Module = self.model
         if self.world.size > 1:
             # An image step uses no memory, a mask prompt no point embedding.
@@ -105,7 +110,7 @@ class TrainingRun:
         Raises:
             CheckpointError: there is none, or it belongs to another run.
         """
-        self.state.load(self.state_path)
+        self.state.load(self.state_path, self.world)
         self.quantizers.set_widths(self.state.step)
         self.quantizers.copy_widths_to(self.average)
         if self.world.is_first:
@@ -115,7 +120,8 @@ class TrainingRun:
         """Train to the end of the recipe and return the averaged model.
 
         Raises:
-            TrainingError: the loss is no longer finite; the last good state is on disk.
+            TrainingError: the loss is no longer finite, or the gradients for many steps; the last
+                good state is on disk.
             InputError: a stage lacks its data or cannot be shared out, or a file cannot be written.
         """
         for index, stage in enumerate(self.config.stages):
@@ -140,8 +146,8 @@ class TrainingRun:
             if self.state.step == 0 and self.quantizers.starts_higher:
                 self._start_at_higher_widths(stage, batch)
             rate = learning_rate(stage, step, self.config.warmup_steps)
-            losses = self._step(stage, batch, rate)
-            notes = self._end_step(batch)
+            losses = self._step(stage, batch)
+            notes = self._update(rate) + self._end_step(batch)
             self.state.step += 1
             self.state.seconds = time.perf_counter() - started
             self._after_step(stage, losses, rate, notes, last=step + 1 == stage.steps)
@@ -167,9 +173,10 @@ class TrainingRun:
         torch.manual_seed(int(rng.integers(2**31)) + self.world.rank)
         return plan
 
-    def _step(self, stage: Stage, batch: ClipBatch, rate: float) -> Losses:
-        """Do one optimiser step and return its losses."""
+    def _step(self, stage: Stage, batch: ClipBatch) -> Losses:
+        """Compute the gradients of one step and return its losses."""
         plan = self._plan(stage, batch)
+        self.quantizers.share_batch(len(batch.images), batch.clip_of.numel())
         self._wrapped.train()
         with self.quantizers.training():
             with self._autocast(), self.quantizers.forward(self.state.step, len(batch.images)):
@@ -179,7 +186,6 @@ class TrainingRun:
             self._require_finite(total, losses, batch, predicted)
             total.backward()  # type: ignore[no-untyped-call]
         self.quantizers.add_penalty()
-        self._update(rate)
         return {name: value.detach() for name, value in losses.items()} | {"total": total.detach()}
 
     def _losses(
@@ -212,13 +218,24 @@ class TrainingRun:
             losses["affinity"] = stage.losses.affinity * predicted.affinity
         return losses
 
-    def _update(self, rate: float) -> None:
+    def _update(self, rate: float) -> list[str]:
+        """Let the optimizer step, if all gradients are finite; return what the user should know."""
         optimizer = self.state.optimizer
         set_learning_rate(optimizer, rate)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
-        if bool(torch.isfinite(norm)):  # a single overflow in the gradient skips its step
+        bad = clip_gradients(self.model, self.config.gradient_clip)
+        if not bad:
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        self._skipped = self._skipped + 1 if bad else 0
+        if not bad:
+            return []
+        what = f"the gradient of {bad[0]} (parameters: {len(bad)}) is not finite"
+        if self._skipped == _MOST_SKIPPED:
+            raise TrainingError(
+                f"{what}, in {_MOST_SKIPPED} steps in a row; {self._kept()}; start anew with a "
+                "lower learning rate"
+            )
+        return [f"{what}; this step was skipped"]
 
     def _start_at_higher_widths(self, stage: Stage, batch: ClipBatch) -> None:
         """Start the quantizers, at the widths of the first step, from the run's first batch."""
@@ -242,14 +259,16 @@ class TrainingRun:
         if self.world.mean(float(total.isfinite())) == 1:
             return
         bad = ", ".join(name for name, value in losses.items() if not bool(value.isfinite()))
-        kept = "no state was saved yet"
-        if self.state_path.exists():
-            kept = f"the last good state is in {self.state_path}"
         raise TrainingError(
             f"the loss ({bad or 'of another process'}) is not finite at step {self.state.step}; "
-            f"{kept}; check the data ({_suspects(batch, predicted)}), or start anew with a lower "
-            "learning rate"
+            f"{self._kept()}; check the data ({_suspects(batch, predicted)}), or start anew with "
+            "a lower learning rate"
         )
+
+    def _kept(self) -> str:
+        if self.state_path.exists():
+            return f"the last good state is in {self.state_path}"
+        return "no state was saved yet"
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.config.precision == "float32":
@@ -270,7 +289,8 @@ class TrainingRun:
             last or (config.validate_every and step % config.validate_every == 0)
         ):
             self.log.add_scores(step, stage.name, self.state.seconds, self._scores())
-        if last or step % config.save_every == 0:
+        # While steps are skipped the state of before is kept, in case that it is the last good one.
+        if last or (step % config.save_every == 0 and not self._skipped):
             self.state.save(self.state_path)
 
     def _scores(self) -> Mapping[str, float]:

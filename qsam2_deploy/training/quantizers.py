@@ -12,14 +12,20 @@ from ..calibration.start import start_from_statistics, start_weights
 from ..calibration.statistics import LayerStatistics
 from ..errors import TrainingError
 from ..quant.attention import quantized_attentions
-from ..quant.modules import held_weights, quantization_penalty, quantized_layers
+from ..quant.modules import ENCODER_PREFIX, held_weights, quantization_penalty, quantized_layers
 from ..quant.quantizer import Quantizer
 from .config import QuantizerTraining
 from .distributed import World
 from .samples import InputSamples
 
-_ONCE_PER_STEP = "image_encoder."
-"""Layers with such names run once in a step; it would not pay to hold their weights."""
+_OF_IMAGES = (ENCODER_PREFIX, "sam_mask_decoder.conv_s0", "sam_mask_decoder.conv_s1")
+"""How the names of layers start that run once in a step, on all images of the batch.
+
+It would not pay to hold their weights. The other layers run on objects, frame by frame.
+"""
+
+_OF_NEITHER = ("obj_ptr_tpos_proj",)
+"""What projects the ages of object pointers: the same values in every process."""
 
 _LEAST_SHARE = 0.01
 """Of the clip that a quantizer begins the run with; one that gets smaller begins anew."""
@@ -97,10 +103,27 @@ class QuantizerTrainer:
         for quantizer, grid in zip(self._quantizers, self._grids, strict=True):
             quantizer.grid = grid.of_at_least(least)
 
+    def share_batch(self, image_count: int, object_count: int) -> None:
+        """Let the gradients of all processes count the values of the whole batch.
+
+        Processes average their gradients, and a quantizer divides its own by the root of the number
+        of values (see `Quantizer.batch_share`). Weights are the same everywhere.
+
+        Args:
+            image_count: images of this process in this step.
+            object_count: objects of this process in this step.
+        """
+        if not self.layers:
+            return
+        of_images, of_objects = self.world.shares((image_count, object_count))
+        for name, quantizer in self._inputs.items():
+            if not name.startswith(_OF_NEITHER):
+                quantizer.batch_share = of_images if name.startswith(_OF_IMAGES) else of_objects
+
     @contextmanager
     def training(self) -> Iterator[None]:
         """Surround the forward and the backward pass of a step."""
-        often = [layer for n, layer in self.layers.items() if not n.startswith(_ONCE_PER_STEP)]
+        often = [layer for n, layer in self.layers.items() if not n.startswith(_OF_IMAGES)]
         with held_weights(often):
             yield
 

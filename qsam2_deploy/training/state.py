@@ -17,8 +17,10 @@ from torch import nn
 from ..errors import CheckpointError
 from ..quant.checkpoint import save_atomically
 from .config import TrainConfig
+from .distributed import World
 
 _FORMAT = 1
+_CONTENT = ("model", "average", "optimizer", "step", "seconds", "digest")
 _DAMAGE = (
     pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError,
     struct.error,
@@ -86,14 +88,18 @@ class TrainingState:
         }
         save_atomically(content, path)
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path, world: World | None = None) -> None:
         """Go on from the state in ``path``.
+
+        Args:
+            path: the file; of several processes the first one alone reads it.
+            world: the processes; None for a single one.
 
         Raises:
             CheckpointError: the file is missing, damaged, or belongs to another recipe or
                 architecture.
         """
-        content = _read(path)
+        content = _read(path) if world is None else world.from_first(lambda: _read(path))
         if content["digest"] != self.digest:
             raise CheckpointError(
                 f"{path} belongs to a run with another recipe, seed, architecture or data, or with "
@@ -115,8 +121,8 @@ def _read(path: Path) -> dict[str, Any]:
                 f"the training state {path} has format {content['format']}, but this version "
                 f"reads format {_FORMAT}; resume with the version that wrote it"
             )
+        return {name: content[name] for name in _CONTENT}
     except _DAMAGE as e:
         raise CheckpointError(
             f"{path} is damaged or not a training state; start anew without --resume"
         ) from e
-    return dict(content)

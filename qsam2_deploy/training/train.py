@@ -71,13 +71,12 @@ def train_model(job: TrainJob) -> Path | None:
 
     Raises:
         InputError: the recipe, the data or a file cannot be used.
-        TrainingError: the loss is no longer finite; the last good state is on disk.
+        TrainingError: the loss is no longer finite, or the gradients for many steps; the last good
+            state is on disk.
     """
-    check_output(job.output)
     _check_quantized(job)
-    if not job.resume:
-        _refuse_earlier_run(job)
     with joined_world(job.device) as world:
+        world.from_first(lambda: _check_files(job))
         start = _start(job)
         run = _run(job, world, start)
         if job.resume:
@@ -207,10 +206,11 @@ def _validations(job: TrainJob, generated: GeneratedClipsConfig, size: int) -> V
     return Validations(found)
 
 
-def _refuse_earlier_run(job: TrainJob) -> None:
-    # In every process: were it the first one alone, the others would wait for it.
+def _check_files(job: TrainJob) -> None:
+    """Refuse what the run could not write, or what it would write over."""
+    check_output(job.output)
     state = _beside(job.output, ".state")
-    if state.exists():
+    if state.exists() and not job.resume:
         raise InputError(
             f"{state} holds the state of an earlier run; pass --resume to go on with it, or "
             "delete it to start anew"
@@ -221,7 +221,7 @@ def _write(job: TrainJob, average: Any, start: _Start) -> None:
     if start.quantized is not None:
         save_quantized(job.output, average, start.quantized, _training_record(job, start))
     else:
-        state = average.state_dict()
+        state = {name: tensor.cpu() for name, tensor in average.state_dict().items()}
         if job.half:
             state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
         save_checkpoint(job.output, state, config=start.config)

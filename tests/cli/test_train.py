@@ -14,7 +14,9 @@ from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.training import loop
 from qsam2_deploy.training.log import read_log
 from tests.cli.helptext import check_help
+from tests.small_config import small_config
 from tests.training.jobs import validate_little, write_job
+from tests.training.small import tiny_config
 from tests.training.test_qat import write_float, write_quantized
 
 ALL_DATA = "recipe.yaml --davis davis --sequences a,b,c --validate c"
@@ -126,6 +128,25 @@ def test_resume_with_another_recipe(finished, folder, capsys):
     said = capsys.readouterr().err
     assert "belongs to a run with another recipe, seed, architecture or data" in said
     assert (folder / "full.state").read_bytes() == before
+
+
+@pytest.mark.parametrize("change", ["d_model", "blocks"])
+def test_resume_with_another_architecture(finished, folder, capsys, change):
+    for path in finished.glob("full.*"):
+        shutil.copy(path, folder)
+    model = small_config(128, d_model=64 if change == "d_model" else 32, memory_dim=16, embed_dim=8)
+    if change == "blocks":
+        model["model"]["image_encoder"]["trunk"]["stages"] = [1, 2, 4, 2]
+    assert model != tiny_config(128)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(model))
+    before = {path: path.read_bytes() for path in folder.glob("full.*")}
+    assert run_command(f"{ALL_DATA} -o full.pt --resume") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("qsam2-train: error: full.state belongs to a run with another recipe")
+    assert len(err.splitlines()) == 1
+    assert {path: path.read_bytes() for path in folder.glob("full.*")} == before
+    assert len(before) == 4
 
 
 def test_from_a_checkpoint(finished, folder):

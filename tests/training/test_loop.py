@@ -157,20 +157,66 @@ def test_not_finite_before_any_state(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_gradient_that_is_not_finite_skips_its_step(tmp_path):
+@pytest.fixture
+def infinite(monkeypatch):
+    """Give a function that makes a gradient of a run infinite in some steps."""
+
+    def make(run, is_bad):
+        parameter, real = run.sam2.maskmem_tpos_enc, torch.Tensor.backward
+
+        def backward(self, *arguments, **options):
+            real(self, *arguments, **options)
+            if is_bad(run.state.step):
+                parameter.grad = torch.full_like(parameter, float("inf"))
+
+        monkeypatch.setattr(torch.Tensor, "backward", backward)
+
+    return make
+
+
+def notes(run):
+    return {line["step"]: line["note"] for line in read_log(run.log.path) if "note" in line}
+
+
+INFINITE = "the gradient of sam2.maskmem_tpos_enc (parameters: 1) is not finite"
+
+
+def test_a_gradient_that_is_not_finite_skips_its_step(tmp_path, infinite):
     run = new_run(tmp_path, stages=(replace(IMAGES, steps=1),), ema=0.0)
     before = {name: value.clone() for name, value in run.sam2.state_dict().items()}
-    parameter = run.sam2.maskmem_tpos_enc
-    real = torch.Tensor.backward
-
-    def backward(self, *arguments, **options):
-        real(self, *arguments, **options)
-        parameter.grad = torch.full_like(parameter, float("inf"))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.Tensor, "backward", backward)
-        run.train()
+    infinite(run, lambda step: True)
+    run.train()
     assert_equal_states(dict(run.sam2.state_dict()), before)
+    assert notes(run) == {1: f"{INFINITE}; this step was skipped"}
+
+
+def test_gradients_that_stay_infinite_end_the_run(tmp_path, infinite):
+    changes = {"stages": (replace(IMAGES, steps=20),), "save_every": 1}
+    run = new_run(tmp_path, **changes)
+    infinite(run, lambda step: step >= 2)
+    with pytest.raises(TrainingError) as failure:
+        run.train()
+    said = str(failure.value)
+    assert said.startswith(f"{INFINITE}, in 10 steps in a row; the last good state is in ")
+    assert f"{run.state_path}; start anew with a lower learning rate" in said
+    assert list(notes(run)) == list(range(3, 12))
+    good = new_run(tmp_path, **changes)
+    good.resume()
+    assert good.state.step == 2
+
+
+def test_a_good_step_between_infinite_gradients_lets_the_run_go_on(tmp_path, infinite, monkeypatch):
+    monkeypatch.setattr(loop, "_MOST_SKIPPED", 3)
+    run = new_run(tmp_path, stages=(replace(IMAGES, steps=6),), save_every=1)
+    infinite(run, lambda step: step in (0, 1, 3, 4))
+    run.train()
+    assert list(notes(run)) == [1, 2, 4, 5]
+    optimizer = run.state.optimizer.state_dict()["state"]
+    assert {float(state["step"]) for state in optimizer.values()} == {2.0}
+    run = new_run(tmp_path, stages=(replace(IMAGES, steps=6),))
+    infinite(run, lambda step: True)
+    with pytest.raises(TrainingError, match="is not finite, in 3 steps in a row; "):
+        run.train()
 
 
 def test_full_disk(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from torch import nn
 from qsam2_deploy.errors import TrainingError
 from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
 from qsam2_deploy.training.config import QuantizerTraining
+from qsam2_deploy.training.distributed import World
 from qsam2_deploy.training.quantizers import QuantizerTrainer
 from tests.training.small import CPU
 
@@ -156,6 +157,26 @@ def test_the_penalty_of_pact_is_added_to_the_gradients():
     trainer = trainer_of(small_model())
     trainer.add_penalty()
     assert all(p.grad is None for layer in trainer.layers.values() for p in layer.parameters())
+
+
+@pytest.mark.parametrize("method", ["lsc", "lsq"])
+def test_gradients_of_inputs_count_the_values_of_all_processes(monkeypatch, method):
+    """With a quarter of the values the root of their number is half of what it is for all."""
+    x, two = torch.randn(16, 8), World(0, 2, CPU.device)
+    monkeypatch.setattr(World, "_sums", lambda self, counts: [8.0, 64.0])
+    grads = []
+    for world in (None, two):
+        model = small_model(method=method)
+        trainer = QuantizerTrainer(model, CONFIG, 10, world or CPU)
+        if world is not None:
+            trainer.share_batch(4, 16)  # of 8 images and 64 objects
+        model.train()(x).square().mean().backward()
+        quantizers = (model[0].input_quantizer, model[0].weight_quantizer)
+        grads.append([next(quantizer.parameters()).grad for quantizer in quantizers])
+    (inputs_alone, weights_alone), (inputs, weights) = grads
+    assert float(inputs_alone) != 0
+    torch.testing.assert_close(inputs, 0.5 * inputs_alone)
+    torch.testing.assert_close(weights, weights_alone)
 
 
 @pytest.mark.parametrize("method", ["lsq", "lsq+", "pact", "sawb", "statsq", "minmax", "lsc"])

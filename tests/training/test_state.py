@@ -63,7 +63,9 @@ def test_foreign(tmp_path, junk):
         new_state().load(tmp_path / "s.state")
 
 
-@pytest.mark.parametrize("content", [{"model": {}}, [1, 2], torch.ones(3), 3, "text"])
+@pytest.mark.parametrize(
+    "content", [{"model": {}}, {"format": 1, "step": 3}, [1, 2], torch.ones(3), 3, "text"]
+)
 def test_other_torch_files(tmp_path, content):
     torch.save(content, tmp_path / "s.state")
     with pytest.raises(CheckpointError, match="is damaged or not a training state"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from qsam2_deploy.errors import CheckpointError
 from qsam2_deploy.training.config import (
     DistillWeights,
     LossWeights,
@@ -61,15 +62,36 @@ def gradients_of(run):
     return {n: moments[p]["exp_avg"] for n, p in run.model.named_parameters() if p in moments}
 
 
+def contents(run):
+    return {
+        "size": run.world.size,
+        "step": run.state.step,
+        "weights": run.model.state_dict(),
+        "gradients": gradients_of(run),
+    }
+
+
+def resumed(folder, world):
+    """The run on clips from its state, as on machines of which the first one alone has it."""
+    nowhere = folder / "nowhere"
+    refused = run_of("clips", nowhere, world)
+    try:
+        refused.resume()
+    except CheckpointError as error:
+        message = str(error)
+    run = run_of("clips", folder / "clips" if world.is_first else nowhere, world)
+    run.resume()
+    return contents(run) | {"message": message}
+
+
 def main(folder):
     torch.set_num_threads(1)
     with joined_world("cpu") as world:
         for kind in KINDS:
             run = run_of(kind, folder / kind, world)
             run.train()
-            content = {"weights": run.model.state_dict(), "gradients": gradients_of(run)}
-            content["size"] = world.size
-            torch.save(content, folder / f"{kind}{world.rank}.pt")
+            torch.save(contents(run), folder / f"{kind}{world.rank}.pt")
+        torch.save(resumed(folder, world), folder / f"resumed{world.rank}.pt")
 
 
 if __name__ == "__main__":
