@@ -163,11 +163,13 @@ class QatWorkplace(Workplace):
 
     def _trained(self, cell: Cell, quantized: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            recipe = self._recipe(cell)
+            follows = any(stage.distill.any for stage in recipe.train.stages)
             job = TrainJob(
-                recipe=self._recipe(cell),
+                recipe=recipe,
                 output=Path(folder) / "trained.pt",
                 quantized=quantized,
-                teacher=self.checkpoint(cell.regime),
+                teacher=self.checkpoint(cell.regime) if follows else None,
                 sequences=self.train,
                 score=False,
                 quiet=True,

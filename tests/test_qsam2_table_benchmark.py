@@ -19,6 +19,7 @@ from benchmarks.qsam2_table import Cell
 from qsam2_deploy.calibration import CalibrationConfig
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.training.recipe import read_recipe
+from qsam2_deploy.training.train import TrainJob
 
 METHODS, RATES, SEEDS = ["lsc", "minmax"], [0.5, 2.0], [3, 4]
 
@@ -156,3 +157,24 @@ def test_a_variant_changes_one_part(variant: str) -> None:
     assert same.count(False) == (variant != "-")
     file = Cell("plain", "w2a2", variant=variant).file
     assert (variant in file) == (variant != "-")
+
+
+@pytest.mark.parametrize(("variant", "follows"), [("-", True), ("no-teacher", False)])
+def test_only_stages_that_distil_get_a_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, follows: bool
+) -> None:
+    jobs: list[TrainJob] = []
+
+    def train(job: TrainJob) -> Path:
+        jobs.append(job)
+        job.output.write_bytes(b"")
+        return job.output
+
+    monkeypatch.setattr(qsam2_table, "train_model", train)
+    work: Any = qsam2_table.QatWorkplace.__new__(qsam2_table.QatWorkplace)
+    work.recipe, work.folder, work.train = read_recipe(qsam2_table.RECIPE), tmp_path, []
+    work.args = Namespace(scale=1.0, checkpoint="float.pt")
+    cell = Cell("plain", "w2a2", "lsc", "noise", 1.0, variant=variant)
+    assert work._trained(cell, tmp_path / "q.pt") == tmp_path / "trained.pt"
+    assert (jobs[0].teacher == Path("float.pt")) == follows
+    assert (jobs[0].teacher is None) != follows
