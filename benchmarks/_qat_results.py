@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ AS_IT_IS = "-"
 SHOWN = (("J&F", "DAVIS J&F"), ("generated", "generated J&F"), ("mIoU", "mIoU box"))
 HEADER = ("method", "VRC", "variant", "rate", "seeds")
 COLUMNS = 3
+SPAN = 12.0
+"""Points of J&F below the float model that a panel shows; what is lower is written at its edge."""
 
 Name = tuple[str, str, str, str, str]
 Scores = Mapping[str, Sequence[float]]
@@ -155,7 +158,8 @@ def _joined(cells: Iterable[str]) -> str:
 def plot(folder: Path, path: Path, rate: float | None = None) -> None:
     """Draw J&F on the test videos after training.
 
-    There is a panel for the methods of each regime and width, and one for the variants of it.
+    There is a panel for the methods of each regime and width, and one for the variants of it, all
+    with the same axis.
 
     Raises:
         InputError: as `rows`, whose arguments it has, or nothing was trained.
@@ -199,13 +203,20 @@ def _panels(trained: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 def _draw(axis: Any, title: str, shown: Sequence[Row], goal: float | None) -> None:
     shown = sorted(shown, key=lambda row: statistics.fmean(row.after["J&F"]))
+    lowest = -math.inf if goal is None else goal - SPAN
     for place, row in enumerate(shown):
         values = row.after["J&F"]
+        mean = statistics.fmean(values)
+        if mean < lowest:
+            axis.plot(lowest, place, "<", color="#22577f", markersize=7)
+            axis.text(lowest + 0.4, place, f"{mean:.1f}", va="center")
+            continue
         axis.plot(values, [place] * len(values), "o", color="#a8c4e0", markersize=4)
-        axis.plot(statistics.fmean(values), place, "D", color="#22577f", markersize=7)
+        axis.plot(mean, place, "D", color="#22577f", markersize=7)
     axis.set_yticks(range(len(shown)), [row.label for row in shown])
     axis.grid(axis="x", alpha=0.3)
     if goal is not None:
+        axis.set_xlim(lowest - 0.5, goal + 0.5)
         axis.axvline(goal, color="black", linestyle=":", label="float")
         axis.legend(frameon=False, loc="upper left")
     axis.set_title(title, fontsize=10)
