@@ -164,12 +164,11 @@ class QatWorkplace(Workplace):
     def _trained(self, cell: Cell, quantized: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             recipe = self._recipe(cell)
-            follows = any(stage.distill.any for stage in recipe.train.stages)
             job = TrainJob(
                 recipe=recipe,
                 output=Path(folder) / "trained.pt",
                 quantized=quantized,
-                teacher=self.checkpoint(cell.regime) if follows else None,
+                teacher=self.checkpoint(cell.regime) if recipe.train.distils else None,
                 sequences=self.train,
                 score=False,
                 quiet=True,

@@ -291,6 +291,11 @@ class TrainConfig:
         """Optimiser steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
+    @property
+    def distils(self) -> bool:
+        """Whether any stage has a loss that follows a teacher."""
+        return any(stage.distill.any for stage in self.stages)
+
     def sized(self, image_size: int) -> TrainConfig:
         """Return the recipe with the model's ``image_size`` where a stage names none."""
         stages = tuple(

@@ -119,7 +119,7 @@ def _check_quantized(job: TrainJob) -> None:
         raise InputError(
             "half precision is chosen when a model is quantized; run qsam2-calibrate with --half"
         )
-    if job.teacher is not None and not any(stage.distill.any for stage in recipe.train.stages):
+    if job.teacher is not None and not recipe.train.distils:
         raise InputError(
             f"the recipe {recipe.path} has no stage that follows a teacher; set 'distill' in one, "
             "or leave the teacher out"
