@@ -23,7 +23,8 @@ from qsam2_deploy.export.graph import GraphBuilder, Tensor, model_from_graphs
 from qsam2_deploy.export.layers import conv, conv_transpose, linear
 from qsam2_deploy.export.quantized import fake_quantized
 from qsam2_deploy.quant.modules import QuantLayer, quantized_layers
-from qsam2_deploy.runtime.lowering import lower_for_ort, lower_to_float
+from qsam2_deploy.runtime.lowering import lower_to_float
+from qsam2_deploy.runtime.ort import lower_here
 from qsam2_deploy.spec import ComponentSpec, TensorSpec
 
 OUTPUT_STEPS = 255
@@ -132,7 +133,7 @@ def _compare(layer: QuantLayer, inputs: list[torch.Tensor]) -> LayerExactness:
     step = (high - low) / OUTPUT_STEPS or 1.0
     input_step = float(layer.input_quantizer.scale)
     reference = _session(layer, inputs[0], outputs[0], lower_to_float)
-    integers = _session(layer, inputs[0], outputs[0], lower_for_ort)
+    integers = _session(layer, inputs[0], outputs[0], lower_here)
     for x, y in zip(inputs, outputs, strict=True):
         codes, found = reference.run(None, {"layer/x": x.numpy()})
         result.inputs.add(codes, layer.input_quantizer(x).numpy(), input_step)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import nn
 
@@ -16,6 +15,7 @@ from qsam2_deploy.export.graph import GraphBuilder, model_from_graphs
 from qsam2_deploy.export.layers import conv, conv_transpose, linear
 from qsam2_deploy.quant.modules import LayerPlan, QuantLayer, quantize_layers
 from qsam2_deploy.spec import ComponentSpec, TensorSpec
+from tests.plain_engine import run_plainly
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,9 @@ def builder_for(inputs: tuple[int, ...], outputs: tuple[int, ...]) -> GraphBuild
     return GraphBuilder(ComponentSpec("c", (x,), (y,)))
 
 
-def run(model: onnx.ModelProto, x: torch.Tensor, *, optimised: bool = True) -> Any:
+def run(model: onnx.ModelProto, x: torch.Tensor) -> Any:
     """Check and run a model of one layer in ONNX Runtime."""
-    onnx.checker.check_model(model, full_check=not any(o.domain for o in model.opset_import))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    if not optimised:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    found = session.run(None, {"c/x": x.numpy()})[0]
+    [found] = run_plainly(model, {"c/x": x.numpy()})
     assert np.isfinite(found).all()
     return found
 

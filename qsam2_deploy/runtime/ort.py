@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import EngineError, MissingDependencyError
 from .backend import Arrays
+from .exactness import check_exact, inexact_products, probe_inputs
 from .kernels import find_kernels
 from .lowered_cache import LoweredCache, engine_cache
 from .lowering import INTEGER_QUERY_BLOCK, QUERY_BLOCK, lower_for_ort
@@ -46,11 +47,18 @@ class OrtBackend(SessionBackend):
             InputError: an option is not allowed.
             ModelFileError: the file cannot be used.
             MissingDependencyError: ``onnxruntime`` or ``onnx`` is not installed.
-            EngineError: ``kernels`` is True, and they are not built or cannot be used.
+            EngineError: ``kernels`` is True, and they are not built or cannot be used; or integer
+                products are not exact on this processor, whichever way they are written.
         """
         self._require_engine()
         self._kernels = find_kernels(kernels)
         super().__init__(model, threads, cache=cache, precision=precision)
+        require_exact_products(self._kernels)
+
+    @property
+    def products(self) -> str:
+        """How integers are multiplied here, see :func:`ort_products`."""
+        return ort_products()
 
     @property
     def kernels(self) -> Path | None:
@@ -69,7 +77,7 @@ class OrtBackend(SessionBackend):
         return "ONNX Runtime has no faster floats on a CPU"
 
     def _lower(self, component: Any) -> None:
-        _lower(component, self._kernels)
+        lower_here(component, kernels=self._kernels is not None)
 
     def _lowered_cache(self, folder: str | os.PathLike[str], digest: str) -> LoweredCache:
         return ort_cache(folder, digest, self._kernels)
@@ -112,7 +120,8 @@ def ort_cache(
     """
     blocks = f"query_blocks={QUERY_BLOCK},{INTEGER_QUERY_BLOCK}"
     used = "none" if kernels is None else kernels.stem
-    return engine_cache(folder, digest, "onnxruntime", f"{blocks}, kernels={used}")
+    about = f"{blocks}, kernels={used}, products={ort_products()}"
+    return engine_cache(folder, digest, "onnxruntime", about)
 
 
 def session_from_onnx(
@@ -135,7 +144,7 @@ def session_from_onnx(
     Raises:
         EngineError: ONNX Runtime refuses the model, for instance because its opset is too new.
     """
-    _lower(component, kernels)
+    lower_here(component, kernels=kernels is not None)
     return session_from_lowered(
         component.SerializeToString(),
         component.graph.name,
@@ -146,9 +155,74 @@ def session_from_onnx(
     )
 
 
-def _lower(component: Any, kernels: Path | None) -> None:
-    unsigned = not multiplies_signed_conv_weights()
-    lower_for_ort(component, unsigned_conv_weights=unsigned, kernels=kernels is not None)
+def lower_here(component: Any, *, kernels: bool = False) -> None:
+    """Prepare one component for ONNX Runtime as it computes exactly on this processor, in place.
+
+    Args:
+        component: an ``onnx.ModelProto`` with one component.
+        kernels: use the operators of :mod:`.kernels`.
+    """
+    wrong = _wrong_with_signed_factors()
+    lower_for_ort(
+        component,
+        unsigned=bool(wrong - {"conv"}),
+        unsigned_conv_weights="conv" in wrong or not multiplies_signed_conv_weights(),
+        kernels=kernels,
+    )
+
+
+def ort_products() -> str:
+    """Return how integers are multiplied on this processor, so that sums are exact.
+
+    ``unsigned by signed`` is the fastest where it is exact; where it is not, products that it gets
+    wrong are ``unsigned by unsigned``.
+    """
+    return "unsigned by unsigned" if _wrong_with_signed_factors() else "unsigned by signed"
+
+
+@functools.cache
+def require_exact_products(kernels: Path | None = None) -> None:
+    """Check that a lowered model computes the integers that were trained; milliseconds, once.
+
+    Args:
+        kernels: the library of :func:`.kernels.find_kernels` to use, if any.
+
+    Raises:
+        EngineError: it does not, or ONNX Runtime cannot run the probe.
+    """
+    if kernels is None and not _wrong_with_signed_factors():
+        return  # that was the same probe
+    import onnxruntime
+
+    engine = f"ONNX Runtime {onnxruntime.__version__}"
+    check_exact(engine if kernels is None else f"{engine} with {kernels.name}", _probe(kernels))
+
+
+@functools.cache
+def _wrong_with_signed_factors() -> frozenset[str]:
+    """Return the products of the probe that are wrong where one factor is signed."""
+
+    def lower(component: Any) -> None:
+        lower_for_ort(component, unsigned_conv_weights=not multiplies_signed_conv_weights())
+
+    return frozenset(inexact_products(_probe(None, lower)))
+
+
+def _probe(
+    kernels: Path | None, lower: Callable[[Any], None] | None = None
+) -> Callable[[Any], Arrays]:
+    """Return what runs the component of :mod:`.exactness`."""
+
+    def run(component: Any) -> Arrays:
+        if lower is None:
+            lower_here(component, kernels=kernels is not None)
+        else:
+            lower(component)
+        lowered = component.SerializeToString()
+        session = session_from_lowered(lowered, "the probe", 1, kernels=kernels)
+        return run_session(session, "the probe", probe_inputs())
+
+    return run
 
 
 @functools.cache
@@ -211,6 +285,9 @@ def session_from_lowered(
     # Threads that wait without sleeping take the cores from another component that runs at the
     # same time: with two threads on two cores a frame took 6.0 s instead of 4.0 s.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # What its own optimizers make of quantized products that the lowering has left: with the option
+    # they get unsigned weights on a processor that multiplies signed ones inexactly.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, profile
     if optimized is not None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
@@ -19,6 +18,7 @@ from qsam2_deploy.quant.modules import LayerPlan, QuantLinear, quantize_layers
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED, integer_matmul
 from qsam2_deploy.runtime.lowering.widen_constants import widen_constants
 from qsam2_deploy.spec import ComponentSpec, TensorSpec
+from tests.plain_engine import run_plainly
 
 IN, OUT, ROWS = 24, 18, 64
 
@@ -50,11 +50,7 @@ def graph_of(layer: nn.Linear | LinearWeights, parts: int = 1) -> onnx.ModelProt
 
 
 def run(model: onnx.ModelProto, x: torch.Tensor) -> list[np.ndarray]:
-    onnx.checker.check_model(model, full_check=not any(o.domain for o in model.opset_import))
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    return list(session.run(None, {"c/x": x.numpy()}))
+    return run_plainly(model, {"c/x": x.numpy()})
 
 
 @pytest.mark.parametrize("bits", [8, 6, 4, 3, 2])
@@ -64,7 +60,7 @@ def test_equals_the_torch_layer(bits: int, lowered: bool) -> None:
     model = graph_of(layer)
     widen_constants(model)
     if lowered:
-        assert integer_matmul(model) == 1
+        assert integer_matmul(model, unsigned=True) == 1
         assert [n.op_type for n in model.graph.node].count(FUSED) == 1
         assert "DequantizeLinear" not in {n.op_type for n in model.graph.node}
     with torch.inference_mode():
@@ -88,7 +84,7 @@ def test_parts_share_one_quantized_input() -> None:
     model = graph_of(layer, parts=3)
     kinds = [n.op_type for n in model.graph.node]
     assert kinds.count("QuantizeLinear") == 1
-    assert integer_matmul(model) == 3
+    assert integer_matmul(model, unsigned=True) == 3
     with torch.inference_mode():
         expected = layer(x).numpy()
     np.testing.assert_allclose(np.concatenate(run(model, x), axis=1), expected, atol=1e-5)

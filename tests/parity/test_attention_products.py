@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
 
+from qsam2_deploy.runtime import openvino, ort
 from qsam2_deploy.runtime.lowering import (
     OPENVINO_QUERY_BLOCK,
     lower_for_openvino,
@@ -28,20 +28,14 @@ from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
 from qsam2_deploy.runtime.openvino_requests import shared_core
 from qsam2_deploy.runtime.ort import session_from_lowered
 from tests.attention_products import Shape, feeds_of, graph_of_product, make_product
+from tests.plain_engine import run_plainly
 from tests.quantized_layers import steps_apart
 
 SHAPES = [Shape(64, 700), Shape(49, 64, heads=3), Shape(1100, 300)]
 
 
 def run(model: onnx.ModelProto, inputs: list[torch.Tensor]) -> np.ndarray:
-    onnx.checker.check_model(model, full_check=not any(o.domain for o in model.opset_import))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    result: np.ndarray = session.run(None, feeds_of(inputs))[0]
-    return result
+    return run_plainly(model, feeds_of(inputs))[0]
 
 
 def assert_equal(found: np.ndarray, expected: np.ndarray) -> None:
@@ -60,14 +54,14 @@ def test_all_forms_are_what_was_trained(shape: Shape, opset: int) -> None:
     canonical = graph_of_product(product, shape, opset)
     assert canonical.opset_import[0].version == opset
     assert_equal(run(canonical, inputs), expected)
-    for lower in (lower_to_float, lower_for_openvino, lower_for_ort):
+    for lower in (lower_to_float, lower_for_openvino, ort.lower_here):
         model = graph_of_product(product, shape, opset)
         lower(model)
         assert model.opset_import[0].version == 17
         assert_equal(run(model, inputs), expected)
         kinds = Counter(node.op_type for node in model.graph.node)
         assert (kinds["QuantizeLinear"] > 0) == (lower is not lower_to_float)
-        assert (kinds[FUSED] > 0) == (lower is lower_for_ort)
+        assert (kinds[FUSED] > 0) == (lower is ort.lower_here)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -96,7 +90,7 @@ def test_openvino_attends_in_integers(shape: Shape) -> None:
     pytest.importorskip("openvino", reason="needs OpenVINO")
     product, inputs = make_product(shape)
     model = graph_of_product(product, shape)
-    lower_for_openvino(model)
+    openvino.lower_here(model)
     core = shared_core()
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
@@ -110,4 +104,5 @@ def test_openvino_attends_in_integers(shape: Shape) -> None:
     ]
     blocks = -(-shape.queries // OPENVINO_QUERY_BLOCK)
     assert len(kernels) == 2 * blocks
-    assert all(kernel.endswith(("i8", "u8")) for kernel in kernels), kernels
+    in_integers = openvino.openvino_products() == "all"
+    assert all(kernel.endswith(("i8", "u8")) == in_integers for kernel in kernels), kernels

@@ -18,13 +18,13 @@ from qsam2_deploy.quant.layer_plan import INPUT_GRIDS, WEIGHT_GRIDS
 from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
 from qsam2_deploy.quant.quantizer import quantizer_class, quantizer_names
 from qsam2_deploy.runtime.lowering import (
-    lower_for_ort,
     lower_for_tensorrt_int4,
     lower_for_tensorrt_int8,
     lower_to_float,
 )
 from qsam2_deploy.runtime.lowering.integer_conv import CONV
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
+from qsam2_deploy.runtime.ort import lower_here
 from tests.quantized_layers import KINDS, assert_computes, graph_of
 
 INTEGER_OPERATOR = {"linear": FUSED, "conv": CONV}
@@ -66,7 +66,7 @@ def test_calibrate_export_and_run(kind: str, plan: dict[str, Any], bits: int) ->
     with torch.inference_mode():
         expected = layer(x).numpy()
     assert np.ptp(expected) > 0.5
-    for lower in (lower_to_float, lower_for_ort):
+    for lower in (lower_to_float, lower_here):
         model = assert_computes(lower, kind, layer, x)
     kinds = [node.op_type for node in model.graph.node]
     assert kinds.count(INTEGER_OPERATOR.get(kind, "Conv")) == (kind != "transposed")

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import EngineError
-from ..lowering import lower_for_openvino
 from ..lowering.block_attention import BLOCK_OF
 from ..lowering.graph import GraphIndex
+from ..openvino import lower_here
 from ..openvino_requests import shared_core
 from ..ort import session_from_onnx
 from .products import PRODUCTS, copy_of, fix_dimensions
@@ -76,7 +76,7 @@ def openvino_integer_products(component: onnx.ModelProto) -> set[str]:
         EngineError: OpenVINO refuses the component.
     """
     lowered = copy_of(component)
-    lower_for_openvino(lowered)
+    lower_here(lowered)
     fix_dimensions(lowered)  # kernels are chosen when shapes are known
     core = shared_core()
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}

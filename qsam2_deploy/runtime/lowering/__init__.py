@@ -38,12 +38,18 @@ TENSORRT_PRECISIONS = ("fp16", "int8", "int4")
 
 
 def lower_for_ort(
-    component: onnx.ModelProto, *, unsigned_conv_weights: bool = False, kernels: bool = False
+    component: onnx.ModelProto,
+    *,
+    unsigned: bool = False,
+    unsigned_conv_weights: bool = False,
+    kernels: bool = False,
 ) -> None:
     """Prepare one component for ONNX Runtime's CPU engine, in place.
 
     Args:
         component: is changed.
+        unsigned: multiply unsigned codes with unsigned ones, for processors on which products with
+            signed ones are not exact; see :mod:`.unsigned_codes`.
         unsigned_conv_weights: for versions that multiply no others in convolutions.
         kernels: use the operators of :mod:`qsam2_deploy.runtime.kernels`.
     """
@@ -65,9 +71,9 @@ def lower_for_ort(
         fused_attention(component)
         fused_linear(component)
         fused_conv(component)
-    integer_attention(component, INTEGER_QUERY_BLOCK)
-    integer_matmul(component)
-    integer_conv(component, unsigned_weights=unsigned_conv_weights)
+    integer_attention(component, INTEGER_QUERY_BLOCK, unsigned=unsigned)
+    integer_matmul(component, unsigned=unsigned)
+    integer_conv(component, unsigned=unsigned or unsigned_conv_weights)
     if kernels:
         attention_codes(component)
         lift_quantize(component)
@@ -84,14 +90,20 @@ def lower_to_float(component: onnx.ModelProto) -> None:
     fold_activations(component)
 
 
-def lower_for_openvino(component: onnx.ModelProto) -> None:
+def lower_for_openvino(component: onnx.ModelProto, *, sums_of_16_bits: bool = False) -> None:
     """Prepare one component for OpenVINO's CPU engine, in place.
 
     It fuses the canonical QDQ form itself, depthwise and transposed convolutions and attention
     products included; transposed convolutions of affine inputs run in floats. With the precision
     hint ``f32`` its sums are exact; ``bf16``, its default on some processors, is not.
+
+    Args:
+        component: is changed.
+        sums_of_16_bits: keep from it what it computes wrong on a processor without VNNI; see
+            :mod:`.exact_in_16_bits`.
     """
     from .block_attention import block_attention
+    from .exact_in_16_bits import exact_in_16_bits
     from .flatten_tokens import flatten_tokens
     from .pad_queries import pad_queries
     from .repeat_batch import repeat_batch
@@ -107,6 +119,8 @@ def lower_for_openvino(component: onnx.ModelProto) -> None:
     flatten_tokens(component)
     rotate_halves(component)
     block_attention(component, OPENVINO_QUERY_BLOCK)
+    if sums_of_16_bits:
+        exact_in_16_bits(component)
 
 
 def lower_for_tensorrt_int8(component: onnx.ModelProto) -> None:

@@ -1,7 +1,8 @@
 """Run quantized attention products as integer matrix products of ONNX Runtime.
 
 - Its x86 kernels multiply unsigned by signed bytes, so queries become unsigned codes around 128,
-  which is the same grid; keys and values stay signed.
+  which is the same grid; keys and values stay signed, but where the processor cannot multiply
+  these exactly (:mod:`.unsigned_codes`).
 - Keys are quantized before they are transposed, which moves a quarter of the bytes.
 - The values get a column of ones: the product itself then gives the sum of the weights, exactly,
   without another pass over them. Next to values with a zero-point z these are the codes z + 1, or
@@ -9,8 +10,8 @@
 - Many queries attend a block at a time, so that their scores stay in the processor's cache.
 
 Requires: attention as :mod:`.attention_pattern` describes it, with queries of a known number and
-values of a known width. Ensures: two ``com.microsoft`` ``MatMulIntegerToFloat`` for each block of
-queries; the integer sums are exact.
+values of a known width; their codes are INT8, and those of the keys have no zero-point. Ensures:
+two ``com.microsoft`` ``MatMulIntegerToFloat`` for each block of queries; integer sums are exact.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .graph import (
     zero_point,
 )
 from .integer_matmul import DOMAIN, FUSED, use_fused_operators
-from .unsigned_codes import unsigned_zero_point
+from .unsigned_codes import MIDDLE, unsigned_zero_point
 
 if TYPE_CHECKING:
     import onnx
@@ -48,24 +49,27 @@ class _Codes:
     Attributes:
         queries: unsigned codes.
         middle: their zero-point.
-        keys: signed codes, transposed.
-        values: signed codes with a column of ones.
+        keys: codes, transposed.
+        key_offset: their zero-point; empty where it is 0.
+        values: codes with a column of ones.
         offset: their zero-point; empty where it is 0.
     """
 
     queries: str
     middle: str
     keys: str
+    key_offset: str
     values: str
     offset: str
 
 
-def integer_attention(model: onnx.ModelProto, block: int) -> int:
+def integer_attention(model: onnx.ModelProto, block: int, *, unsigned: bool = False) -> int:
     """Replace the quantized attention products of ``model`` in place.
 
     Args:
         model: is changed.
         block: queries that attend at a time, where there are many.
+        unsigned: give keys and values unsigned codes, too.
 
     Returns:
         How many were replaced.
@@ -79,7 +83,7 @@ def integer_attention(model: onnx.ModelProto, block: int) -> int:
     new = {}
     for attention in found:
         queries, values = shapes[attention.query.input[0]], shapes[attention.value.input[0]]
-        codes, nodes = _codes(model, index, attention, values)
+        codes, nodes = _codes(model, index, attention, len(values), unsigned)
         sizes = block_sizes(queries[-2], block if queries[-2] >= MIN_QUERIES else queries[-2])
         nodes += _products(model, attention, codes, sizes, len(queries) - 2)
         nodes += _normalised(model, index, attention, values[-1])
@@ -92,43 +96,57 @@ def _codes(
     model: onnx.ModelProto,
     index: GraphIndex,
     attention: QuantizedAttention,
-    values: tuple[int, ...],
+    rank: int,
+    unsigned: bool,
 ) -> tuple[_Codes, list[onnx.NodeProto]]:
-    """Return the names of the codes, and the nodes that make them; values have this shape."""
+    """Return the names of the codes, and the nodes that make them; values have this rank."""
     from onnx import helper
 
     name = attention.result.name
     queries, keys, padded = (f"{name}/{part}" for part in ("queries", "keys", "values"))
-    offset = attention.value.input[2] if zero_point(index, attention.value) else ""
-    codes = _Codes(queries, unsigned_zero_point(model), keys, padded, offset)
+    middle, signed_offset = unsigned_zero_point(model), zero_point(index, attention.value)
+    if unsigned:
+        offset = unsigned_zero_point(model, signed_offset)
+        codes = _Codes(queries, middle, keys, middle, padded, offset)
+    else:
+        offset = attention.value.input[2] if signed_offset else ""
+        codes = _Codes(queries, middle, keys, "", padded, offset)
     query, scale = attention.query.input[:2]
     nodes = [
-        helper.make_node(
-            "QuantizeLinear", [query, scale, codes.middle], [codes.queries], codes.queries
-        )
+        helper.make_node("QuantizeLinear", [query, scale, middle], [codes.queries], codes.queries)
     ]
-    transpose = index.made_by(attention.key.input[0], "Transpose")
-    if transpose is None:
-        nodes.append(
-            helper.make_node("Identity", [attention.key.output[0]], [codes.keys], codes.keys)
-        )
-    else:
-        rows = f"{codes.keys}.rows"
-        grid = attention.key.input[1:]
-        perm = attribute(transpose, "perm")
-        nodes += [
-            helper.make_node("QuantizeLinear", [transpose.input[0], *grid], [rows], rows),
-            helper.make_node("Transpose", [rows], [codes.keys], codes.keys, perm=perm),
-        ]
-    rank = len(values)
+    nodes += _keys(index, attention, codes)
+    values = attention.value.output[0]
+    if unsigned:
+        source, scale = attention.value.input[:2]
+        values = f"{padded}.unsigned"
+        nodes.append(helper.make_node("QuantizeLinear", [source, scale, offset], [values], values))
     before_and_after = np.zeros(2 * rank, np.int64)
     before_and_after[-1] = 1
     pads = add_constant(model, f"one_more_of_{rank}", before_and_after)
-    one = zero_point(index, attention.value) + _unit(index, attention)
-    filling = add_constant(model, f"int8/{one}", np.int8(one))
-    padding = [attention.value.output[0], pads, filling]
-    nodes.append(helper.make_node("Pad", padding, [codes.values], codes.values))
+    one = signed_offset + _unit(index, attention)
+    filling = np.uint8(one + MIDDLE) if unsigned else np.int8(one)
+    padding = [values, pads, add_constant(model, f"{filling.dtype}/{filling}", filling)]
+    nodes.append(helper.make_node("Pad", padding, [padded], padded))
     return codes, nodes
+
+
+def _keys(index: GraphIndex, attention: QuantizedAttention, codes: _Codes) -> list[onnx.NodeProto]:
+    """Return the nodes that make the codes of the keys."""
+    from onnx import helper
+
+    grid = list(attention.key.input[1:])
+    if codes.key_offset:
+        grid = [grid[0], codes.key_offset]
+    transpose = index.made_by(attention.key.input[0], "Transpose")
+    if transpose is None:
+        inputs = [attention.key.input[0], *grid]
+        return [helper.make_node("QuantizeLinear", inputs, [codes.keys], codes.keys)]
+    rows, perm = f"{codes.keys}.rows", attribute(transpose, "perm")
+    return [
+        helper.make_node("QuantizeLinear", [transpose.input[0], *grid], [rows], rows),
+        helper.make_node("Transpose", [rows], [codes.keys], codes.keys, perm=perm),
+    ]
 
 
 def _unit(index: GraphIndex, attention: QuantizedAttention) -> int:
@@ -179,7 +197,7 @@ def _block(
     return [
         helper.make_node(
             FUSED,
-            [queries, codes.keys, *scales, codes.middle, none],
+            [queries, codes.keys, *scales, codes.middle, codes.key_offset],
             [scores],
             scores,
             domain=DOMAIN,

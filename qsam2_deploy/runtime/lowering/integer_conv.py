@@ -5,9 +5,10 @@ the exact sums. Codes become unsigned ones, as for matrix products, and the padd
 zero-point. Depthwise convolutions are left alone: one by one, their products are too small to
 gain anything.
 
-Up to version 1.23, the last one for Python 3.10, ONNX Runtime multiplies unsigned weights only; it
-gets them where ``unsigned_weights`` says so, with the same sums. They are not the default, because
-processors multiply unsigned codes with signed ones fastest.
+Up to version 1.23, the last one for Python 3.10, ONNX Runtime multiplies unsigned weights only, and
+so must processors without VNNI (:mod:`.unsigned_codes`); they are made where ``unsigned`` says so,
+with the same sums. They are not the default, because other processors multiply unsigned codes with
+signed ones fastest.
 
 Requires: ``Conv(DequantizeLinear(QuantizeLinear(x)), DequantizeLinear(codes), bias)`` with a
 INT8 scale per tensor for ``x`` and a symmetric one per output channel for the codes. Ensures:
@@ -18,10 +19,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .graph import GraphIndex, QuantizedProduct, add_constant, attribute, replace_nodes, value_of
-from .unsigned_codes import MIDDLE, unsigned_codes, unsigned_zero_point
+from .unsigned_codes import unsigned_codes, unsigned_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
 CONV = "ConvInteger"
 
 
-def integer_conv(model: onnx.ModelProto, *, unsigned_weights: bool = False) -> int:
+def integer_conv(model: onnx.ModelProto, *, unsigned: bool = False) -> int:
     """Replace the quantized convolutions of ``model`` in place.
 
     Args:
         model: is changed.
-        unsigned_weights: give weights unsigned codes, too.
+        unsigned: give weights unsigned codes, too.
 
     Returns:
         How many were replaced.
@@ -44,11 +43,11 @@ def integer_conv(model: onnx.ModelProto, *, unsigned_weights: bool = False) -> i
     if not layers:
         return 0
     unsigned_codes(model, [layer.quantize for layer in layers])
-    weights = _unsigned if unsigned_weights else _signed
-    new = {
-        layer.node.name: _integer_nodes(model, index, layer, weights(model, index, layer))
-        for layer in layers
-    }
+    new = {}
+    for layer in layers:
+        codes = layer.weight.input[0]
+        weights = unsigned_weights(model, codes) if unsigned else [codes]
+        new[layer.node.name] = _integer_nodes(model, index, layer, weights)
     replace_nodes(model, new)
     return len(layers)
 
@@ -65,22 +64,10 @@ def _find(model: onnx.ModelProto, index: GraphIndex) -> list[QuantizedProduct]:
     return [layer for layer in found if index.only_used_by(layer.codes, names)]
 
 
-def _signed(_model: onnx.ModelProto, _index: GraphIndex, layer: QuantizedProduct) -> list[str]:
-    """Return the codes of the weights; without a zero-point, it is 0."""
-    return [layer.weight.input[0]]
-
-
-def _unsigned(model: onnx.ModelProto, index: GraphIndex, layer: QuantizedProduct) -> list[str]:
-    """Return unsigned codes of the weights and their zero-point."""
-    codes = layer.weight.input[0]
-    raised = value_of(index.constants[codes]).astype(np.int16) + MIDDLE
-    name = add_constant(model, f"{codes}/unsigned", raised.astype(np.uint8))
-    return [name, unsigned_zero_point(model)]
-
-
 def _integer_nodes(
     model: onnx.ModelProto, index: GraphIndex, layer: QuantizedProduct, weights: list[str]
 ) -> list[onnx.NodeProto]:
+    """Return the nodes of one layer; ``weights`` are the codes, and their zero-point if not 0."""
     from onnx import TensorProto, helper
 
     name, codes = layer.node.name, layer.codes

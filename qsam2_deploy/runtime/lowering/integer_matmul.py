@@ -6,7 +6,8 @@ fused operator is written down, with the float bias inside.
 
 The signed codes of ``x`` become unsigned ones, which is the same grid: its x86 kernels multiply
 unsigned by signed bytes, and signed by signed runs almost twenty times slower on a core with
-AVX512-VNNI (``benchmarks/components.py`` measures both).
+AVX512-VNNI (``benchmarks/components.py`` measures both). Where the processor cannot multiply these
+exactly, the weights become unsigned too; see :mod:`.unsigned_codes`.
 
 Requires: ``Add(MatMul(DequantizeLinear(QuantizeLinear(x)), DequantizeLinear(codes)), bias)`` with
 an INT8 scale per tensor for ``x`` and a symmetric one per output channel for the codes. Ensures:
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .graph import GraphIndex, QuantizedProduct, replace_nodes
-from .unsigned_codes import unsigned_codes
+from .unsigned_codes import unsigned_codes, unsigned_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -34,8 +35,12 @@ class _Layer:
     add: onnx.NodeProto  # of the bias
 
 
-def integer_matmul(model: onnx.ModelProto) -> int:
+def integer_matmul(model: onnx.ModelProto, *, unsigned: bool = False) -> int:
     """Replace the quantized linear layers of ``model`` in place.
+
+    Args:
+        model: is changed.
+        unsigned: give weights unsigned codes, too.
 
     Returns:
         How many were replaced.
@@ -44,7 +49,12 @@ def integer_matmul(model: onnx.ModelProto) -> int:
     if not layers:
         return 0
     unsigned_codes(model, [layer.product.quantize for layer in layers])
-    replace_nodes(model, {layer.add.name: [_fused(layer)] for layer in layers})
+    new = {}
+    for layer in layers:
+        codes = layer.product.weight.input[0]
+        weights = unsigned_weights(model, codes) if unsigned else [codes, ""]
+        new[layer.add.name] = [_fused(layer, *weights)]
+    replace_nodes(model, new)
     use_fused_operators(model)
     return len(layers)
 
@@ -76,15 +86,14 @@ def _find(model: onnx.ModelProto) -> list[_Layer]:
     ]
 
 
-def _fused(layer: _Layer) -> onnx.NodeProto:
+def _fused(layer: _Layer, weight: str, weight_zero_point: str) -> onnx.NodeProto:
     from onnx import helper
 
-    weight, weight_scale = layer.product.weight.input[:2]
+    weight_scale, bias = layer.product.weight.input[1], layer.add.input[1]
     scale, zero_point = layer.product.quantize.input[1:3]
-    bias, no_zero_point = layer.add.input[1], ""
     return helper.make_node(
         FUSED,
-        [layer.product.codes, weight, scale, weight_scale, zero_point, no_zero_point, bias],
+        [layer.product.codes, weight, scale, weight_scale, zero_point, weight_zero_point, bias],
         list(layer.add.output),
         layer.product.node.name,
         domain=DOMAIN,

@@ -52,18 +52,20 @@ def run(
 
 
 def engine(x: np.ndarray, constants: dict[str, np.ndarray]) -> np.ndarray:
-    """QuantizeLinear and MatMulIntegerToFloat of ONNX Runtime, with unsigned codes."""
+    """QuantizeLinear and MatMulIntegerToFloat of ONNX Runtime, all codes unsigned."""
     zero = np.uint8(int(constants["x_zero"]) + 128)
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "x_scale", "zero"], ["codes"]),
         helper.make_node(
             "MatMulIntegerToFloat",
-            ["codes", "weight", "x_scale", "scales", "zero", "", "bias"],
+            ["codes", "unsigned", "x_scale", "scales", "zero", "middle", "bias"],
             ["y"],
             domain="com.microsoft",
         ),
     ]
-    values = {k: v for k, v in constants.items() if k != "x_zero"} | {"zero": np.asarray(zero)}
+    values = {k: v for k, v in constants.items() if k not in ("x_zero", "weight")}
+    values |= {"zero": np.asarray(zero), "middle": np.asarray(np.uint8(128))}
+    values["unsigned"] = (constants["weight"].astype(np.int16) + 128).astype(np.uint8)
     graph = helper.make_graph(
         nodes,
         "graph",

@@ -81,7 +81,7 @@ def test_other_steps_of_the_weights_are_left_alone() -> None:
     scale = next(t for t in model.graph.initializer if t.name == "p_scale")
     scale.CopyFrom(numpy_helper.from_array(np.float32(1 / 127), "p_scale"))
     assert fused_attention(model) == 0
-    assert integer_attention(model, 64) == 1
+    assert integer_attention(model, 64, unsigned=True) == 1
 
 
 def _gelu(x: str) -> list[onnx.NodeProto]:
@@ -149,7 +149,7 @@ def test_codes_go_from_layer_to_layer(library: Path, activation: str) -> None:
     assert fused_linear(model) == 2
     kinds = {k: n for k, n in kinds_of(model).items() if k != "Identity"}
     assert kinds == {"QuantizedLinearCodes": 1, "QuantizedLinear": 1}
-    assert integer_matmul(other) == 2
+    assert integer_matmul(other, unsigned=True) == 2
     found, wanted = run(model, {"x": x}, library), run(other, {"x": x}, None)
     if activation == "relu":
         np.testing.assert_array_equal(found, wanted)
@@ -168,7 +168,7 @@ def test_limits_of_codes_are_taken_in(library: Path, activation: str) -> None:
     # An Identity is no activation, so the second layer quantizes its own input behind it.
     assert kinds["QuantizedLinearCodes"] == (1 if activation else 0)
     assert not {"Clip", "QuantizeLinear"} & kinds.keys()
-    assert integer_matmul(other) == 2
+    assert integer_matmul(other, unsigned=True) == 2
     found, wanted = run(model, {"x": x}, library), run(other, {"x": x}, None)
     if activation == "gelu":
         assert np.mean(found != wanted) <= 0.02
@@ -185,7 +185,7 @@ def test_a_gelu_without_codes_after_it_stays(
     model, other = (two_layers(activation, between=False) for _ in range(2))
     assert fused_linear(model) == 1
     assert {"Erf", "Relu"} & kinds_of(model).keys() == left
-    integer_matmul(other)
+    integer_matmul(other, unsigned=True)
     np.testing.assert_array_equal(run(model, {"x": x}, library), run(other, {"x": x}, None))
 
 
@@ -198,7 +198,7 @@ def test_codes_that_are_used_twice_stay(library: Path) -> None:
     assert kinds_of(model)["QuantizeLinear"] == 1
     x = np.random.default_rng(3).normal(size=(2, 30, 24)).astype(np.float32)
     other = two_layers("")
-    integer_matmul(other)
+    integer_matmul(other, unsigned=True)
     np.testing.assert_array_equal(run(model, {"x": x}, library), run(other, {"x": x}, None))
 
 
@@ -253,7 +253,7 @@ def test_codes_are_made_where_keys_are_rotated(library: Path) -> None:
     found = run(model, inputs, library)
     np.testing.assert_array_equal(found, run(plain, inputs, library))
     integers = rotated_attention()
-    assert integer_attention(integers, 64) == 1
+    assert integer_attention(integers, 64, unsigned=True) == 1
     assert_same(found, run(integers, inputs, None))
 
 

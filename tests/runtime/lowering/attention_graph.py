@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+
+from tests.plain_engine import run_plainly
 
 WIDTH, VALUES = 16, 6
 STEPS = {"q": np.float32(0.02), "k": np.float32(0.03), "v": np.float32(0.05)}
@@ -112,13 +113,7 @@ def expected(
 
 def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
     """Run a model in ONNX Runtime."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    result: np.ndarray = session.run(["y"], feeds)[0]
-    return result
+    return run_plainly(model, feeds)[0]
 
 
 def assert_same(found: np.ndarray, wanted: np.ndarray) -> None:

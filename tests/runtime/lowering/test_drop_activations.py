@@ -34,6 +34,6 @@ def test_a_layer_multiplies_what_came_before_its_rounding() -> None:
     with torch.inference_mode():
         levels = layer.weight_quantizer(layer.weight)
         wanted = torch.nn.functional.linear(x, levels, layer.bias).numpy()
-    np.testing.assert_allclose(run(model, x, optimised=False), wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(run(model, x), wanted, rtol=1e-4, atol=1e-4)
     lower_to_float(rounded)
     assert np.abs(run(rounded, x) - wanted).max() > 1e-2

@@ -11,6 +11,7 @@ import pytest
 from qsam2_deploy.runtime.lowering.chunk_attention import MIN_QUERIES
 from qsam2_deploy.runtime.lowering.integer_attention import integer_attention
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
+from tests.plain_engine import FACTORS
 from tests.runtime.lowering.attention_graph import (
     assert_same,
     attention_graph,
@@ -24,13 +25,14 @@ def kinds_of(model: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in model.graph.node)
 
 
+@pytest.mark.parametrize("unsigned", FACTORS)
 @pytest.mark.parametrize("heads", [0, 3])
 @pytest.mark.parametrize(("queries", "blocks"), [(40, 1), (MIN_QUERIES + 6, 6)])
-def test_same_numbers_in_integers(queries: int, blocks: int, heads: int) -> None:
+def test_same_numbers_in_integers(queries: int, blocks: int, heads: int, unsigned: bool) -> None:
     factors = random_factors(queries, 90, heads)
     model = attention_graph(queries, 90, heads)
     assert_same(run(model, factors), expected(factors))
-    assert integer_attention(model, 200) == 1
+    assert integer_attention(model, 200, unsigned=unsigned) == 1
     assert_same(run(model, factors), expected(factors))
     kinds = kinds_of(model)
     assert kinds[FUSED] == 2 * blocks
@@ -40,15 +42,16 @@ def test_same_numbers_in_integers(queries: int, blocks: int, heads: int) -> None
     assert sum(parts) == (queries if blocks > 1 else 0)
 
 
+@pytest.mark.parametrize("unsigned", FACTORS)
 @pytest.mark.parametrize("zero_point", [-128, -100, 126, 127])
-def test_values_with_a_zero_point(zero_point: int) -> None:
+def test_values_with_a_zero_point(zero_point: int, unsigned: bool) -> None:
     """The last code leaves none for a one."""
     factors = random_factors(40, 90)
     wanted = expected(factors, zero_point=zero_point)
     assert wanted.min() >= 0 if zero_point == -128 else wanted.min() < 0
     model = attention_graph(40, 90, zero_point=zero_point)
     assert_same(run(model, factors), wanted)
-    assert integer_attention(model, 200) == 1
+    assert integer_attention(model, 200, unsigned=unsigned) == 1
     assert_same(run(model, factors), wanted)
 
 
@@ -61,39 +64,43 @@ def test_keys_are_quantized_before_they_are_transposed() -> None:
     assert (source.op_type, source.input[0]) == ("QuantizeLinear", "k")
 
 
-def test_keys_that_are_given_transposed() -> None:
+@pytest.mark.parametrize("unsigned", FACTORS)
+def test_keys_that_are_given_transposed(unsigned: bool) -> None:
     factors = random_factors(8, 20)
     model = attention_graph(8, 20, transposed=False)
-    assert integer_attention(model, 64) == 1
+    assert integer_attention(model, 64, unsigned=unsigned) == 1
     assert "Transpose" not in kinds_of(model)
     rows_last = factors | {"k": np.swapaxes(factors["k"], -1, -2)}
     assert_same(run(model, rows_last), expected(factors))
 
 
-def test_the_number_of_keys_may_change() -> None:
+@pytest.mark.parametrize("unsigned", FACTORS)
+def test_the_number_of_keys_may_change(unsigned: bool) -> None:
     model = attention_graph(30, "keys")
-    integer_attention(model, 64)
+    integer_attention(model, 64, unsigned=unsigned)
     for keys in (1, 7, 300):
         factors = random_factors(30, keys)
         wanted = expected(factors)
         assert_same(run(model, factors), wanted)
 
 
-def test_clipped_values_keep_their_clip() -> None:
+@pytest.mark.parametrize("unsigned", FACTORS)
+def test_clipped_values_keep_their_clip(unsigned: bool) -> None:
     factors = random_factors(30, 40)
     model = attention_graph(30, 40, limit=0.7)
-    assert integer_attention(model, 64) == 1
+    assert integer_attention(model, 64, unsigned=unsigned) == 1
     assert_same(run(model, factors), expected(factors, 0.7))
     assert kinds_of(model)["Clip"] == 1
 
 
-def test_codes_at_the_ends_of_their_grids() -> None:
+@pytest.mark.parametrize("unsigned", FACTORS)
+def test_codes_at_the_ends_of_their_grids(unsigned: bool) -> None:
     """The largest sums of a pair of products are those that 16 bits would not hold."""
     factors = random_factors(16, 64)
     factors["v"][..., 0], factors["v"][..., 1] = 1e3, -1e3
     factors["q"][0], factors["k"][0] = 1e3, 1e3
     model = attention_graph(16, 64)
-    integer_attention(model, 64)
+    integer_attention(model, 64, unsigned=unsigned)
     assert_same(run(model, factors), expected(factors))
 
 

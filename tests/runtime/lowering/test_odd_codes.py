@@ -13,7 +13,6 @@ from onnx import TensorProto
 from qsam2_deploy.quant.grid import MIDRISE, MIN_SCALE, Grid, dequantize
 from qsam2_deploy.runtime.lowering import (
     integers_of_constants,
-    lower_for_ort,
     lower_for_tensorrt_int4,
     lower_for_tensorrt_int8,
     lower_to_float,
@@ -21,6 +20,7 @@ from qsam2_deploy.runtime.lowering import (
 from qsam2_deploy.runtime.lowering.graph import GraphIndex, attribute, value_of
 from qsam2_deploy.runtime.lowering.odd_codes import odd_codes
 from qsam2_deploy.runtime.lowering.widen_constants import widen_constants
+from qsam2_deploy.runtime.ort import lower_here
 from tests.quantized_layers import KINDS, graph_of, make_layer, run
 
 
@@ -107,7 +107,7 @@ def test_tensorrt_gets_odd_integers(bits: int, blocked: int) -> None:
             assert 2**bits - 4 < abs(codes).max() < 2**bits
 
 
-@pytest.mark.parametrize("lower", [lower_to_float, lower_for_ort])
+@pytest.mark.parametrize("lower", [lower_to_float, lower_here])
 def test_a_layer_with_one_output(lower: Any) -> None:
     """Its scale has no axis that tells where channels are."""
     torch.manual_seed(0)
