@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.inspection.products import fix_dimensions
-from qsam2_deploy.runtime.openvino import lower_here
+from qsam2_deploy.runtime.lowering import lower_for_openvino
 from qsam2_deploy.runtime.openvino_requests import engine_settings, shared_core
 
 _SHOWN = 10
@@ -36,7 +36,7 @@ def openvino_component(
         milliseconds: times a call.
     """
     component = read_bundle(path).components[name]
-    lower_here(component)
+    lower_for_openvino(component)
     fix_dimensions(component)
     model = component.SerializeToString()
     request = _request(model, threads)

@@ -127,7 +127,7 @@ class Preparation:
 
         from qsam2_deploy.runtime.bundle import read_bundle
         from qsam2_deploy.runtime.inspection.products import fix_dimensions
-        from qsam2_deploy.runtime.openvino import lower_here
+        from qsam2_deploy.runtime.lowering import lower_for_openvino
 
         folder = self.work / "float"
         if not folder.exists():
@@ -135,7 +135,7 @@ class Preparation:
             folder.mkdir()
             for name, component in bundle.components.items():
                 fix_dimensions(component)
-                lower_here(component)
+                lower_for_openvino(component)
                 onnx.save(component, str(folder / f"{name}.onnx"))
             (folder / SPEC_FILE).write_text(bundle.spec.to_json())
         return folder

@@ -117,12 +117,12 @@ def _weights() -> dict[str, npt.NDArray[np.int8]]:
 
 
 @functools.cache
-def _expected() -> dict[str, npt.NDArray[np.float64]]:
-    """Return the outputs of the component, from sums of whole numbers."""
+def _expected() -> dict[str, npt.NDArray[Any]]:
+    """Return the outputs of the component in float64, from sums of whole numbers."""
     codes = {name: array.astype(np.int64) for name, array in _codes().items()}
     weights = {name: array.astype(np.int64) for name, array in _weights().items()}
     step = float(_STEP)
-    found: dict[str, npt.NDArray[np.float64]] = {}
+    found: dict[str, npt.NDArray[Any]] = {}
     found["linear"] = (codes["x"] @ weights["linear"]) * step**2
     windows = np.lib.stride_tricks.sliding_window_view(codes["image"][0], (3, 3), axis=(1, 2))
     sums = np.einsum("chwij,ocij->ohw", windows, weights["conv"])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy.typing as npt
@@ -12,10 +11,16 @@ import numpy.typing as npt
 from .._machine import cpu_model
 from ..errors import EngineError, MissingDependencyError
 from .backend import Arrays
-from .exactness import check_exact, inexact_products, probe_inputs
 from .lowered_cache import LoweredCache, engine_cache
 from .lowering import OPENVINO_QUERY_BLOCK, lower_for_openvino
-from .openvino_requests import Requests, engine_settings, first_line, shared_core
+from .openvino_requests import (
+    Requests,
+    engine_settings,
+    first_line,
+    products,
+    require_exact_products,
+    shared_core,
+)
 from .sessions import SessionBackend
 
 
@@ -52,8 +57,8 @@ class OpenVinoBackend(SessionBackend):
 
     @property
     def products(self) -> str:
-        """What is multiplied in integers here, see :func:`openvino_products`."""
-        return openvino_products()
+        """What quantized products are computed in, see :func:`.openvino_requests.products`."""
+        return products()
 
     @staticmethod
     def _require_engine() -> None:
@@ -68,11 +73,10 @@ class OpenVinoBackend(SessionBackend):
         return None if "BF16" in capabilities else "this processor has no bfloat16"
 
     def _lower(self, component: Any) -> None:
-        lower_here(component)
+        lower_for_openvino(component)
 
     def _lowered_cache(self, folder: str | os.PathLike[str], digest: str) -> LoweredCache:
-        about = f"query_block={OPENVINO_QUERY_BLOCK}, products={openvino_products()}"
-        return engine_cache(folder, digest, "openvino", about)
+        return engine_cache(folder, digest, "openvino", f"query_block={OPENVINO_QUERY_BLOCK}")
 
     def _open(self, lowered: bytes, name: str) -> Requests:
         settings = engine_settings(self._threads, self._precision)
@@ -85,11 +89,7 @@ class OpenVinoBackend(SessionBackend):
             return None
         about = ", ".join(f"{key}={value}" for key, value in sorted(settings.items()))
         return engine_cache(
-            self._folder,
-            self._digest,
-            "openvino",
-            f"{cpu_model()}, {about}, products={openvino_products()}",
-            ".compiled",
+            self._folder, self._digest, "openvino", f"{cpu_model()}, {about}", ".compiled"
         )
 
     def _run(self, session: Any, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
@@ -99,52 +99,3 @@ class OpenVinoBackend(SessionBackend):
             return {name: results[name] for name in names}
         except Exception as error:  # what OpenVINO raises depends on what goes wrong
             raise EngineError(f"OpenVINO failed in {component}: {first_line(error)}") from error
-
-
-def lower_here(component: Any) -> None:
-    """Prepare one component for OpenVINO as it computes exactly on this processor, in place.
-
-    Args:
-        component: an ``onnx.ModelProto`` with one component.
-    """
-    lower_for_openvino(component, sums_of_16_bits=_saturates())
-
-
-def openvino_products() -> str:
-    """Return what OpenVINO multiplies in integers on this processor, so that sums are exact.
-
-    ``all`` of what it has integer kernels for, or ``those whose sums fit 16 bits``, which leaves
-    out products of 8 bits by 8 bits; see :mod:`.lowering.exact_in_16_bits`.
-    """
-    return "those whose sums fit 16 bits" if _saturates() else "all"
-
-
-@functools.cache
-def require_exact_products() -> None:
-    """Check that a lowered model computes the integers that were trained; once in a process.
-
-    Raises:
-        EngineError: it does not, or OpenVINO cannot run the probe.
-    """
-    if _saturates():
-        import openvino
-
-        check_exact(f"OpenVINO {openvino.__version__}", _probe(lower_here))
-
-
-@functools.cache
-def _saturates() -> bool:
-    return bool(inexact_products(_probe(lower_for_openvino)))
-
-
-def _probe(lower: Callable[[Any], None]) -> Callable[[Any], Arrays]:
-    """Return what runs the component of :mod:`.exactness`."""
-
-    def run(component: Any) -> Arrays:
-        names = [output.name for output in component.graph.output]
-        lower(component)
-        request = Requests(component.SerializeToString(), "the probe", engine_settings(1))
-        results = request.infer(probe_inputs())
-        return {name: results[name] for name in names}
-
-    return run

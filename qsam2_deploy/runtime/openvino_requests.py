@@ -20,7 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError
+from .exactness import check_exact, inexact_products, probe_inputs
 from .lowered_cache import LoweredCache
+from .lowering import lower_for_openvino
 
 FIXED_AFTER = 3
 """Runs of the same sizes, among the latest :data:`RECENT_RUNS`, that a model is compiled for."""
@@ -48,8 +50,54 @@ def shared_core() -> Any:
     return openvino.Core()
 
 
+INTEGERS, FLOATS = "integers", "floats on the trained grids"
+"""What OpenVINO computes quantized products in; see :func:`products`."""
+
+
+@functools.cache
+def products() -> str:
+    """Return what OpenVINO computes quantized products in, so that they are exact here.
+
+    Without VNNI its integer kernels cut off sums of pairs at 16 bits. It has no switch for others,
+    but one for none: it then rounds to the trained grids, and multiplies floats.
+    """
+    return FLOATS if inexact_products(_probe(integers=True)) else INTEGERS
+
+
+@functools.cache
+def require_exact_products() -> None:
+    """Check that a model computes what was trained on this processor; once in a process.
+
+    Raises:
+        EngineError: it does not, or OpenVINO cannot run the probe.
+    """
+    if products() != INTEGERS:  # else that was the same probe
+        import openvino
+
+        check_exact(f"OpenVINO {openvino.__version__}", _probe(integers=False))
+
+
+def _probe(*, integers: bool) -> Callable[[Any], dict[str, npt.NDArray[Any]]]:
+    """Return what runs the component of :mod:`.exactness`."""
+
+    def run(component: Any) -> dict[str, npt.NDArray[Any]]:
+        names = [output.name for output in component.graph.output]
+        lower_for_openvino(component)
+        settings = engine_settings(1, integers=integers)
+        results = Requests(component.SerializeToString(), "the probe", settings).infer(
+            probe_inputs()
+        )
+        return {name: results[name] for name in names}
+
+    return run
+
+
 def engine_settings(
-    threads: int | None = None, precision: str = "exact", *, profile: bool = False
+    threads: int | None = None,
+    precision: str = "exact",
+    *,
+    profile: bool = False,
+    integers: bool | None = None,
 ) -> dict[str, Any]:
     """Return the settings of OpenVINO's CPU engine.
 
@@ -57,7 +105,10 @@ def engine_settings(
         threads: threads within an operator; default: its own choice.
         precision: of :data:`.options.PRECISIONS`; ``fast`` needs a processor with bfloat16.
         profile: keep times by operator, see ``InferRequest.get_profiling_info``.
+        integers: multiply integers; default: if that is exact on this processor.
     """
+    if integers is None:
+        integers = products() == INTEGERS
     settings: dict[str, Any] = {
         # In bfloat16, its choice on some processors, values would leave the trained grids.
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "fast" else "f32",
@@ -65,6 +116,8 @@ def engine_settings(
         # Two components that run at the same time would be pinned to the same processors.
         "ENABLE_CPU_PINNING": False,
     }
+    if not integers:
+        settings["LP_TRANSFORMS_MODE"] = False
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
     if profile:

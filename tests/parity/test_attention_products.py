@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from qsam2_deploy.runtime import openvino, ort
+from qsam2_deploy.runtime import ort
 from qsam2_deploy.runtime.lowering import (
     OPENVINO_QUERY_BLOCK,
     lower_for_openvino,
@@ -25,7 +25,12 @@ from qsam2_deploy.runtime.lowering import (
     lower_to_float,
 )
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
-from qsam2_deploy.runtime.openvino_requests import shared_core
+from qsam2_deploy.runtime.openvino_requests import (
+    INTEGERS,
+    engine_settings,
+    products,
+    shared_core,
+)
 from qsam2_deploy.runtime.ort import session_from_lowered
 from tests.attention_products import Shape, feeds_of, graph_of_product, make_product
 from tests.plain_engine import run_plainly
@@ -90,10 +95,11 @@ def test_openvino_attends_in_integers(shape: Shape) -> None:
     pytest.importorskip("openvino", reason="needs OpenVINO")
     product, inputs = make_product(shape)
     model = graph_of_product(product, shape)
-    openvino.lower_here(model)
+    lower_for_openvino(model)
     core = shared_core()
-    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
+    compiled = core.compile_model(
+        core.read_model(model.SerializeToString()), "CPU", engine_settings(1)
+    )
     found = next(iter(compiled.create_infer_request().infer(feeds_of(inputs)).values()))
     assert_equal(found, product(*inputs).numpy())
     operators = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
@@ -104,5 +110,5 @@ def test_openvino_attends_in_integers(shape: Shape) -> None:
     ]
     blocks = -(-shape.queries // OPENVINO_QUERY_BLOCK)
     assert len(kernels) == 2 * blocks
-    in_integers = openvino.openvino_products() == "all"
+    in_integers = products() == INTEGERS
     assert all(kernel.endswith(("i8", "u8")) == in_integers for kernel in kernels), kernels

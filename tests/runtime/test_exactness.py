@@ -11,11 +11,10 @@ import onnx
 import pytest
 
 from qsam2_deploy.errors import EngineError
-from qsam2_deploy.runtime import exactness, openvino, ort
+from qsam2_deploy.runtime import exactness, openvino_requests, ort
 from qsam2_deploy.runtime.backend import open_backend
 from qsam2_deploy.runtime.exactness import PRODUCTS, check_exact, inexact_products, probe_inputs
 from qsam2_deploy.runtime.lowering import (
-    lower_for_openvino,
     lower_for_ort,
     lower_for_tensorrt_int8,
     lower_to_float,
@@ -48,10 +47,9 @@ def test_what_was_trained_is_exact(lower: Lower) -> None:
 
 def test_openvino_is_exact_as_it_is_used() -> None:
     pytest.importorskip("openvino", reason="needs OpenVINO")
-    assert openvino.openvino_products() in ("all", "those whose sums fit 16 bits")
-    assert inexact_products(openvino._probe(openvino.lower_here)) == []
-    fits = openvino._probe(lambda m: lower_for_openvino(m, sums_of_16_bits=True))
-    assert inexact_products(fits) == []
+    openvino_requests.require_exact_products()
+    for integers in {False, openvino_requests.products() == openvino_requests.INTEGERS}:
+        assert inexact_products(openvino_requests._probe(integers=integers)) == []
 
 
 def test_the_probe_holds_every_kind_of_product_in_integers() -> None:
@@ -136,7 +134,7 @@ def test_auto_takes_the_engine_that_is_exact(model_path: Path, tmp_path: Path) -
     with open_backend(model_path, "auto", threads=1, cache=tmp_path) as backend:
         assert backend.name == "openvino"
         assert list(backend.choice.milliseconds) == ["openvino"]
-        assert backend.products == openvino.openvino_products()
+        assert backend.products == openvino_requests.products()
 
 
 def test_backends_say_how_they_multiply(model_path: Path) -> None:

@@ -16,7 +16,8 @@ from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError
 from qsam2_deploy.runtime import openvino_requests
 from qsam2_deploy.runtime.backend import engine_of, open_backend
 from qsam2_deploy.runtime.bundle import read_bundle
-from qsam2_deploy.runtime.openvino import OpenVinoBackend, lower_here
+from qsam2_deploy.runtime.lowering import lower_for_openvino
+from qsam2_deploy.runtime.openvino import OpenVinoBackend
 from qsam2_deploy.runtime.openvino_requests import (
     FIXED_AFTER,
     KEPT_MODELS,
@@ -86,7 +87,7 @@ def attention_inputs(spec: ModelSpec, frames: int, pointers: int, objects: int) 
 def memory_attention(path: Path) -> Requests:
     pytest.importorskip("openvino", reason="needs OpenVINO")
     component = read_bundle(path).components[MEMORY_ATTENTION]
-    lower_here(component)
+    lower_for_openvino(component)
     lowered = component.SerializeToString()
     return Requests(lowered, MEMORY_ATTENTION, engine_settings(1), ("memory", "pointers"))
 
@@ -134,7 +135,7 @@ def test_a_component_of_fixed_sizes_is_compiled_once(model_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs OpenVINO")
     bundle = read_bundle(model_path)
     component = bundle.components[IMAGE_ENCODER]
-    lower_here(component)
+    lower_for_openvino(component)
     requests = Requests(component.SerializeToString(), IMAGE_ENCODER, engine_settings(1))
     for _ in range(FIXED_AFTER + 1):
         requests.infer(random_inputs(bundle.spec, IMAGE_ENCODER))
@@ -312,7 +313,7 @@ def test_masks(fixture: str, overlap: float, request: pytest.FixtureRequest) -> 
 def test_threads_are_those_that_were_asked_for(model_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs OpenVINO")
     component = read_bundle(model_path).components[MEMORY_ENCODER]
-    lower_here(component)
+    lower_for_openvino(component)
     settings = engine_settings(threads=2)
     requests = Requests(component.SerializeToString(), MEMORY_ENCODER, settings)
     compiled = requests.request({}).get_compiled_model()

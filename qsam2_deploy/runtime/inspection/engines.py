@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import EngineError
+from ..lowering import lower_for_openvino
 from ..lowering.block_attention import BLOCK_OF
 from ..lowering.graph import GraphIndex
-from ..openvino import lower_here
-from ..openvino_requests import shared_core
-from ..ort import session_from_onnx
+from ..openvino_requests import engine_settings, shared_core
+from ..openvino_requests import products as openvino_products
+from ..ort import ort_products, session_from_onnx
 from .products import PRODUCTS, copy_of, fix_dimensions
 
 if TYPE_CHECKING:
@@ -76,12 +77,12 @@ def openvino_integer_products(component: onnx.ModelProto) -> set[str]:
         EngineError: OpenVINO refuses the component.
     """
     lowered = copy_of(component)
-    lower_here(lowered)
+    lower_for_openvino(lowered)
     fix_dimensions(lowered)  # kernels are chosen when shapes are known
     core = shared_core()
-    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    model = lowered.SerializeToString()
     try:
-        compiled = core.compile_model(core.read_model(lowered.SerializeToString()), "CPU", settings)
+        compiled = core.compile_model(core.read_model(model), "CPU", engine_settings(1))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise EngineError(f"OpenVINO cannot load {component.graph.name}: {reason}") from error
@@ -135,3 +136,9 @@ ENGINES: dict[str, Callable[[onnx.ModelProto], set[str]]] = {
     "openvino": openvino_integer_products,
 }
 """For each engine, by the name of its package, what tells its integer products."""
+
+EXACT_PRODUCTS: dict[str, Callable[[], str]] = {
+    "onnxruntime": ort_products,
+    "openvino": openvino_products,
+}
+"""For each engine, what says how it multiplies so that sums are exact on this processor."""

@@ -13,7 +13,7 @@ from ...errors import InputError, ModelFileError
 from ...spec import ModelSpec
 from ..bundle import Bundle, WholeModel, read_model, split_components
 from .clipping import DEFAULT_LIMIT, clipped_inputs
-from .engines import ENGINES, engine_version
+from .engines import ENGINES, EXACT_PRODUCTS, engine_version
 from .layers import QuantizedLayer, quantized_layers
 from .products import STEADY_STATE, multiply_adds
 from .sizes import FileSizes, file_sizes
@@ -78,6 +78,7 @@ class Inspection:
         engines: version of each engine that can be asked, None if it is not installed.
         work: multiply-adds of each component.
         layers: the quantized layers, in the order of the graphs.
+        products: how each engine multiplies, so that integers are exact on this processor.
         data: what the inputs were measured on; None if they were not.
     """
 
@@ -88,6 +89,7 @@ class Inspection:
     engines: Mapping[str, str | None]
     work: Mapping[str, Work]
     layers: tuple[LayerReport, ...]
+    products: Mapping[str, str]
     data: str | None = None
 
     @property
@@ -120,6 +122,7 @@ class Inspection:
                 "parts": sizes.parts,
             },
             "engines": dict(self.engines),
+            "products": dict(self.products),
             "steady_state": STEADY_STATE,
             "components": {name: _work_json(work) for name, work in self.work.items()},
             "total": _work_json(self.total_work),
@@ -183,6 +186,7 @@ def inspect_model(
         engines=engines,
         work=work,
         layers=tuple(layers),
+        products={name: EXACT_PRODUCTS[name]() for name, version in engines.items() if version},
         data=None if data is None else str(data),
     )
 

@@ -85,8 +85,14 @@ def _work(inspection: Inspection) -> str:
     ]
     lines = [_table(header, rows, left=1)]
     for name, version in inspection.engines.items():
-        text = f"{version}, share that runs in integers in the graph that it optimised itself"
-        lines.append(f"  {name}: {text if version else 'not installed'}")
+        if version is None:
+            lines.append(f"  {name}: not installed")
+            continue
+        lines.append(
+            f"  {name}: {version}, exact on this processor by products of "
+            f"{inspection.products[name]}; share that runs in integers in the graph that it "
+            "optimised itself"
+        )
     return "\n".join(lines)
 
 

@@ -90,20 +90,14 @@ def lower_to_float(component: onnx.ModelProto) -> None:
     fold_activations(component)
 
 
-def lower_for_openvino(component: onnx.ModelProto, *, sums_of_16_bits: bool = False) -> None:
+def lower_for_openvino(component: onnx.ModelProto) -> None:
     """Prepare one component for OpenVINO's CPU engine, in place.
 
     It fuses the canonical QDQ form itself, depthwise and transposed convolutions and attention
     products included; transposed convolutions of affine inputs run in floats. With the precision
-    hint ``f32`` its sums are exact; ``bf16``, its default on some processors, is not.
-
-    Args:
-        component: is changed.
-        sums_of_16_bits: keep from it what it computes wrong on a processor without VNNI; see
-            :mod:`.exact_in_16_bits`.
+    hint ``f32`` its sums are exact on processors with VNNI; ``bf16``, its default on some, is not.
     """
     from .block_attention import block_attention
-    from .exact_in_16_bits import exact_in_16_bits
     from .flatten_tokens import flatten_tokens
     from .pad_queries import pad_queries
     from .repeat_batch import repeat_batch
@@ -119,8 +113,6 @@ def lower_for_openvino(component: onnx.ModelProto, *, sums_of_16_bits: bool = Fa
     flatten_tokens(component)
     rotate_halves(component)
     block_attention(component, OPENVINO_QUERY_BLOCK)
-    if sums_of_16_bits:
-        exact_in_16_bits(component)
 
 
 def lower_for_tensorrt_int8(component: onnx.ModelProto) -> None:

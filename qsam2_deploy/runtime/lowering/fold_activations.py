@@ -10,7 +10,6 @@ from Clip to Mul are levels, codes without their zero-point.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,23 +20,15 @@ if TYPE_CHECKING:
     import onnx
 
 
-def fold_activations(model: onnx.ModelProto, *, only: Collection[str] | None = None) -> int:
+def fold_activations(model: onnx.ModelProto) -> int:
     """Replace the quantized activations of ``model`` in place.
-
-    Args:
-        model: is changed.
-        only: names of the QuantizeLinear nodes to replace; default: all.
 
     Returns:
         How many tensors were quantized.
     """
     index = GraphIndex(model)
     new: dict[str, list[onnx.NodeProto]] = {}
-    quantizers = [
-        node
-        for node in model.graph.node
-        if node.op_type == QUANTIZE and (only is None or node.name in only)
-    ]
+    quantizers = [node for node in model.graph.node if node.op_type == QUANTIZE]
     if not quantizers:
         return 0
     for quantize in quantizers:

@@ -10,7 +10,6 @@ none but those that are multiplied with quantized activations.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,18 +21,12 @@ if TYPE_CHECKING:
     import onnx
 
 
-def fold_weights(
-    model: onnx.ModelProto,
-    *,
-    float_products_only: bool = False,
-    only: Collection[str] | None = None,
-) -> int:
+def fold_weights(model: onnx.ModelProto, *, float_products_only: bool = False) -> int:
     """Fold the quantized weights of ``model`` in place.
 
     Args:
         model: is changed.
         float_products_only: leave the weights that are multiplied with quantized activations.
-        only: names of the DequantizeLinear nodes to fold; default: all.
 
     Returns:
         How many were folded.
@@ -45,8 +38,6 @@ def fold_weights(
     for node in model.graph.node:
         codes = index.constants.get(node.input[0]) if node.op_type == DEQUANTIZE else None
         if codes is None or codes.data_type != TensorProto.INT8:
-            continue
-        if only is not None and node.name not in only:
             continue
         if not (float_products_only and _meets_integers(index, node)):
             # The constant takes the place of the node's output, so its users stay as they are.

@@ -25,6 +25,7 @@ class Timing:
         load_seconds: from the model's file to an engine that can run.
         memory: resident memory of its process in bytes after the last frame.
         peak_memory: the most that it was.
+        products: how the engine multiplies integers; empty for a float model.
         error: why there is nothing; empty if all went well.
     """
 
@@ -32,6 +33,7 @@ class Timing:
     load_seconds: float = 0.0
     memory: int = 0
     peak_memory: int = 0
+    products: str = ""
     error: str = ""
 
     @property
@@ -65,6 +67,7 @@ class Timing:
             "load_seconds": self.load_seconds,
             "memory_bytes": self.memory,
             "peak_memory_bytes": self.peak_memory,
+            "products": self.products,
         }
 
 
@@ -104,6 +107,7 @@ def measure_in_turns(
             except EngineError as error:
                 timings[name].error = str(error)
             timings[name].load_seconds = process.load_seconds
+            timings[name].products = process.products
         bar = progress(range(rounds + 1), "measuring", unit="round", enabled=show_progress)
         for number in bar:
             _round(running, timings, counted=number > 0)

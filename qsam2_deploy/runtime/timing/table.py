@@ -16,7 +16,7 @@ _COLUMNS = (*COMPONENTS, "rest")
 def format_timings(timings: Mapping[str, Timing]) -> str:
     """Return a line for each contender; ratios refer to the first that was measured.
 
-    Those that failed stand below, with the reason.
+    Below stand how integers were multiplied, and those that failed, with the reason.
     """
     measured = {name: timing for name, timing in timings.items() if not timing.error}
     rows = [("", *(name.replace("_", " ") for name in _COLUMNS), "ms per frame", "ratio", "MB")]
@@ -29,6 +29,11 @@ def format_timings(timings: Mapping[str, Timing]) -> str:
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in (rows if measured else [])
+    ]
+    lines += [
+        f"{name}: exact by products of {timing.products}"
+        for name, timing in measured.items()
+        if timing.products
     ]
     lines += [f"{name}: {timing.error}" for name, timing in timings.items() if timing.error]
     return "\n".join(lines)

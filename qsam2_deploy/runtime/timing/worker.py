@@ -28,6 +28,8 @@ class TimedProcess:
 
     Attributes:
         load_seconds: from the model's file to an engine that can run.
+        products: how the engine multiplies integers, see
+            :attr:`~qsam2_deploy.runtime.ort.OrtBackend.products`; empty for a float model.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class TimedProcess:
         with _variables(dict.fromkeys(_THREAD_VARIABLES, str(threads))):
             self._process.start()
         theirs.close()
-        self.load_seconds = 0.0
+        self.load_seconds, self.products = 0.0, ""
 
     def __enter__(self) -> TimedProcess:
         """Wait until the model is loaded and its memories are full.
@@ -63,7 +65,7 @@ class TimedProcess:
             EngineError: the process failed; the message is its own.
         """
         try:
-            self.load_seconds = float(self._receive())
+            self.load_seconds, self.products = self._receive()
         except BaseException:
             self._end()
             raise
@@ -150,7 +152,8 @@ def _serve(
         with open_backend() as backend:
             loaded = time.perf_counter() - began
             steady = SteadyTracker(backend, objects=objects, frame_size=frame_size)
-            connection.send((False, loaded))
+            products = getattr(backend, "products", "") if backend.spec.quantization else ""
+            connection.send((False, (loaded, products)))
             while (request := connection.recv()) != _STOP:
                 answer = steady.step() if request == _STEP else resident_memory()
                 connection.send((False, answer))

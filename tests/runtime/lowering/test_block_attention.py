@@ -10,9 +10,12 @@ import pytest
 
 from qsam2_deploy.runtime.lowering.block_attention import BLOCK_OF, block_attention
 from qsam2_deploy.runtime.lowering.chunk_attention import MIN_QUERIES
-from qsam2_deploy.runtime.lowering.exact_in_16_bits import exact_in_16_bits
-from qsam2_deploy.runtime.openvino import openvino_products
-from qsam2_deploy.runtime.openvino_requests import engine_settings, shared_core
+from qsam2_deploy.runtime.openvino_requests import (
+    FLOATS,
+    engine_settings,
+    products,
+    shared_core,
+)
 from tests.runtime.lowering.attention_graph import (
     assert_same,
     attention_graph,
@@ -50,21 +53,20 @@ def test_openvino_multiplies_integers_and_transposes_nothing(zero_point: int) ->
     factors = random_factors(MIN_QUERIES, 96)
     model = attention_graph(MIN_QUERIES, 96, zero_point=zero_point)
     assert block_attention(model, MIN_QUERIES // 2) == 1
-    in_integers = openvino_products() == "all"
-    if not in_integers:
-        assert exact_in_16_bits(model) == 4
     found, compiled = run_openvino(model, factors)
     assert_same(found, expected(factors, zero_point=zero_point))
     kinds = [
         (info["layerType"].astype(str), info["primitiveType"].astype(str))
         for info in (op.get_rt_info() for op in compiled.get_runtime_model().get_ops())
     ]
-    products = [kernel for kind, kernel in kinds if kind == "MatMul"]
-    assert len(products) == 4
+    found_products = [kernel for kind, kernel in kinds if kind == "MatMul"]
+    assert len(found_products) == 4
     assert "Transpose" not in {kind for kind, _ in kinds}
-    scores = [kernel for kernel in products if kernel.lower().endswith("_i8")]
-    assert len(scores) >= (4 if zero_point == 0 else 2) * in_integers
-    assert in_integers or not scores
+    scores = [kernel for kernel in found_products if kernel.lower().endswith("_i8")]
+    if products() == FLOATS:
+        assert not scores
+    else:
+        assert len(scores) >= (4 if zero_point == 0 else 2)
 
 
 def test_keys_that_are_split_into_heads_stay_in_order() -> None:
