@@ -1,7 +1,7 @@
 # 'make demo' and 'make test' work on a fresh machine with Python 3.11 or newer and pip.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint bench clean
+.PHONY: help setup demo test test-slow test-portable lint bench clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -29,6 +29,7 @@ help:
 	@echo "                [VIDEO=FILE CLICK=X,Y or BOX=X1,Y1,X2,Y2] [MODEL=CHECKPOINT.pt] [BITS=w2a2] [SIZE=512]"
 	@echo "make test       run the tests"
 	@echo "make test-slow  run the tests that take longer"
+	@echo "make test-portable  compute on other processors, emulated by QEMU, and compare"
 	@echo "make lint       check style, types and import rules"
 	@echo "make bench      measure import time, frame time and memory growth"
 	@echo "make clean      remove caches and outputs; $(VENV) stays"
@@ -57,6 +58,11 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow
+
+# Half an hour on two cores; needs: apt-get install qemu-user gcc-aarch64-linux-gnu
+test-portable: $(STAMP)
+	@$(BIN)/python -m tools.portable --write docs/processors.md
+	@$(BIN)/python -m tools.portable.instruction_sets
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Whether this project computes the same on other people's processors, emulated by QEMU."""

@@ -1,0 +1,74 @@
+"""The page of results by processor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qsam2_deploy._versions import installed_versions
+from tools.portable.processors import Processor
+
+if TYPE_CHECKING:
+    from tools.portable.__main__ import Result
+
+_ENGINES = {
+    "ort": "ONNX Runtime",
+    "kernels": "ONNX Runtime with our kernels",
+    "openvino": "OpenVINO",
+}
+
+
+def write_page(
+    path: Path, processors: Sequence[Processor], results: Sequence[Result], report: dict[str, Any]
+) -> None:
+    """Write the page, in Markdown."""
+    whose = {processor.name: processor.whose for processor in processors}
+    lines = [_HEAD, "| processor | whose |", "|---|---|"]
+    lines += [f"| {name} | {text} |" for name, text in whose.items()]
+    lines += ["", _COLUMNS, "|---|---|---|---|---|---|---|"]
+    lines += [_row(result) for result in results]
+    versions = installed_versions("onnxruntime", "openvino", "av", "onnx")
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    lines += ["", f"Native: {report['machine']}. {report['frames']} frames; {told}."]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _row(result: Result) -> str:
+    engine = _ENGINES[result.engine]
+    if result.error:
+        return f"| {result.processor} | {engine} | {result.error} | | | | |"
+    products = result.about.partition("products: ")[2]
+    layers = f"{result.steps:.0f} step in {result.share:.2%}" if result.steps else "equal"
+    frames = "the same" if result.frames_equal else "**others**"
+    ious = " / ".join(f"{value:.4f}" for value in result.iou.values())
+    return (
+        f"| {result.processor} | {engine} | {products} | {layers} "
+        f"| {frames} | {ious} | {'yes' if result.good else '**no**'} |"
+    )
+
+
+_COLUMNS = (
+    "| processor | engine | integers by products of | worst layer against the trained grid "
+    "| frames | lowest IoU: float / W8A8 / W2A2 | good |"
+)
+
+_HEAD = """\
+# Processors
+
+For whoever asks whether a model computes on their processor what it computes on ours. Made by
+
+```
+make test-portable
+```
+
+which emulates processors with QEMU: their own instructions, so their own numbers. Layers of every
+kind and width, and attention products, are compared with what torch computes of them on the
+trained grid, as the next layer sees them, rounded to 8 bits: one step in at most one of a thousand
+values may differ. Decoded frames are compared byte by byte, and the masks of the demo model (a
+click on the first frame of the demo clip) with those of the same engine on this machine's
+own processor. Good is an IoU of 0.999 or more in every frame.
+
+What each engine does so that integers are exact where the processor has no VNNI is in
+[parity.md](parity.md#what-depends-on-the-processor).
+"""
