@@ -1,7 +1,7 @@
 # 'make demo' and 'make test' work on a fresh machine with Python 3.11 or newer and pip.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-portable lint bench clean
+.PHONY: help setup demo test test-slow test-data test-portable lint bench clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -29,6 +29,7 @@ help:
 	@echo "                [VIDEO=FILE CLICK=X,Y or BOX=X1,Y1,X2,Y2] [MODEL=CHECKPOINT.pt] [BITS=w2a2] [SIZE=512]"
 	@echo "make test       run the tests"
 	@echo "make test-slow  run the tests that take longer"
+	@echo "make test-data  run those that need real data (QSAM2_TEST_DATA)"
 	@echo "make test-portable  compute on other processors, emulated by QEMU, and compare"
 	@echo "make lint       check style, types and import rules"
 	@echo "make bench      measure import time, frame time and memory growth"
@@ -55,6 +56,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+# Real videos, photos and a checkpoint, which the repository does not hold: QSAM2_TEST_DATA names them.
+test-data: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "data and not slow and not gpu"
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow
