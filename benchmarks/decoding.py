@@ -1,4 +1,4 @@
-"""Time to turn a decoded frame into RGB: as PyAV does it by default, and exactly, as this package does.
+"""Time to turn a decoded frame into RGB, by PyAV's default and exactly, as this package does it.
 
 The same frames are converted in turns, and the least time of each size counts. ``decode`` is what
 decoding such a frame from H.264 takes, for comparison.
