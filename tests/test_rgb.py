@@ -24,7 +24,7 @@ LUMA_OF_RED_AND_BLUE = {
 }
 CLIP = Path(__file__).parents[1] / "assets" / "demo_clip.mp4"
 
-# Found equal on x86 (AVX-512, AVX2, SSE4.2) and Arm.
+# Found equal on x86 (AVX2, SSE4.2) and Arm.
 DIGESTS = {
     ("yuv420p", 48, 64): "6dd0771f75ad83ee",
     ("yuv420p", 48, 64, 5, 2): "33b932c4f312e0a6",
