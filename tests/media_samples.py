@@ -9,6 +9,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from qsam2_deploy._rgb import RgbDecoder
+
 HEIGHT, WIDTH = 48, 64
 REORDERED = {"g": "12", "bf": "3", "b-adapt": "0", "sc_threshold": "0"}
 OPEN_GOP = {"x264-params": "keyint=12:bframes=3:b-adapt=0:open-gop=1:scenecut=0"}
@@ -92,6 +94,7 @@ def write_folder(folder: Path, names: list[str], height: int = HEIGHT, width: in
 
 
 def decode_all(path: Path) -> list[np.ndarray]:
-    """Decode a video file plainly, without this package."""
+    """Decode a video file plainly; of this package only the colours are used."""
+    to_rgb = RgbDecoder()
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [to_rgb(frame) for frame in container.decode(video=0)]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .._rgb import RgbDecoder
 from ..errors import MissingDependencyError, VideoError
 from .image_files import chosen_names, list_folder
 from .rle import decode_rle
@@ -158,7 +159,8 @@ def _decode(path: Path) -> Iterator[Frames]:
         raise MissingDependencyError("av", "video", "reading SA-V training videos") from error
     try:
         with av.open(str(path)) as container:
+            to_rgb = RgbDecoder()
             for frame in container.decode(video=0):
-                yield frame.to_ndarray(format="rgb24")
+                yield to_rgb(frame)
     except (OSError, ValueError, IndexError) as error:
         raise VideoError(f"cannot decode {path}, it may be damaged: {error}") from error

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .._rgb import RgbDecoder
 from ..errors import MissingDependencyError, VideoError
 from ._checks import require_least
 from .image_files import FRAME_SUFFIXES, image_size, list_folder, read_frame_of
@@ -109,10 +110,9 @@ class VideoFile(_Unlabelled):
         av = _load_av()
         try:
             with av.open(os.fspath(self._path)) as container:
+                to_rgb = RgbDecoder()
                 for frame in container.decode(video=0):
-                    height, width = self.size
-                    picture = frame.reformat(width=width, height=height, format="rgb24")
-                    yield np.ascontiguousarray(picture.to_ndarray())
+                    yield to_rgb(frame, self.size)
         except (av.FFmpegError, OSError) as error:
             raise VideoError(_unreadable(self._path, error)) from error
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..._rgb import RgbDecoder
 from ...errors import VideoError
 from ._optional import load_av
 from .protocols import RgbImage
@@ -128,17 +129,17 @@ class Decoder:
             yield frame
 
 
-def rgb_from_frame(frame: VideoFrame) -> RgbImage:
+def rgb_from_frame(frame: VideoFrame, to_rgb: RgbDecoder) -> RgbImage:
     """Return a decoded frame as uint8 ``[height, width, 3]``, turned upright.
 
-    The colours are converted with the matrix that the frame names. A rotation in the file's
+    ``to_rgb`` converts the colours; keep it from frame to frame. A rotation in the file's
     display matrix is honoured in quarter turns; PyAV gives it in degrees counterclockwise.
     """
-    pixels = frame.to_ndarray(format="rgb24")
+    pixels = to_rgb(frame)
     quarters = round(getattr(frame, "rotation", 0) / 90) % 4
     if quarters:
         return np.ascontiguousarray(np.rot90(pixels, quarters))
-    return np.asarray(pixels, dtype=np.uint8)
+    return pixels
 
 
 def _attached_picture() -> int:

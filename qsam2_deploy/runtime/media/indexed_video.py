@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ..._rgb import RgbDecoder
 from ...errors import VideoError
 from ._optional import load_av
 from .decoder import Decoder, open_video, rgb_from_frame
@@ -43,6 +44,7 @@ class IndexedVideo:
         self._position = -1  # number of the frame decoded last
         self._exact_from = 0  # frames before this one may be wrong since the last seek
         self._video = open_video(path)
+        self._to_rgb = RgbDecoder()
         self._frames = Decoder(self._video).frames()
         self.fps = self._video.fps
         first = self._first_frame()
@@ -110,7 +112,7 @@ class IndexedVideo:
             self._position = number
             # Frames before the keyframe lack what they refer to.
             if number >= self._exact_from and number > target - self._cache.capacity:
-                self._cache.put(number, rgb_from_frame(frame))
+                self._cache.put(number, rgb_from_frame(frame, self._to_rgb))
             if number >= target:
                 break
         return True

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ..._rgb import RgbDecoder
 from ...errors import VideoError
 from .decoder import Decoder, OpenVideo, open_video, rgb_from_frame
 from .protocols import RgbImage
@@ -49,6 +50,7 @@ class VideoStream:
         self.start = start
         self.warning: str | None = None
         self._opener = opener
+        self._to_rgb = RgbDecoder()
         self._live = count is None
         self._begin()
         first = next(self._frames, None)
@@ -57,7 +59,7 @@ class VideoStream:
             raise VideoError(f"{name} holds no frame that can be decoded; it may be damaged")
         self._first: VideoFrame | None = first
         self._size = (first.height, first.width)
-        self.height, self.width = rgb_from_frame(first).shape[:2]
+        self.height, self.width = rgb_from_frame(first, self._to_rgb).shape[:2]
         self.fps = self._video.fps
         self._declared = self._video.stream.frames
         self.num_frames = None if count is None else self._declared or count()
@@ -74,7 +76,7 @@ class VideoStream:
             if (frame.height, frame.width) != self._size:
                 raise VideoError(self._size_changed(count, frame))
             if count >= self.start:
-                yield rgb_from_frame(frame)
+                yield rgb_from_frame(frame, self._to_rgb)
             count += 1
         self.warning = self._describe_damage(count)
         if count <= self.start:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from ..._files import describe_os_error
+from ..._rgb import RgbEncoder
 from ...errors import InputError, VideoError
 from ._optional import load_av
 from .pending_file import PendingFile
 from .protocols import RgbImage
 
 if TYPE_CHECKING:
-    from av import VideoFrame
     from av.container import OutputContainer
     from av.video.stream import VideoStream as AvStream
 
@@ -62,6 +62,7 @@ class VideoWriter:
         self._file: PendingFile | None = PendingFile(path)
         self._container: OutputContainer | None = None
         self._stream: AvStream | None = None
+        self._to_yuv = RgbEncoder()
 
     def write(self, frame: RgbImage) -> None:
         """Append a uint8 RGB frame ``[height, width, 3]``.
@@ -130,7 +131,7 @@ class VideoWriter:
         """Encode one frame, or with None those that the encoder still holds."""
         assert self._container is not None
         assert self._stream is not None
-        picture = None if frame is None else _picture(frame)
+        picture = None if frame is None else self._to_yuv(_even(frame))
         for packet in self._stream.encode(picture):
             self._container.mux(packet)
 
@@ -160,11 +161,9 @@ class VideoWriter:
             raise VideoError(f"cannot encode the video {self.path}: {error}") from error
 
 
-def _picture(frame: RgbImage) -> VideoFrame:
+def _even(frame: RgbImage) -> RgbImage:
     height, width = frame.shape[:2]
-    even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    rgb = load_av().VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-    return cast("VideoFrame", rgb.reformat(format="yuv420p", dst_colorspace="itu709"))
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
 def _frame_rate(fps: float | None) -> Fraction:
