@@ -20,7 +20,7 @@ from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.checkpoint import save_checkpoint
 from qsam2_deploy.quant.official_predictor import OfficialModel
 from tests.data.datasets import write_davis, write_image, write_sav
-from tests.external_data import DATA
+from tests.external_data import DATA, needs_data
 from tests.parity.clip import HEIGHT, WIDTH, frame
 from tests.parity.variants import small_variant
 
@@ -170,7 +170,7 @@ def test_official_progress_bars_stay_silent(files, davis, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.skipif(not NANO.is_file(), reason="nano128.pt is absent")
+@needs_data(NANO, DATA / "davis")
 @pytest.mark.parametrize("prompt", ["mask", "click"])
 def test_trained_model_on_real_frames(tmp_path, prompt):
     root = DATA / "davis"
