@@ -11,6 +11,8 @@ from types import ModuleType
 import hypothesis
 import pytest
 
+from tests.external_data import REASON
+
 # Tiny models gain nothing from many threads, and tests should not take the whole machine.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 # Threads that spin while they wait slow everything down where the machine has other work.
@@ -19,6 +21,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # How long an example takes says more about the machine's other work than about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what was not tested for want of data."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum(REASON in str(report.longrepr) for report in skipped)
+    if count:
+        where = "see tests/external_data.py and CONTRIBUTING.md"
+        terminalreporter.write_line(f"{count} tests skipped: each {REASON}; {where}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,8 +3,8 @@
 Freshly built SAM2 models are useless for tests: position embeddings are zero, ConvNeXt gains are
 1e-6, and no weight has the heavy tails that make quantization hard. Here every tensor is drawn
 from a heavy-tailed distribution with the mean, standard deviation, minimum and maximum of the same
-tensor of the real SAM 2.1 base+ checkpoint (``weight_stats/*.csv`` of the test data), or, where
-that file is absent, of a table of typical values.
+tensor of the real SAM 2.1 base+ checkpoint, which ``weight_statistics.csv`` lists; the few
+parameters that are no layer's, which it lacks, have typical values.
 
 Random directions do not line up as trained ones do, so signals fade: with the measured scales
 alone, masks hardly depend on the memory, and a test of the memory would pass whatever it does.
@@ -29,12 +29,12 @@ import torch
 import yaml
 
 from qsam2_deploy.quant.architecture import build_model
-from tests.external_data import DATA
 from tests.small_config import small_config
 
 __all__ = ["random_state_dict", "small_config", "write_checkpoint"]
 
-STATISTICS = DATA / "weight_stats" / "sam2.1_hiera_base_plus.csv"
+STATISTICS = Path(__file__).with_name("weight_statistics.csv")
+"""Name, count, mean, deviation, minimum and maximum of every tensor of a real layer."""
 
 REAL_TRUNK_BLOCKS = 24
 """Blocks in the trunk of the model that the statistics were measured on."""
@@ -54,27 +54,12 @@ class Statistics:
     numel: int = 0
 
 
-# Used where the statistics file has no such tensor: pattern -> (mean, std, peak / std).
-# A negative std is a gain: it stands for ``gain / sqrt(fan_in)``.
+# What the statistics do not list: pattern -> (mean, std, peak / std).
 _TYPICAL: tuple[tuple[str, tuple[float, float, float]], ...] = (
     (r"pos_embed(_window)?$", (0.0, 0.5, 5.0)),
     (r"maskmem_tpos_enc$", (0.0, 0.4, 4.0)),
     (r"no_(mem_embed|mem_pos_enc|obj_ptr|obj_embed_spatial)$", (0.0, 0.2, 4.0)),
     (r"\.gamma$", (0.3, 0.2, 4.0)),
-    (r"(point_embeddings\.\d|not_a_point_embed|_token|mask_tokens)\.weight$", (0.0, 0.1, 3.0)),
-    (r"no_mask_embed\.weight$", (0.0, 0.025, 6.0)),
-    (r"norm_final_attn\.weight$", (3.0, 1.0, 5.0)),
-    (r"trunk\..*norm\d\.weight$", (0.86, 0.28, 9.0)),
-    (r"norm.*\.weight$", (0.9, 0.2, 8.0)),
-    (r"trunk\..*(qkv|proj|layers\.\d)\.weight$", (0.0, -0.55, 11.4)),
-    (r"mask_downsample\.weight$", (0.006, 0.043, 1.9)),
-    (r"mask_downsample\.bias$", (0.22, 0.0, 0.0)),
-    (r"dwconv\.weight$", (0.0, 0.02, 14.0)),
-    (r"iou_prediction_head\.layers\.2\.weight$", (-0.01, 0.13, 8.0)),
-    (r"sam_mask_decoder\..*\.weight$", (0.0, -0.6, 8.0)),
-    (r"\.weight$", (0.0, -0.5, 6.0)),
-    (r"q_proj\.bias$|k_proj\.bias$|qkv\.bias$", (0.0, 0.2, 4.0)),
-    (r"\.bias$", (0.0, 0.08, 5.0)),
 )
 
 _GAINS: tuple[tuple[str, float], ...] = (
@@ -157,7 +142,7 @@ def _make_visible(state: dict[str, torch.Tensor], bias: float) -> None:
 
 def _count_trunk_blocks(model: torch.nn.Module) -> int:
     found = [re.search(r"trunk\.blocks\.(\d+)\.", name) for name in model.state_dict()]
-    return 1 + max(int(match[1]) for match in found if match)
+    return 1 + max((int(match[1]) for match in found if match), default=0)
 
 
 def _sample(
@@ -186,7 +171,7 @@ def _statistics_for(name: str, shape: tuple[int, ...], blocks: int) -> Statistic
     else:
         found = measured.get(name)
     if found is None:
-        return _typical(name, shape)
+        return _typical(name)
     return _scaled(found, shape) if len(shape) > 1 and found.numel else found
 
 
@@ -209,16 +194,11 @@ def _scaled(statistics: Statistics, shape: tuple[int, ...]) -> Statistics:
     )
 
 
-def _typical(name: str, shape: tuple[int, ...]) -> Statistics:
-    # Norms inside nn.Sequential have no name of their own, but their weights are vectors.
-    is_norm = len(shape) == 1 and name.endswith(".weight")
-    text = "norm.weight" if is_norm and "norm" not in name else name
+def _typical(name: str) -> Statistics:
     for pattern, (mean, std, peak) in _TYPICAL:
-        if re.search(pattern, text):
-            fan_in = math.prod(shape[1:]) if len(shape) > 1 else 1
-            sigma = -std / math.sqrt(fan_in) if std < 0 else std
-            return Statistics(mean, sigma, mean - peak * sigma, mean + peak * sigma)
-    raise KeyError(f"no typical statistics for {name}")
+        if re.search(pattern, name):
+            return Statistics(mean, std, mean - peak * std, mean + peak * std)
+    raise KeyError(f"there are no statistics for {name}")
 
 
 def _role(name: str) -> str:
@@ -227,8 +207,6 @@ def _role(name: str) -> str:
 
 @functools.cache
 def _measured() -> dict[str, Statistics]:
-    if not STATISTICS.exists():
-        return {}
     with STATISTICS.open(newline="") as stream:
         return {
             row["name"]: Statistics(

@@ -107,17 +107,17 @@ class MemoryBank:
         return self.conditioning.get(frame_index) or self.tracked.get(frame_index)
 
     def forget(self, frame_index: int, rules: TrackingRules, max_conditioning: int) -> None:
-        """Drop what no later frame of a forward stream can use.
+        """Drop what neither a correction of the newest frame nor any later frame can use.
 
         Args:
-            frame_index: the newest frame.
+            frame_index: the newest frame of a forward stream.
             rules: how far back memories and pointers reach.
             max_conditioning: prompted frames to keep: the first and the latest ones.
         """
         stride = rules.memory_temporal_stride_for_eval
         memory_reach = (rules.num_maskmem - 1) * stride
         for index in [i for i in self.tracked if i < frame_index]:
-            age = frame_index + 1 - index
+            age = frame_index - index
             if age > max(memory_reach, rules.max_obj_ptrs_in_encoder - 1):
                 del self.tracked[index]
             elif age > memory_reach:

@@ -17,7 +17,7 @@ from qsam2_deploy.errors import CheckpointError, InputError, VideoError
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.quant.entry import float_state
 from qsam2_deploy.quant.modules import QuantLinear, quantized_layers
-from tests.external_data import DATA
+from tests.external_data import DATA, needs_data
 
 NANO = DATA / "checkpoints" / "nano128.pt"
 FIRST = "image_encoder.trunk.blocks.0.attn.qkv"
@@ -353,7 +353,7 @@ def test_widths_are_read_in_any_case() -> None:
     assert (config.weight_bits, config.activation_bits) == (4, 6)
 
 
-@pytest.mark.skipif(not NANO.exists(), reason="needs the shared test data")
+@needs_data(NANO, DATA / "davis")
 def test_a_trained_model_at_eight_bits(tmp_path: Path) -> None:
     report = calibrate_checkpoint(
         NANO,

@@ -10,7 +10,7 @@ import pytest
 from qsam2_deploy.data.davis import davis_sequences
 from qsam2_deploy.errors import VideoError
 from tests.data.datasets import HEIGHT, WIDTH, frame, moving, square, write_davis, write_image
-from tests.external_data import DATA
+from tests.external_data import DATA, needs_data
 
 DAVIS = DATA / "davis"
 
@@ -175,7 +175,7 @@ def test_grey_mask_of_three_equal_channels(tmp_path):
     assert np.array_equal(davis_sequences(root)[0].masks(0)[1], grey[..., 0] > 0)
 
 
-@pytest.mark.skipif(not DAVIS.is_dir(), reason="the DAVIS sequences are absent")
+@needs_data(DAVIS)
 def test_real_sequences():
     sequences = davis_sequences(DAVIS)
     assert len(sequences) == 15

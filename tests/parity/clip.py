@@ -18,7 +18,7 @@ def frame(index: int) -> npt.NDArray[np.uint8]:
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     phase = 0.25 * index
     circle = (x - 50 - 18 * np.sin(phase)) ** 2 + (y - 54 - 3 * index % 20) ** 2 < 26**2
-    box = (abs(x - 112 - 30 * np.cos(phase)) < 20) & (abs(y - 48 - 8 * np.sin(phase)) < 15)
+    box = (abs(x - 112 - 30 * np.sin(phase)) < 20) & (abs(y - 48 - 8 * np.sin(phase)) < 15)
     for inside, colour in ((circle, (210, 60, 50)), (box, (40, 90, 220))):
         image[inside] = _texture(rng, colour)[inside]
     return image

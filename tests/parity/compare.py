@@ -11,10 +11,13 @@ import numpy.typing as npt
 from tests.parity.session import Step
 
 MAX_DIFFERENCE = 1e-3
-"""Largest difference of logits that counts as equal, as a share of the logits' range."""
+"""Largest difference of logits that counts as equal where nothing is known of the model.
+
+It is a share of the logits' range. The tests measure their bounds: ``tests/parity/floor.py``.
+"""
 
 MIN_IOU = 0.999
-"""Smallest overlap of masks that counts as equal."""
+"""Smallest overlap of masks that counts as equal there."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,16 @@ class Difference:
 
     @property
     def equal(self) -> bool:
-        """Whether the records are equal to rounding errors.
+        """Whether the records of any model and video count as equal."""
+        return self.within(MAX_DIFFERENCE, MIN_IOU)
+
+    def within(self, logits: float, iou: float) -> bool:
+        """Whether the records are that close.
 
         A single pixel whose logit is almost 0 may fall on either side, which in a small mask is
         more than the overlap allows.
         """
-        return self.logits <= MAX_DIFFERENCE and (self.iou >= MIN_IOU or self.pixels <= 1)
+        return self.logits <= logits and (self.iou >= iou or self.pixels <= 1)
 
 
 def compare(reference: Sequence[Step], ours: Sequence[Step]) -> Difference:

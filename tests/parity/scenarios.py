@@ -101,6 +101,12 @@ def _empty_mask(session: Session) -> None:
     session.propagate()
 
 
+def _absent_at_first(session: Session) -> None:
+    session.mask(0, np.zeros((session.height, session.width), np.bool_))
+    session.click(3, LEFT)
+    session.propagate()
+
+
 def _mask_then_click(session: Session) -> None:
     session.mask(0, session.ellipse(LEFT))
     session.click(0, LOW)
@@ -277,6 +283,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("normalised coordinates", _normalised_coordinates),
     Scenario("mask", _mask),
     Scenario("empty mask", _empty_mask),
+    Scenario("absent at first", _absent_at_first),
     Scenario("mask then click", _mask_then_click),
     Scenario("click then mask", _click_then_mask),
     Scenario("correction", _correction),

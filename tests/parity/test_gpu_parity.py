@@ -23,12 +23,12 @@ from tests.functional_gpu import FunctionalGpu
 from tests.gpu_machine import RealGpu
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import MAX_DIFFERENCE, compare, relative_difference
-from tests.parity.conftest import Clips
+from tests.parity.pair import Clips, Pair
 from tests.parity.scenarios import SCENARIOS, Scenario
 from tests.parity.session import Predictor
 from tests.parity.test_segmenter_parity import STORIES, Story, play_stream
 
-Pair = Callable[[str], tuple[Any, Predictor]]
+Make = Callable[[str], Pair]
 LIMITS = Limits(objects=2, conditioning=6)
 """Some scenarios have three objects, which then run in two batches."""
 
@@ -58,7 +58,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def pairs(
-    kind: str, pair: Pair, tmp_path_factory: pytest.TempPathFactory
+    kind: str, pair: Make, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], tuple[Predictor, Predictor]]]:
     """Give a function from a variant to predictors on the CPU and on the GPU."""
     folder = tmp_path_factory.mktemp("engines")
@@ -69,7 +69,7 @@ def pairs(
         def make(name: str) -> tuple[Predictor, Predictor]:
             machine: Any = FunctionalGpu() if kind == "doubles" else RealGpu()
             machines.append(machine)
-            on_cpu: Any = pair(name)[1]
+            on_cpu: Any = pair(name).ours
             engine = machine.build(on_cpu._backend._path, folder / f"{name}.engine", limits=LIMITS)
             backend = TensorRtBackend(engine, library=machine.library, runtime=machine.runtime)
             return on_cpu, stack.enter_context(SAM2VideoPredictor(backend))
@@ -82,7 +82,7 @@ def pairs(
 
 @pytest.mark.parametrize("scenario", _cases(SCENARIOS))
 def test_same_masks_in_a_video(scenario: Scenario, kind: str, pairs: Any, clips: Clips) -> None:
-    video = clips.long if scenario.long else clips.short
+    video = clips.of(scenario)
     expected, got = (
         scenario.run(predictor, video, WIDTH, HEIGHT) for predictor in pairs(scenario.variant)
     )

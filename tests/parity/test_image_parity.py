@@ -19,10 +19,12 @@ from torch.nn.functional import interpolate
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.runtime.image_predictor import SAM2ImagePredictor
-from tests.external_data import DATA
+from tests.external_data import DATA, needs_data
 from tests.weights import write_checkpoint
 
 HEIGHT, WIDTH = 90, 150
+NANO = DATA / "checkpoints" / "nano128.pt"
+PHOTO = DATA / "images" / "truck.jpg"
 
 
 class Official:
@@ -135,13 +137,9 @@ def random_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 @pytest.fixture(scope="module")
 def trained_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    checkpoint = DATA / "checkpoints" / "nano128.pt"
-    photo = DATA / "images" / "truck.jpg"
-    if not checkpoint.exists() or not photo.exists():
-        pytest.skip("the shared test data (nano128.pt, images/truck.jpg) is absent")
-    with Image.open(photo) as image:
+    with Image.open(PHOTO) as image:
         small = np.array(image.convert("RGB").resize((240, 160)))
-    pair = Pair(checkpoint, tmp_path_factory.mktemp("trained"), small)
+    pair = Pair(NANO, tmp_path_factory.mktemp("trained"), small)
     with pair.ours:
         yield pair
 
@@ -221,6 +219,7 @@ def test_batch_of_images_equals_single_images(random_pair: Pair) -> None:
             assert np.abs(column[i] - official).max() < 1e-3 * max(1, np.ptp(official))
 
 
+@needs_data(NANO, PHOTO)
 @pytest.mark.parametrize("multimask", [True, False])
 def test_trained_model(trained_pair: Pair, multimask: bool) -> None:
     height, width = trained_pair.image.shape[:2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,61 +9,57 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.runtime import Prompt, SAM2VideoPredictor, VideoSegmenter
+from qsam2_deploy.runtime import Prompt, VideoSegmenter
 from qsam2_deploy.runtime.media.sources import open_frames
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import compare, relative_difference
-from tests.parity.conftest import IMAGE_SIZE, Clips
+from tests.parity.floor import MATTERS, TIGHT
+from tests.parity.pair import Clips, Pair, Records
 from tests.parity.scenarios import LEFT, scenario
-from tests.parity.session import Predictor
-from tests.parity.test_segmenter_parity import _Shared
-from tests.parity.variants import official_predictor, small_variant
+from tests.parity.shared import Float32Memories
+from tests.parity.trained import trained_model
+from tests.parity.variants import official_predictor
 
-Pair = Callable[[str], tuple[Any, Predictor]]
+Make = Callable[[str], Pair]
 
 
-def _official(count: int, clips: Clips) -> Any:
+def _official(count: int) -> Any:
     """Build the official predictor with the rows of temporal codes that we document."""
-    config, state = small_variant("usual", IMAGE_SIZE, clips.long)
+    config, state = trained_model()
     table = state["maskmem_tpos_enc"]
     rows = [*range(count - 1), len(table) - 1]
-    config = copy.deepcopy(config)
     config["model"]["num_maskmem"] = count
     return official_predictor(config, state | {"maskmem_tpos_enc": table[rows]})
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("name", ["long video, mixed", "reverse"])
-def test_as_a_model_with_fewer(count: int, name: str, pair: Pair, clips: Clips) -> None:
-    backend: Any = pair("usual")[1]
-    chosen = scenario(name)
-    video = clips.long if chosen.long else clips.short
-    expected = chosen.run(_official(count, clips), video, WIDTH, HEIGHT)
-    with SAM2VideoPredictor(
-        _Shared(backend._backend), memory_frames=count, show_progress=False
-    ) as predictor:
-        got = chosen.run(predictor, video, WIDTH, HEIGHT)
-    assert compare(expected, got).equal
-    usual = chosen.run(backend, video, WIDTH, HEIGHT)
-    assert not compare(expected, usual).equal, "the number of memories must matter here"
+def test_as_a_model_with_fewer(count: int, name: str, pair: Make, records: Records) -> None:
+    models, chosen = pair("usual"), scenario(name)
+    expected = records.play(chosen, _official(count), "float32")
+    fewer = models.predictor(Float32Memories(), memory_frames=count)
+    difference = compare(expected, records.play(chosen, fewer, "float32"))
+    assert TIGHT.holds(difference), difference
+    usual = compare(expected, records.official(chosen))
+    assert usual.logits > MATTERS * TIGHT.logits, "the number of memories must matter here"
 
 
-def test_the_segmenter_has_the_same_rule(pair: Pair, clips: Clips) -> None:
-    shared = _Shared(pair("usual")[1]._backend)
+def test_the_segmenter_has_the_same_rule(pair: Make, clips: Clips) -> None:
+    models = pair("usual")
     with open_frames(clips.long) as source:
         frames = list(source)
+    point = np.array([LEFT]) * (WIDTH, HEIGHT)
     for count in (1, 3):
-        with SAM2VideoPredictor(shared, memory_frames=count, show_progress=False) as predictor:
-            state = predictor.init_state(clips.long)
-            point = np.array([LEFT]) * (WIDTH, HEIGHT)
-            predictor.add_new_points_or_box(state, 0, 1, points=point, labels=[1])
-            expected = [masks[0, 0] for _, _, masks in predictor.propagate_in_video(state)]
-        with VideoSegmenter(shared, memory_frames=count) as segmenter:
+        predictor = models.predictor(memory_frames=count)
+        state = predictor.init_state(clips.long)
+        predictor.add_new_points_or_box(state, 0, 1, points=point, labels=[1])
+        expected = [masks[0, 0] for _, _, masks in predictor.propagate_in_video(state)]
+        with VideoSegmenter(models.shared(), memory_frames=count) as segmenter:
             found = _play(segmenter, frames, point)
             kept = [e for e in segmenter._objects[1].bank.tracked.values() if e.memory is not None]
-            assert len(kept) <= max(count - 1, 1), "features that nobody reads are not kept"
+            assert len(kept) <= count, "features that nobody reads are not kept"
         for a, b in zip(expected, found, strict=True):
-            assert relative_difference(a, b) < 1e-3
+            assert relative_difference(a, b) < TIGHT.logits
 
 
 def _play(segmenter: VideoSegmenter, frames: list[Any], point: Any) -> list[Any]:
@@ -72,8 +67,8 @@ def _play(segmenter: VideoSegmenter, frames: list[Any], point: Any) -> list[Any]
     return [result[1].logits for result in segmenter.stream(frames, prompts)]
 
 
-def test_the_number_must_be_one_of_the_model(pair: Pair) -> None:
-    shared = _Shared(pair("usual")[1]._backend)
+def test_the_number_must_be_one_of_the_model(pair: Make) -> None:
+    shared = pair("usual").shared()
     for wrong in (0, 8, -1):
         with pytest.raises(InputError, match=f"must be from 1 to 7, .* but got {wrong}"):
             VideoSegmenter(shared, memory_frames=wrong)

@@ -8,10 +8,9 @@ normalised by ``min(num_frames, 16) - 1``, where a stream counts as long: the cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,9 @@ from PIL import Image
 from qsam2_deploy.runtime.results import FrameResult, Prompt
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
 from tests.parity.clip import HEIGHT, WIDTH
-from tests.parity.compare import MAX_DIFFERENCE, MIN_IOU, mask_iou, relative_difference
-from tests.parity.conftest import Clips
+from tests.parity.compare import Difference, mask_iou, relative_difference
+from tests.parity.floor import MATTERS, TIGHT
+from tests.parity.pair import Clips, Pair
 from tests.parity.scenarios import (
     BOX,
     CORNER,
@@ -36,32 +36,11 @@ from tests.parity.scenarios import (
     Predictor,
     Session,
 )
+from tests.parity.shared import SharedBackend, official_memories
 
 Logits = npt.NDArray[np.float32]
 Record = dict[tuple[int, int], Logits]
 """Frame and object id to logits ``[height, width]``; the newest result counts."""
-
-
-class _Shared:
-    """A backend that stays open, for the engine belongs to the predictor that it was taken from."""
-
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
-        self.spec = backend.spec
-        self.memories = getattr(backend, "memories", None)
-
-    def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Any:
-        return self._backend.run(component, inputs)
-
-    def __enter__(self) -> _Shared:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -193,7 +172,7 @@ def play_stream(
 ) -> Record:
     record: Record = {}
     backend: Any = predictor
-    with VideoSegmenter(_Shared(backend._backend)) as segmenter:
+    with VideoSegmenter(SharedBackend(backend._backend)) as segmenter:
         for index in range(story.frames):
             now = [act for act in story.acts if act.frame == index]
             prompts = [_prompt(act) for act in now if not act.late]
@@ -231,16 +210,18 @@ def frames(clips: Clips) -> list[npt.NDArray[np.uint8]]:
     return [np.asarray(Image.open(path)) for path in sorted(clips.long.iterdir())]
 
 
-Pair = Callable[[str], tuple[Any, Predictor]]
+Make = Callable[[str], Pair]
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
 def test_same_masks_as_the_official_predictor(
-    story: Story, pair: Pair, clips: Clips, frames: list[npt.NDArray[np.uint8]]
+    story: Story, pair: Make, clips: Clips, frames: list[npt.NDArray[np.uint8]]
 ) -> None:
-    official, ours = pair(story.variant)
-    expected = _play_official(story, official, clips.long)
-    got = play_stream(story, ours, frames)
+    """With memories in float32 on both sides."""
+    models = pair(story.variant)
+    with official_memories("float32"):
+        expected = _play_official(story, models.official, clips.long)
+    got = play_stream(story, models.exact, frames)
     # Before an object exists the official predictor may show it as absent.
     first = {a.object_id: a.frame for a in reversed(story.acts)}
     compared = {key for key in expected if key[0] >= first[key[1]]}
@@ -248,10 +229,14 @@ def test_same_masks_as_the_official_predictor(
     assert len(compared) == sum(story.frames - frame for frame in first.values())
     for key in sorted(compared):
         assert np.isfinite(got[key]).all()
-        difference = relative_difference(expected[key], got[key])
-        assert difference <= MAX_DIFFERENCE, f"{story.name}: {difference} at {key}"
-        a, b = expected[key] > 0, got[key] > 0
-        assert mask_iou(a, b) >= MIN_IOU or (a != b).sum() <= 1, f"{story.name}: at {key}"
+        difference = _difference(expected[key], got[key])
+        assert TIGHT.holds(difference), f"{story.name}: {difference} at {key}"
+
+
+def _difference(a: Logits, b: Logits) -> Difference:
+    masks = a > 0, b > 0
+    pixels = int((masks[0] != masks[1]).sum())
+    return Difference(1, relative_difference(a, b), mask_iou(*masks), pixels)
 
 
 @pytest.mark.parametrize(
@@ -266,13 +251,14 @@ def test_same_masks_as_the_official_predictor(
     ],
 )
 def test_another_prompt_gives_other_masks(
-    name: str, changed: Act, pair: Pair, frames: list[npt.NDArray[np.uint8]]
+    name: str, changed: Act, pair: Make, frames: list[npt.NDArray[np.uint8]]
 ) -> None:
     """Otherwise equal masks would say nothing about how prompts are taken."""
     story = next(s for s in STORIES if s.name == name)
     other = Story(name, (*story.acts[:-1], changed), story.frames)
-    _, ours = pair("usual")
+    ours = pair("usual").exact
     a, b = play_stream(story, ours, frames), play_stream(other, ours, frames)
     last = max(key for key in a if key in b)
-    assert max(relative_difference(a[k], b[k]) for k in a.keys() & b.keys()) > 3 * MAX_DIFFERENCE
+    moved = max(relative_difference(a[k], b[k]) for k in a.keys() & b.keys())
+    assert moved > MATTERS * TIGHT.logits
     assert last == (story.frames - 1, 1)

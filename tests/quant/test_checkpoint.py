@@ -13,7 +13,7 @@ import torch
 
 from qsam2_deploy.errors import CheckpointError, InputError
 from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
-from tests.external_data import DATA
+from tests.external_data import DATA, needs_data
 from tests.small_config import small_config
 
 NANO = DATA / "checkpoints" / "nano128.pt"
@@ -64,7 +64,7 @@ def test_other_precisions_become_float32(
         assert torch.equal(tensor, state[name].float())
 
 
-@pytest.mark.skipif(not NANO.exists(), reason="needs the shared test data")
+@needs_data(NANO)
 def test_a_trained_half_precision_checkpoint(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(NANO, config=NANO.with_suffix(".yaml"))
     save_checkpoint(tmp_path / "nano.pt", checkpoint.model.state_dict(), config=checkpoint.config)

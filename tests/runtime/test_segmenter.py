@@ -250,7 +250,7 @@ def test_memory_stays_bounded_over_many_frames(backend: FakeBackend) -> None:
             )
         assert list(bank_of(segmenter, 1).conditioning) == [0, 170, 180, 190]
         assert list(bank_of(segmenter, 2).conditioning) == [3]
-    assert np.max(sizes, 0).tolist() == [4, 15, 6]
+    assert np.max(sizes, 0).tolist() == [4, 16, 7]
     assert sizes[40:60] == sizes[140:160]
 
 

@@ -172,7 +172,8 @@ def test_an_empty_mask_is_an_absent_object(
 ) -> None:
     entry = tracker.predict_from_mask(features, np.zeros((SIZE, SIZE), np.float32))
     assert entry.object_score == -10
-    assert (entry.mask_logits == -10).all()
+    # The weights of the resize add up to 1 but for the last bit, whose sum is the processor's.
+    np.testing.assert_allclose(entry.mask_logits, -10, rtol=1e-6)
     np.testing.assert_array_equal(entry.pointer, backend.spec.constants["no_obj_ptr"])
 
 
