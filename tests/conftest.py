@@ -23,6 +23,13 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of data, so that they can be run alone."""
+    for item in items:
+        if any(mark.kwargs.get("reason") == REASON for mark in item.iter_markers("skipif")):
+            item.add_marker("data")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in one line what was not tested for want of data."""
     skipped = terminalreporter.stats.get("skipped", [])

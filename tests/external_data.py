@@ -19,5 +19,5 @@ REASON = "needs real videos, photos or a checkpoint"
 
 
 def needs_data(*paths: Path) -> pytest.MarkDecorator:
-    """Skip a test where one of ``paths`` is absent."""
+    """Skip a test where one of ``paths`` is absent; ``conftest.py`` marks it as ``data``."""
     return pytest.mark.skipif(not all(path.exists() for path in paths), reason=REASON)

@@ -72,7 +72,7 @@ def quantized(
         source,
         clips.short,
         target,
-        config=CalibrationConfig(bits=bits, scope=scope, attention=attention),
+        config=CalibrationConfig(bits=bits, scope=scope, attention=attention, limit=4),
     )
     onnx_from_checkpoint(source, folder / "float.onnx")
     loaded = load_checkpoint(target)

@@ -15,7 +15,9 @@ Make = Callable[[str], Pair]
 
 AS_SHIPPED = (
     "clicks in turn", "mask", "several objects", "both ways", "clear prompts", "remove object",
-    "long video, mixed", "two nearest prompts", "comes and goes, click", "SAM 2.0, long video",
+    "two nearest prompts", "comes and goes, click",
+    *(pytest.param(name, marks=pytest.mark.slow)
+      for name in ("long video, mixed", "SAM 2.0, long video")),
 )  # fmt: skip
 """Scenarios that are played in bfloat16, too: every kind of memory that is rounded.
 
