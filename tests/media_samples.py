@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import math
+import struct
 import wave
 from pathlib import Path
 
@@ -50,12 +53,13 @@ def write_video(
     height: int = HEIGHT,
     width: int = WIDTH,
 ) -> Path:
-    """Write a numbered video (numbers below 64)."""
+    """Write a numbered video (numbers below 64).
+
+    ``rotation``: degrees counterclockwise by which players turn it; for .mp4 files.
+    """
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        if rotation is not None:
-            stream.set_display_rotation(rotation)
         for index in range(frames):
             image = frame_image(index, height, width)
             picture = av.VideoFrame.from_ndarray(image, format="rgb24")
@@ -63,6 +67,8 @@ def write_video(
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
+    if rotation is not None:
+        _set_display_matrix(path, rotation)
     return path
 
 
@@ -83,6 +89,46 @@ def write_sound(path: Path) -> Path:
         stream.setframerate(8000)
         stream.writeframes(bytes(16000))
     return path
+
+
+def write_sound_with_cover(path: Path) -> Path:
+    """Write an AAC file whose ID3 tag holds a picture."""
+    with av.open(str(path), "w", format="adts") as container:
+        stream = container.add_stream("aac", rate=44100, layout="mono")
+        silence = av.AudioFrame(format="fltp", layout="mono", samples=1024)
+        silence.planes[0].update(bytes(silence.planes[0].buffer_size))
+        silence.rate = 44100
+        for index in range(20):
+            silence.pts = index * 1024
+            for packet in stream.encode(silence):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    path.write_bytes(_id3_tag(frame_image(5)) + path.read_bytes())
+    return path
+
+
+def _id3_tag(image: np.ndarray) -> bytes:
+    """ID3v2.3 with one APIC frame: the front cover."""
+    picture = io.BytesIO()
+    Image.fromarray(image).save(picture, "PNG")
+    body = b"\0image/png\0\x03\0" + picture.getvalue()
+    frame = b"APIC" + struct.pack(">IH", len(body), 0) + body
+    # The length is written in seven bits per byte.
+    size = bytes(len(frame) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\x03\0\0" + size + frame
+
+
+def _set_display_matrix(path: Path, degrees: int) -> None:
+    """Write the rotation into the track header of an MP4 file; not every PyAV can."""
+    data = bytearray(path.read_bytes())
+    cosine, sine = (round(f(math.radians(degrees))) << 16 for f in (math.cos, math.sin))
+    matrix = struct.pack(">9i", cosine, -sine, 0, sine, cosine, 0, 0, 0, 1 << 30)
+    # ISO 14496-12, TrackHeaderBox of version 0: the matrix is 40 bytes after the box's name.
+    start = data.index(b"tkhd") + 44
+    assert data[start - 40] == 0
+    data[start : start + len(matrix)] = matrix
+    path.write_bytes(data)
 
 
 def write_folder(folder: Path, names: list[str], height: int = HEIGHT, width: int = WIDTH) -> Path:

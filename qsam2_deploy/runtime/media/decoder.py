@@ -13,6 +13,7 @@ from ..._rgb import RgbDecoder
 from ...errors import VideoError
 from ._optional import load_av
 from .protocols import RgbImage
+from .pyav_versions import frame_rotation, is_attached_picture
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -72,7 +73,7 @@ def select_stream(container: InputContainer, name: str) -> OpenVideo:
     """
     streams = [] if container.format.name in _TEXT_FORMATS else list(container.streams.video)
     # A cover picture in a sound file is a video stream too, but not one to segment.
-    moving = [s for s in streams if not int(s.disposition) & _attached_picture()]
+    moving = [s for s in streams if not is_attached_picture(s)]
     if not moving:
         sound = len(container.streams.audio) > 0
         container.close()
@@ -136,16 +137,10 @@ def rgb_from_frame(frame: VideoFrame, to_rgb: RgbDecoder) -> RgbImage:
     display matrix is honoured in quarter turns; PyAV gives it in degrees counterclockwise.
     """
     pixels = to_rgb(frame)
-    quarters = round(getattr(frame, "rotation", 0) / 90) % 4
+    quarters = round(frame_rotation(frame) / 90) % 4
     if quarters:
         return np.ascontiguousarray(np.rot90(pixels, quarters))
     return pixels
-
-
-def _attached_picture() -> int:
-    from av.stream import Disposition
-
-    return int(Disposition.attached_pic)
 
 
 def _reason(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from tests.media_samples import (
     frame_number,
     write_cut_video,
     write_sound,
+    write_sound_with_cover,
     write_video,
 )
 
@@ -198,6 +199,10 @@ class TestNoVideo:
     def test_sound_only(self, tmp_path, opener):
         with pytest.raises(VideoError, match="it holds sound only"):
             opener(write_sound(tmp_path / "sound.wav"))
+
+    def test_sound_with_a_cover(self, tmp_path, opener):
+        with pytest.raises(VideoError, match="it holds sound only"):
+            opener(write_sound_with_cover(tmp_path / "sound.aac"))
 
     def test_cut_before_its_index(self, tmp_path, opener):
         whole = write_video(tmp_path / "whole.mp4", 30)
