@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ._requirements import check_imported
 from .errors import InputError, MissingDependencyError
 
 
@@ -52,6 +53,7 @@ def yaml_errors(
         import yaml
     except ModuleNotFoundError as error:
         raise MissingDependencyError("pyyaml", "train", f"reading the {what}") from error
+    check_imported(yaml, "pyyaml", "train", f"reading the {what}")
     try:
         yield
     except OSError as error:

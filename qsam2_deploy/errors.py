@@ -10,6 +10,7 @@
     │   └── PromptError            a click, box, mask or object id
     ├── UnsupportedModelError      a valid SAM2 model that this version cannot export
     ├── MissingDependencyError     an optional package is not installed
+    │   └── OutdatedDependencyError    it is, in a version that is too old
     ├── EngineError                an inference engine failed or gave non-finite numbers
     └── TrainingError              the loss or gradients of a training run are no longer finite
 
@@ -62,6 +63,22 @@ class MissingDependencyError(Qsam2Error):
         )
         self.package = package
         self.extra = extra
+
+
+class OutdatedDependencyError(MissingDependencyError):
+    """An optional package is installed, but too old; the message holds the ``pip install`` line."""
+
+    def __init__(self, package: str, extra: str, purpose: str, *, found: str, needed: str) -> None:
+        """Say that version ``needed`` of ``package`` or a newer one is needed, not ``found``."""
+        Qsam2Error.__init__(
+            self,
+            f"{purpose} needs the package {package!r} in version {needed} or newer, but "
+            f"{found} is installed; run: pip install '{package}>={needed}'",
+        )
+        self.package = package
+        self.extra = extra
+        self.found = found
+        self.needed = needed
 
 
 class EngineError(Qsam2Error):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from .._progress import progress
+from .._requirements import check_imported
 from .._spread import spread_indices
 from ..errors import InputError, MissingDependencyError, VideoError
 
@@ -163,6 +164,7 @@ def _read_video(path: Path, size: int, limit: int) -> dict[int, npt.NDArray[np.u
         import av
     except ModuleNotFoundError as error:
         raise MissingDependencyError("av", "video", "reading a video") from error
+    check_imported(av, "av", "video", "reading a video")
     try:
         with av.open(os.fspath(path)) as container:
             count = sum(packet.size > 0 for packet in container.demux(video=0))

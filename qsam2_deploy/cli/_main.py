@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
+from .._requirements import check_installed
 from ..errors import MissingDependencyError, Qsam2Error
 
 DEBUG_VARIABLE = "QSAM2_DEBUG"
@@ -59,14 +60,16 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def require(packages: Sequence[str], extra: str, purpose: str) -> None:
-    """Check that ``packages`` are installed, without importing them.
+    """Check that ``packages`` are installed and new enough, without importing them.
 
     Raises:
-        MissingDependencyError: one is not; ``extra`` brings it, and it is needed for ``purpose``.
+        MissingDependencyError: one is not, or is too old; ``extra`` brings it, and it is needed
+            for ``purpose``.
     """
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise MissingDependencyError(package, extra, purpose)
+        check_installed(package, extra, purpose)
 
 
 def add_memory_frames(group: argparse._ArgumentGroup) -> None:

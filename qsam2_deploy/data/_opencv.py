@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from .._requirements import check_imported
 from ..errors import MissingDependencyError
 
 
@@ -24,5 +25,6 @@ def opencv() -> Any:
         raise MissingDependencyError(
             "opencv-python-headless", "train", "making training clips"
         ) from error
+    check_imported(cv2, "opencv-python-headless", "train", "making training clips")
     cv2.setNumThreads(0)
     return cv2

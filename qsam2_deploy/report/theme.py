@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from .._requirements import check_imported
 from ..errors import MissingDependencyError
 
 Draw = Callable[[Any], None]
@@ -88,6 +89,7 @@ def _render(draw: Draw, size: tuple[float, float], colours: dict[str, str], **ho
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError("matplotlib", "train", "drawing charts") from error
+    check_imported(mpl, "matplotlib", "train", "drawing charts")
     stream = io.BytesIO()
     with mpl.rc_context(_settings(mpl, colours)):
         figure = Figure(figsize=size, layout="constrained")

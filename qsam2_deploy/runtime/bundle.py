@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _seal
 from .._files import atomic_open
+from .._requirements import check_imported
 from ..errors import InputError, MissingDependencyError, ModelFileError
 from ..spec import COMPONENTS, SPEC_KEY, ModelSpec
 from .consistency import check_interface, check_quantization
@@ -77,6 +78,7 @@ def read_model(path: str | os.PathLike[str]) -> WholeModel:
         import onnx
     except ImportError as error:
         raise MissingDependencyError("onnx", "ort", "reading a model") from error
+    check_imported(onnx, "onnx", "ort", "reading a model")
     from google.protobuf.message import DecodeError
 
     source = Path(path)

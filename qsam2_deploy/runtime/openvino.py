@@ -9,6 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from .._machine import cpu_model
+from .._requirements import check_imported
 from ..errors import EngineError, MissingDependencyError
 from .backend import Arrays
 from .lowered_cache import LoweredCache, engine_cache
@@ -63,9 +64,10 @@ class OpenVinoBackend(SessionBackend):
     @staticmethod
     def _require_engine() -> None:
         try:
-            import openvino  # noqa: F401
+            import openvino
         except ImportError as error:
             raise MissingDependencyError("openvino", "openvino", "running a model") from error
+        check_imported(openvino, "openvino", "openvino", "running a model")
 
     @staticmethod
     def _obstacle_to_fast() -> str | None:

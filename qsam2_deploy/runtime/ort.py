@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._requirements import check_imported
 from ..errors import EngineError, MissingDependencyError
 from .backend import Arrays
 from .exactness import check_exact, inexact_products, probe_inputs
@@ -68,9 +69,10 @@ class OrtBackend(SessionBackend):
     @staticmethod
     def _require_engine() -> None:
         try:
-            import onnxruntime  # noqa: F401
+            import onnxruntime
         except ImportError as error:
             raise MissingDependencyError("onnxruntime", "ort", "running a model") from error
+        check_imported(onnxruntime, "onnxruntime", "ort", "running a model")
 
     @staticmethod
     def _obstacle_to_fast() -> str | None:

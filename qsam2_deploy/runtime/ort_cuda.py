@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._requirements import check_imported
 from ..errors import EngineError, MissingDependencyError
 from .backend import Arrays
 from .lowered_cache import LoweredCache, engine_cache
@@ -118,6 +119,7 @@ def check_provider(provider: str = PROVIDER) -> None:
     except (ImportError, OSError) as error:
         raise EngineError(f"ONNX Runtime is installed but cannot be loaded: {error}") from error
     if provider in onnxruntime.get_available_providers():
+        check_imported(onnxruntime, "onnxruntime-gpu", "ort-gpu", _PURPOSE)
         return
     if _is_installed("onnxruntime-gpu"):
         raise EngineError(

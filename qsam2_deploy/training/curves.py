@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .._files import atomic_path
+from .._requirements import check_imported
 from ..errors import MissingDependencyError
 
 Line = dict[str, Any]
@@ -31,6 +32,7 @@ def draw_curves(lines: Sequence[Line], path: Path) -> None:
         import matplotlib as mpl
     except ImportError as error:
         raise MissingDependencyError("matplotlib", "train", "drawing curves") from error
+    check_imported(mpl, "matplotlib", "train", "drawing curves")
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from ..._requirements import check_imported
 from ...errors import MissingDependencyError
+
+_PURPOSE = "reading or writing a video"
 
 
 def load_av() -> ModuleType:
     """Return PyAV.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: it is not installed, or too old.
     """
     try:
         import av
     except ImportError as error:
-        raise MissingDependencyError("av", "video", "reading or writing a video") from error
+        raise MissingDependencyError("av", "video", _PURPOSE) from error
+    check_imported(av, "av", "video", _PURPOSE)
     return av
