@@ -65,11 +65,12 @@ def test_narrow_inputs_are_clipped_to_their_grid(bits: int) -> None:
     clips = [node for node in graph.node if node.op_type == "Clip"]
     assert len(clips) == (bits < 8)
     stored = {t.name: t for t in graph.initializer}
-    step = layer.export_form().input_scale
+    step = np.float32(layer.export_form().input_scale)
     np.testing.assert_array_equal(numpy_helper.to_array(stored["c/layer.input_scale"]), step)
     for node in clips:
         limits = [float(numpy_helper.to_array(stored[name])) for name in node.input[1:]]
-        assert limits == [float(step * -(2 ** (bits - 1))), float(step * (2 ** (bits - 1) - 1))]
+        wanted = step * np.float32([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1])
+        assert limits == wanted.tolist()
 
 
 def test_the_opset_can_be_raised_but_not_lowered() -> None:
