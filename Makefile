@@ -1,7 +1,7 @@
 # 'make demo' and 'make test' work on a fresh machine with Python 3.11 or newer and pip.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-data test-portable lint bench clean
+.PHONY: help setup demo test test-slow test-lowest test-newest test-data test-portable lint bench clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -31,6 +31,8 @@ help:
 	@echo "make test-slow  run the tests that take longer"
 	@echo "make test-data  run those that need real data (QSAM2_TEST_DATA)"
 	@echo "make test-portable  compute on other processors, emulated by QEMU, and compare"
+	@echo "make test-lowest   run the tests with the oldest versions that pyproject.toml allows"
+	@echo "make test-newest   run the tests with the newest versions of everything but torch"
 	@echo "make lint       check style, types and import rules"
 	@echo "make bench      measure import time, frame time and memory growth"
 	@echo "make clean      remove caches and outputs; $(VENV) stays"
@@ -68,6 +70,31 @@ test-slow: $(STAMP)
 test-portable: $(STAMP)
 	@$(BIN)/python -m tools.portable --write docs/processors.md
 	@$(BIN)/python -m tools.portable.instruction_sets
+
+# Environments of their own, made anew each time by uv. torch has the version of constraints.txt in
+# both: every one is a large download.
+TORCH = $(shell sed -n '/^torch==/p' constraints.txt)
+UV := .venv-uv/bin/uv
+UV_PYTHON ?= 3.11
+
+$(UV):
+	@$(PYTHON) -m venv .venv-uv
+	@.venv-uv/bin/python -m pip install --quiet uv
+
+# The build of sam2 imports torch, and must get the one that is installed.
+define test-with
+	@$(UV) venv --quiet --clear --python $(UV_PYTHON) $(1)
+	@echo '$(TORCH)' > $(1)/torch.txt
+	SAM2_BUILD_CUDA=0 $(UV) pip install --quiet --python $(1) --resolution $(2) --constraint $(1)/torch.txt \
+		--build-constraint $(1)/torch.txt --editable '.[$(EXTRAS)]'
+	OMP_NUM_THREADS=1 $(1)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+endef
+
+test-lowest: $(UV)
+	$(call test-with,.venv-lowest,lowest-direct)
+
+test-newest: $(UV)
+	$(call test-with,.venv-newest,highest)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
