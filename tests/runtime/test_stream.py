@@ -162,7 +162,7 @@ def test_few_frames_are_alive_at_a_time() -> None:
         for _ in segmenter.stream(source(), {0: [click(1)]}):
             most = max(most, len(alive))
         assert most <= 3
-        assert len(bank_of(segmenter, 1).tracked) <= 15
+        assert len(bank_of(segmenter, 1).tracked) <= 16
 
 
 # ---------------------------------------------------------------- errors
