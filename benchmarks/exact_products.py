@@ -32,6 +32,7 @@ from benchmarks._report import add_report_options, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.runtime.backend import Arrays
 from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.runtime.inspection.products import copy_of
 from qsam2_deploy.runtime.kernels import find_kernels
 from qsam2_deploy.runtime.lowering import lower_for_openvino, lower_for_ort, lower_to_float
 from qsam2_deploy.runtime.openvino_requests import FIXED_AFTER, Requests, engine_settings
@@ -51,7 +52,7 @@ def ways(component: Any, feeds: Arrays, batched: Sequence[str]) -> dict[str, Run
     """Return what runs a component in each way; it is not changed."""
 
     def ort(lower: Callable[[Any], None], kernels: Path | None = None) -> Run:
-        own = _copy(component)
+        own = copy_of(component)
         lower(own)
         lowered = own.SerializeToString()
         session = session_from_lowered(lowered, component.graph.name, 1, kernels=kernels)
@@ -59,7 +60,7 @@ def ways(component: Any, feeds: Arrays, batched: Sequence[str]) -> dict[str, Run
 
     def signed() -> Run:
         """As ``ort``, without the option that keeps ONNX Runtime from inexact products."""
-        own = _copy(component)
+        own = copy_of(component)
         lower_for_ort(own, unsigned_conv_weights=not multiplies_signed_conv_weights())
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.enable_mem_pattern = 1, False
@@ -69,7 +70,7 @@ def ways(component: Any, feeds: Arrays, batched: Sequence[str]) -> dict[str, Run
         return lambda: session.run(None, feeds)
 
     def openvino(integers: bool) -> Run:
-        own = _copy(component)
+        own = copy_of(component)
         lower_for_openvino(own)
         settings = engine_settings(1, integers=integers)
         requests = Requests(own.SerializeToString(), component.graph.name, settings, batched)
@@ -117,12 +118,6 @@ def measure(model: Path, rounds: int) -> dict[str, Any]:
         }
     products = {"onnxruntime": ort_products(), "openvino": openvino_products()}
     return {"model": model.name, "exact_here": products, "components": results}
-
-
-def _copy(component: Any) -> Any:
-    own = type(component)()
-    own.CopyFrom(component)
-    return own
 
 
 def _apart(found: Sequence[Any], expected: Sequence[Any]) -> float:

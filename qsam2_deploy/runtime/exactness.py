@@ -11,18 +11,18 @@ are at the ends of their grids, is lowered and run as the model will be.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError
+from .backend import Arrays
 
 if TYPE_CHECKING:
     import onnx
 
-Arrays = Mapping[str, npt.NDArray[Any]]
 RunProbe = Callable[["onnx.ModelProto"], Arrays]
 """Lowers the component for an engine, runs it on :func:`probe_inputs`, and returns its outputs."""
 

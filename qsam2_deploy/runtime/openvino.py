@@ -30,32 +30,6 @@ class OpenVinoBackend(SessionBackend):
 
     NAME = "openvino"
 
-    def __init__(
-        self,
-        model: str | os.PathLike[str],
-        threads: int | None = None,
-        *,
-        cache: str | os.PathLike[str] | None = None,
-        precision: str = "exact",
-    ) -> None:
-        """Read and check ``model``.
-
-        Args:
-            model: see :class:`.sessions.SessionBackend`, as the rest.
-            threads: likewise.
-            cache: likewise.
-            precision: likewise.
-
-        Raises:
-            InputError: an option is not allowed.
-            ModelFileError: the file cannot be used.
-            MissingDependencyError: ``openvino`` or ``onnx`` is not installed.
-            EngineError: integer products are not exact on this processor, whichever way they are
-                written.
-        """
-        super().__init__(model, threads, cache=cache, precision=precision)
-        require_exact_products()
-
     @property
     def products(self) -> str:
         """What quantized products are computed in, see :func:`.openvino_requests.products`."""
@@ -68,6 +42,9 @@ class OpenVinoBackend(SessionBackend):
         except ImportError as error:
             raise MissingDependencyError("openvino", "openvino", "running a model") from error
         check_imported(openvino, "openvino", "openvino", "running a model")
+
+    def _require_exact(self) -> None:
+        require_exact_products()
 
     @staticmethod
     def _obstacle_to_fast() -> str | None:

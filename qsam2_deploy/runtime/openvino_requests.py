@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError
-from .exactness import check_exact, inexact_products, probe_inputs
+from .backend import Arrays
+from .exactness import RunProbe, check_exact, inexact_products, probe_inputs
 from .lowered_cache import LoweredCache
 from .lowering import lower_for_openvino
 
@@ -77,10 +78,10 @@ def require_exact_products() -> None:
         check_exact(f"OpenVINO {openvino.__version__}", _probe(integers=False))
 
 
-def _probe(*, integers: bool) -> Callable[[Any], dict[str, npt.NDArray[Any]]]:
+def _probe(*, integers: bool) -> RunProbe:
     """Return what runs the component of :mod:`.exactness`."""
 
-    def run(component: Any) -> dict[str, npt.NDArray[Any]]:
+    def run(component: Any) -> Arrays:
         names = [output.name for output in component.graph.output]
         lower_for_openvino(component)
         settings = engine_settings(1, integers=integers)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from .._requirements import check_imported
 from ..errors import EngineError, MissingDependencyError
 from .backend import Arrays
-from .exactness import check_exact, inexact_products, probe_inputs
+from .exactness import RunProbe, check_exact, inexact_products, probe_inputs
 from .kernels import find_kernels
 from .lowered_cache import LoweredCache, engine_cache
 from .lowering import INTEGER_QUERY_BLOCK, QUERY_BLOCK, lower_for_ort
@@ -54,7 +54,6 @@ class OrtBackend(SessionBackend):
         self._require_engine()
         self._kernels = find_kernels(kernels)
         super().__init__(model, threads, cache=cache, precision=precision)
-        require_exact_products(self._kernels)
 
     @property
     def products(self) -> str:
@@ -73,6 +72,9 @@ class OrtBackend(SessionBackend):
         except ImportError as error:
             raise MissingDependencyError("onnxruntime", "ort", "running a model") from error
         check_imported(onnxruntime, "onnxruntime", "ort", "running a model")
+
+    def _require_exact(self) -> None:
+        require_exact_products(self._kernels)
 
     @staticmethod
     def _obstacle_to_fast() -> str | None:
@@ -210,9 +212,7 @@ def _wrong_with_signed_factors() -> frozenset[str]:
     return frozenset(inexact_products(_probe(None, lower)))
 
 
-def _probe(
-    kernels: Path | None, lower: Callable[[Any], None] | None = None
-) -> Callable[[Any], Arrays]:
+def _probe(kernels: Path | None, lower: Callable[[Any], None] | None = None) -> RunProbe:
     """Return what runs the component of :mod:`.exactness`."""
 
     def run(component: Any) -> Arrays:

@@ -65,6 +65,9 @@ class OrtCudaBackend(SessionBackend):
     def _require_engine(cls) -> None:
         check_provider(cls._provider)
 
+    def _require_exact(self) -> None:
+        """Nothing is to be checked: it multiplies no integers, see ``lower_for_ort_cuda``."""
+
     @staticmethod
     def _obstacle_to_fast() -> str | None:
         return "ONNX Runtime on a GPU has one precision, which is half"

@@ -50,6 +50,8 @@ class SessionBackend(ABC):
             InputError: an option is not allowed.
             ModelFileError: the file cannot be used.
             MissingDependencyError: the engine or ``onnx`` is not installed.
+            EngineError: integer products are not exact on this processor, whichever way they are
+                written.
         """
         options = BackendOptions(threads, cache, precision)
         self._require_engine()
@@ -65,6 +67,7 @@ class SessionBackend(ABC):
         self._digest, self._folder = bundle.digest, options.cache
         self._cache = None if cache is None else self._lowered_cache(cache, bundle.digest)
         self._sessions: dict[str, Any] = {}
+        self._require_exact()
 
     @property
     def spec(self) -> ModelSpec:
@@ -134,6 +137,10 @@ class SessionBackend(ABC):
     @abstractmethod
     def _require_engine() -> None:
         """Raise MissingDependencyError if the engine is not installed."""
+
+    @abstractmethod
+    def _require_exact(self) -> None:
+        """Raise EngineError if the engine cannot multiply integers exactly on this processor."""
 
     @staticmethod
     @abstractmethod
