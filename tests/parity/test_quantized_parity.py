@@ -31,6 +31,7 @@ from qsam2_deploy.runtime.lowering.integer_conv import CONV
 from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
 from qsam2_deploy.runtime.ort import OrtBackend
 from qsam2_deploy.spec import (
+    COMPONENTS,
     IMAGE_ENCODER,
     MASK_DECODER,
     MEMORY_ATTENTION,
@@ -48,12 +49,17 @@ from tests.parity.test_component_parity import random
 from tests.parity.trained import trained_model
 from tests.parity.variants import without_autocast
 from tests.quantized_layers import steps_apart
+from tests.runtime.test_bundle import random_inputs
 
 _ENCODER = "image_encoder."
 _Made = tuple[Path, Path, Checkpoint]
 
 
-_KINDS = [("w8a8", "encoder", "float"), ("w4a6", "all", "float"), ("w4a6", "all", "int8")]
+_KINDS = [
+    ("w8a8", "encoder", "float"),
+    pytest.param(("w4a6", "all", "float"), marks=pytest.mark.slow),
+    ("w4a6", "all", "int8"),
+]
 
 
 @pytest.fixture(scope="module", params=_KINDS, ids=str)
@@ -226,6 +232,19 @@ def test_masks_follow_the_fake_quantized_model(quantized: _Made, clips: Clips) -
         difference = compare(expected, click.run(ours, clips.short, WIDTH, HEIGHT))
     bound = measured_bound(expected, *others)
     assert bound.holds(difference), f"{difference}, {bound}"
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_openvino_computes_the_same_for_sizes_that_repeat(quantized: _Made, component: str) -> None:
+    """A model compiled for fixed sizes is right, too, which it was not for clips and two points."""
+    pytest.importorskip("openvino", reason="needs OpenVINO")
+    from qsam2_deploy.runtime.openvino_requests import FIXED_AFTER
+
+    with open_backend(quantized[0], "openvino", threads=1) as backend:
+        feeds = random_inputs(backend.spec, component, points=2)
+        found = [backend.run(component, feeds) for _ in range(FIXED_AFTER + 1)]
+    for name, first in found[0].items():
+        assert np.abs(found[-1][name] - first).mean() <= 2e-3 * np.abs(first).max()
 
 
 def test_file_says_what_is_quantized(quantized: _Made) -> None:

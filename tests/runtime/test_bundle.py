@@ -326,10 +326,10 @@ def test_split_of_a_damaged_model_writes_nothing(tmp_path: Path, tiny: bytes) ->
     assert not (tmp_path / "out").exists()
 
 
-def random_inputs(spec: ModelSpec, component: str) -> dict[str, Any]:
-    """Return inputs of the right shapes for two objects, three points, memories and pointers."""
+def random_inputs(spec: ModelSpec, component: str, points: int = 3) -> dict[str, Any]:
+    """Return inputs of the right shapes for two objects, some points, three memories, pointers."""
     rng = np.random.default_rng(0)
-    sizes = {"B": 2, "P": 3, "F": 3, "N": 3}
+    sizes = {"B": 2, "P": points, "F": 3, "N": 3}
     result: dict[str, Any] = {}
     for tensor in spec.component(component).inputs:
         shape = [sizes[d] if isinstance(d, str) else d for d in tensor.shape]
