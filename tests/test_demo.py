@@ -274,6 +274,7 @@ def test_a_checkpoint_that_was_trained_at_these_widths_is_not_calibrated(
     assert "the model was trained at w2a2 already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_without_a_trained_checkpoint_the_demo_says_so_and_has_no_scores(
     demo, load, tiny, tmp_path, capsys, monkeypatch
 ):

@@ -81,6 +81,7 @@ def _write_sequence(root: Path, name: str) -> None:
             Image.fromarray(picture).save(folder / f"{index:05d}.{suffix}")
 
 
+@pytest.mark.slow
 def test_every_part_is_measured(run):
     from benchmarks.demo_model import PLAN
 

@@ -87,6 +87,7 @@ def test_the_table_and_the_report(model, tmp_path, monkeypatch, capsys):
     assert results["options"]["steps"] == 9
 
 
+@pytest.mark.slow
 def test_a_kind_has_a_process_of_its_own(model):
     """In this one the peak may be that of an earlier test."""
     found = qat_memory._in_a_process(

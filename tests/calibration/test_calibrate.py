@@ -163,6 +163,7 @@ def test_the_whole_model(calibrate: Any, float_checkpoint: Path) -> None:
     assert torch.equal(state[name], official[name])
 
 
+@pytest.mark.slow
 def test_vrc_outside_of_the_encoder(calibrate: Any) -> None:
     report = calibrate(scope="all", bits="w4a4", vrc_scope="all", vrc_tokens=64, limit=8)
     layers = quantized_layers(load_checkpoint(report.output).model)

@@ -32,8 +32,13 @@ def _official(count: int) -> Any:
     return official_predictor(config, state | {"maskmem_tpos_enc": table[rows]})
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-@pytest.mark.parametrize("name", ["long video, mixed", "reverse"])
+_SLOW = [pytest.param("long video, mixed", count, marks=pytest.mark.slow) for count in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [*(("reverse", count) for count in (1, 2, 4)), ("long video, mixed", 4), *_SLOW],
+)
 def test_as_a_model_with_fewer(count: int, name: str, pair: Make, records: Records) -> None:
     models, chosen = pair("usual"), scenario(name)
     expected = records.play(chosen, _official(count), "float32")

@@ -43,6 +43,7 @@ def quantized(x, scale, bits):
     return np.clip(codes, low, high) * np.float64(scale), ((codes < low) | (codes > high)).mean()
 
 
+@pytest.mark.slow
 def test_errors_of_weights(page, content):
     table = page.table()
     assert table.keys() == content["quantization"]["layers"].keys()

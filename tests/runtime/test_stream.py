@@ -114,8 +114,15 @@ def test_a_stream_equals_tracking(concurrent: bool, act: Act) -> None:
     assert _idle()
 
 
-@pytest.mark.parametrize("engine", ["ort", "openvino"])
-@pytest.mark.parametrize("model", ["model_path", "integer_attention_path"])
+@pytest.mark.parametrize(
+    ("model", "engine"),
+    [
+        ("model_path", "ort"),
+        ("integer_attention_path", "ort"),
+        ("model_path", "openvino"),
+        pytest.param("integer_attention_path", "openvino", marks=pytest.mark.slow),
+    ],
+)
 def test_a_real_model_streams_the_same_masks(
     engine: str, model: str, request: pytest.FixtureRequest
 ) -> None:

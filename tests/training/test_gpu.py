@@ -50,8 +50,14 @@ GPU = pytest.param(
 )
 
 
-@pytest.mark.parametrize("device", ["cpu", GPU])
-@pytest.mark.parametrize("kind", ["float", "quantized"])
+@pytest.mark.parametrize(
+    ("kind", "device"),
+    [
+        ("quantized", "cpu"),
+        pytest.param("float", "cpu", marks=pytest.mark.slow),
+        *(pytest.param(kind, *GPU.values, marks=GPU.marks) for kind in ("float", "quantized")),
+    ],
+)
 def test_two_steps(tmp_path, monkeypatch, kind, device):
     validate_little(monkeypatch)
     job = job_of(kind, tmp_path, device)

@@ -115,6 +115,7 @@ def test_other_grids_and_one_step_for_a_weight(
     )
 
 
+@pytest.mark.slow
 def test_the_whole_model(calibrate: Any) -> None:
     """GPTQ is for all linear layers; reconstruction is for the blocks of the trunk."""
     start = quantized_layers(load_checkpoint(calibrate("mse", scope="all").output).model)

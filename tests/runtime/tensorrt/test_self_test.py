@@ -140,6 +140,7 @@ def test_asked_for_unfused_it_is_built_once(
     gpu.check()
 
 
+@pytest.mark.slow
 def test_auto_keeps_the_fastest_right_one(
     gpu: LoweredGpu, quantized_path: Path, tmp_path: Path
 ) -> None:
