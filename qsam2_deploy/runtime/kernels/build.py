@@ -90,4 +90,8 @@ def _compile(compiler: Sequence[str], output: Path) -> None:
 def _reason(text: str) -> str:
     """Return the first line of a compiler's messages that says what is wrong."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line), (lines or ["no message"])[0])
+    for words in ("No space left", "error"):  # linkers tell of a full disk before they fail
+        for line in lines:
+            if words in line:
+                return line
+    return (lines or ["no message"])[0]
