@@ -147,6 +147,12 @@ def _open_viewers(
     if args.mjpeg is not None:
         server = stack.enter_context(MjpegServer(*args.mjpeg))
         print(f"pictures are at {server.address}", flush=True)
+        if server.is_public:
+            print(
+                "everybody who has this address and reaches this machine sees the camera, and "
+                "nothing is encrypted",
+                flush=True,
+            )
         viewers.append(server.show)
     if args.out is not None:
         shape = {"height": source.height, "width": source.width}
@@ -179,7 +185,8 @@ def _parser() -> Parser:
     view.add_argument("--show", action="store_true", help="in a window; q ends the loop")
     view.add_argument(
         "--mjpeg", type=_address, metavar="[HOST:]PORT",
-        help="as a web page; of this machine alone unless HOST is 0.0.0.0",
+        help="as a web page, at an address that only you are told; for this machine alone unless "
+        "HOST is 0.0.0.0",
     )  # fmt: skip
     view.add_argument("--out", type=Path, metavar="FILE.mp4", help="into a video")
     camera = parser.add_argument_group("CSI camera")

@@ -1,14 +1,18 @@
 """qsam2-deploy: Segment Anything Model 2 from a PyTorch checkpoint to low-bit integer inference.
 
 Importing this package loads neither torch nor an inference engine; the names below load what they
-need when they are first used.
+need when they are first used. The telemetry of the engines is off, unless QSAM2_ALLOW_TELEMETRY=1.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import _telemetry
 from ._lazy import lazy_names
+
+# Before anything can import an engine, in every way into the package.
+_telemetry.silence()
 
 __version__ = "0.1.0"
 

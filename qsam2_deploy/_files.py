@@ -1,10 +1,17 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files so that nobody ever sees half of one.
+
+A file is written under a hidden name beside its own, and renamed. A process that is killed leaves
+such a file behind, so its name holds the number of the process, which keeps it locked: the next one
+that writes into the folder removes those that nobody writes any more.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +21,14 @@ from typing import IO
 from .errors import InputError
 
 _CHUNK = 1 << 20
+_STEM_MAX = 60
+_TEMPORARY = re.compile(r"\..*\.(?P<process>[0-9]+)-[a-z0-9_]+\.unfinished(\.[^.]*)?", re.DOTALL)
+
+_in_use: set[str] = set()
+"""Names of the temporary files that this process writes."""
+
+_cleared: set[Path] = set()
+"""Folders in which this process has looked for what others left behind."""
 
 
 def describe_os_error(error: OSError, path: str | os.PathLike[str]) -> str:
@@ -54,13 +69,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent
-        )
+        _remove_abandoned(target.parent)
+        handle, temporary = _make_temporary(target)
     except OSError as error:
         raise InputError(describe_os_error(error, target)) from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         # mkstemp makes the file private; give it the permissions that open() would.
         umask = os.umask(0)
@@ -72,6 +84,75 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(describe_os_error(error, target)) from error
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+        _in_use.discard(temporary.name)
+
+
+def _make_temporary(target: Path) -> tuple[int, Path]:
+    """Make a file beside ``target``; return its descriptor, which keeps it locked, and its path."""
+    prefix = f".{target.stem[:_STEM_MAX]}.{os.getpid()}-"
+    handle, name = tempfile.mkstemp(
+        prefix=prefix, suffix=f".unfinished{target.suffix}", dir=target.parent
+    )
+    _in_use.add(Path(name).name)
+    _lock(handle)
+    return handle, Path(name)
+
+
+def _lock(handle: int) -> bool:
+    """Lock a file until it is closed, or its process ends; return False if another one has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # or the file system has no locks
+        return False
+    return True
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed, once for each folder."""
+    whole = folder.absolute()
+    if whole in _cleared:
+        return
+    _cleared.add(whole)
+    try:
+        names = [name for name in os.listdir(whole) if _TEMPORARY.fullmatch(name)]
+    except OSError:  # what is wrong with the folder is told where the file is made
+        return
+    for name in names:
+        if not _is_written(name):
+            _remove_unlocked(whole / name)
+
+
+def _is_written(name: str) -> bool:
+    """Return whether the process that a temporary name tells of is alive; it may be this one."""
+    found = _TEMPORARY.fullmatch(name)
+    assert found is not None
+    process = int(found["process"])
+    # In a container each run may have the same number, so one's own is no proof.
+    if process == os.getpid():
+        return name in _in_use
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _remove_unlocked(path: Path) -> None:
+    """Remove a file unless somebody has locked it, perhaps in a container with other numbers."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # it is gone, or was never ours
+        return
+    try:
+        if _lock(handle):
+            path.unlink(missing_ok=True)
+    except OSError:  # of somebody else: nothing that keeps us from writing
+        pass
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -99,5 +180,12 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 def user_cache_folder() -> Path:
     """Return the folder of this package among the user's caches; it need not be there."""
     # The XDG specification: a path that is not absolute is to be ignored.
-    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (home if home.is_absolute() else Path("~/.cache").expanduser()) / "qsam2-deploy"
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if given.is_absolute():
+        return given / "qsam2-deploy"
+    try:
+        return Path("~/.cache").expanduser() / "qsam2-deploy"
+    except (
+        RuntimeError
+    ):  # a user without a home, as in a container; see _trust.py for what others do
+        return Path(tempfile.gettempdir()) / f"qsam2-deploy-{os.getuid()}"

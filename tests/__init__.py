@@ -1,0 +1,2 @@
+# First of all, because it switches the telemetry of the engines off.
+import qsam2_deploy  # noqa: F401

@@ -69,7 +69,9 @@ def load(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library of kernels, in a folder that is not the user's."""
+    """The library of kernels, in a folder that is not the user's; or one that a test has built."""
+    if given := os.environ.get("QSAM2_TEST_KERNELS"):
+        return Path(given)
     pytest.importorskip("onnxruntime", reason="the kernels are for ONNX Runtime")
     from qsam2_deploy.errors import EngineError
     from qsam2_deploy.runtime.kernels import build_kernels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import signal
+import socket
 import sys
 import threading
 import time
@@ -197,29 +198,103 @@ def test_a_camera_that_falls_silent_is_named(load):
 
 
 # ------------------------------------------------------------------ the web page
-def _get(address: str, path: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-    connection = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"), timeout=10)
-    connection.request("GET", path)
+def _get(
+    address: str, path: str = "", host: str | None = None
+) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    """Ask for a path below an address; one that starts with / is that of the whole server."""
+    place, _, token = address.removeprefix("http://").partition("/")
+    connection = http.client.HTTPConnection(place, timeout=10)
+    headers = {} if host is None else {"Host": host}
+    whole = path if path.startswith("/") else f"/{token}{path}"
+    connection.request("GET", whole, headers=headers)
     return connection, connection.getresponse()
+
+
+def _status(*arguments: str) -> int:
+    connection, response = _get(*arguments)
+    response.read()
+    connection.close()
+    return response.status
 
 
 def test_the_page_shows_the_newest_picture(load):
     with load("_mjpeg").MjpegServer("127.0.0.1", 0) as server:
-        connection, page = _get(server.address, "/")
-        assert b'src="/stream"' in page.read()
+        connection, page = _get(server.address)
+        assert b'src="stream"' in page.read()
+        assert page.getheader("Referrer-Policy") == "no-referrer"
         connection.close()
         assert server.show(frame_image(1))
         assert server.show(frame_image(5))
-        connection, stream = _get(server.address, "/stream")
+        connection, stream = _get(server.address, "stream")
         assert stream.getheader("Content-Type") == "multipart/x-mixed-replace; boundary=frame"
         assert _part(stream) == 5
         server.show(frame_image(9))
         assert _part(stream) == 9
         connection.close()
-        connection, missing = _get(server.address, "/other")
-        assert missing.status == 404
-        missing.read()
-        connection.close()
+        assert _status(server.address, "other") == 404
+
+
+def test_only_who_has_the_address_sees_the_page(load):
+    module = load("_mjpeg")
+    with module.MjpegServer("127.0.0.1", 0) as server, module.MjpegServer("127.0.0.1", 0) as other:
+        token = server.address.rstrip("/").rpartition("/")[2]
+        assert len(token) >= 22
+        assert token not in other.address
+        wrong = [f"/{'x' * len(token)}/stream", f"/{token[:-1]}/stream", f"/x/../{token}/stream"]
+        for path in ("/", "/stream", f"/{token}", f"/{token}x/", "//", "/%00", *wrong):
+            assert _status(server.address, path) == 404, path
+        assert _status(server.address) == 200
+
+
+def test_other_names_are_not_answered(load):
+    """A site that gives its own name our address would otherwise be one with our page."""
+    with load("_mjpeg").MjpegServer("127.0.0.1", 0) as server:
+        for host in (
+            "evil.example",
+            "evil.example:8080",
+            "127.0.0.1.evil.example",
+            "",
+            "[::1",
+            "x y",
+        ):
+            assert _status(server.address, "", host) == 421, host
+        for host in ("localhost:8080", "LOCALHOST", "192.168.0.7:80", socket.gethostname()):
+            assert _status(server.address, "", host) == 200, host
+
+
+def test_a_few_clients_at_a_time(load):
+    module = load("_mjpeg")
+    with module.MjpegServer("127.0.0.1", 0) as server:
+        server.show(frame_image(1))
+        watching = [_get(server.address, "stream") for _ in range(module.CLIENTS_MAX)]
+        assert _status(server.address) == 503
+        for connection, stream in watching:
+            assert _part(stream) == 1
+            connection.close()
+            stream.close()
+        for _ in range(200):  # their threads notice when they write
+            server.show(frame_image(2))
+            if _status(server.address) == 200:
+                return
+            time.sleep(0.05)
+    pytest.fail("nobody is let in after the others have gone")
+
+
+def test_a_client_that_says_nothing_is_let_go(load, monkeypatch):
+    module = load("_mjpeg")
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.2)
+    with module.MjpegServer("127.0.0.1", 0) as server:
+        place = server.address.split("/")[2].split(":")
+        with socket.create_connection((place[0], int(place[1])), timeout=10) as silent:
+            assert silent.recv(1) == b""
+
+
+def test_who_listens_beyond_the_machine_is_told(load):
+    server = load("_mjpeg").MjpegServer
+    with server("127.0.0.1", 0) as private, server("0.0.0.0", 0) as public:
+        assert not private.is_public
+        assert public.is_public
+        assert f"http://{socket.gethostname()}:" in public.address
 
 
 def _part(stream: http.client.HTTPResponse) -> int:
@@ -236,7 +311,7 @@ def _part(stream: http.client.HTTPResponse) -> int:
 def test_a_port_in_use_is_named(load):
     server = load("_mjpeg").MjpegServer
     with server("127.0.0.1", 0) as first:
-        port = int(first.address.rstrip("/").rpartition(":")[2])
+        port = int(first.address.split("/")[2].rpartition(":")[2])
         with pytest.raises(InputError, match=rf"cannot serve pictures on 127\.0\.0\.1:{port}"):
             server("127.0.0.1", port)
 

@@ -25,13 +25,14 @@ import numpy.typing as npt
 
 from .._files import atomic_open, user_cache_folder
 from .._machine import cpu_model, usable_cores
+from .._trust import distrust, trusted_cache
 from .._versions import installed_versions
 from ..errors import EngineError, InputError
 from ..spec import IMAGE_ENCODER, MEMORY_ATTENTION, ModelSpec
 from .backend import CPU_BACKENDS, ENGINES, Arrays, Backend
 from .bundle import read_bundle
 from .kernels import find_kernels
-from .lowered_cache import lowering_digest
+from .lowered_cache import PRIVATE_FILE, PRIVATE_FOLDER, lowering_digest
 from .options import BackendOptions
 
 OpenEngine = Callable[[BackendOptions, str], Backend]
@@ -212,6 +213,8 @@ class _RememberedChoice:
 
     def recall(self) -> Choice | None:
         """Return the choice that is remembered, if there is one that can be used."""
+        if not trusted_cache(self._path.parent) or distrust(self._path):
+            return None
         try:
             kept = json.loads(self._path.read_bytes())
             times = {str(name): float(value) for name, value in kept["milliseconds"].items()}
@@ -224,9 +227,12 @@ class _RememberedChoice:
         """Write the choice down, if that is possible."""
         kept = {**asdict(choice), "about": self._about}
         del kept["from_cache"]
+        if distrust(self._path.parent):
+            return
         with suppress(OSError, InputError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
             with atomic_open(self._path) as stream:
+                os.fchmod(stream.fileno(), PRIVATE_FILE)
                 stream.write(json.dumps(kept, indent=1).encode())
 
 

@@ -19,12 +19,16 @@ from typing import Any
 
 from .. import __version__, _seal
 from .._files import atomic_open
+from .._trust import distrust, trusted_cache
 from ..errors import InputError, ModelFileError
 
 KEY_ENTRY = "qsam2.lowered"
 """Key of the metadata entry before the seal; its value is what the file was made for."""
 
 FORMAT_VERSION = 1
+
+PRIVATE_FOLDER, PRIVATE_FILE = 0o755, 0o644
+"""Whatever the user's umask: what everybody could write to would not be used."""
 
 
 class LoweredCache:
@@ -46,7 +50,8 @@ class LoweredCache:
         """Choose the folder; it is made when something is stored.
 
         Args:
-            folder: where the files are. Whoever can write to it decides what is computed.
+            folder: where the files are. Whoever can write to it decides what is computed, so one
+                that others can write to is not used, with a warning.
             digest: SHA-256 of the model's contents, as its seal says.
             engine: name of the engine.
             engine_version: its version.
@@ -54,6 +59,7 @@ class LoweredCache:
             suffix: how the names of the files end.
         """
         self._folder, self._suffix = Path(folder), suffix
+        self._trusted = trusted_cache(self._folder)
         self._about = {
             "format": str(FORMAT_VERSION),
             "model": digest,
@@ -71,6 +77,8 @@ class LoweredCache:
     def load(self, component: str) -> bytes | None:
         """Return the lowered ``component``, a serialised model; None if it must be made."""
         path = self.path(component)
+        if not self._trusted or distrust(path):
+            return None
         try:
             data = path.read_bytes()
             _seal.verify(data, str(path))
@@ -88,10 +96,13 @@ class LoweredCache:
 
     def store(self, component: str, model: bytes) -> bool:
         """Keep the serialised lowered ``component``; return whether that was possible."""
+        if not self._trusted:
+            return False
         body = model + self._ending(component)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
             with atomic_open(self.path(component)) as stream:
+                os.fchmod(stream.fileno(), PRIVATE_FILE)
                 stream.write(body)
                 stream.write(_seal.seal(body))
         except (OSError, InputError):

@@ -7,11 +7,11 @@ import os
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..._files import describe_os_error
+from ..._files import atomic_path, describe_os_error
+from ..._trust import distrust
 from ...errors import EngineError, InputError
 from .library import FLAGS, SOURCES, kernels_path
 
@@ -40,17 +40,13 @@ def build_kernels(*, force: bool = False) -> Path:
     compiler = find_compiler()
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".building-", suffix=".so", dir=target.parent)
     except OSError as error:
         raise InputError(describe_os_error(error, target)) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    if reason := distrust(target.parent):
+        raise InputError(f"cannot build the kernels in {target.parent}: {reason}; correct that")
+    with atomic_path(target) as temporary:
         _compile(compiler, temporary)
         temporary.chmod(_PRIVATE)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return target
 
 
@@ -94,4 +90,8 @@ def _compile(compiler: Sequence[str], output: Path) -> None:
 def _reason(text: str) -> str:
     """Return the first line of a compiler's messages that says what is wrong."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line), (lines or ["no message"])[0])
+    for words in ("No space left", "error"):  # linkers tell of a full disk before they fail
+        for line in lines:
+            if words in line:
+                return line
+    return (lines or ["no message"])[0]

@@ -7,12 +7,12 @@ import functools
 import hashlib
 import os
 import platform
-import stat
 import sys
 import warnings
 from pathlib import Path
 
 from ..._files import user_cache_folder
+from ..._trust import distrust
 from ...errors import EngineError
 
 SOURCES = Path(__file__).parent / "src"
@@ -104,12 +104,7 @@ def _fault(path: Path, _changed: int) -> str | None:
 
 def unsafe(path: Path) -> str | None:
     """Return why code should not be loaded from ``path``: somebody else could have put it there."""
-    about = path.stat()
-    if about.st_uid not in (os.getuid(), 0):
-        return "the file belongs to another user"
-    if about.st_mode & stat.S_IWOTH:
-        return "everybody can write to the file"
-    return None
+    return distrust(path.parent) or distrust(path)
 
 
 def refusal(path: Path) -> str | None:

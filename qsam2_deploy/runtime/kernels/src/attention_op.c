@@ -6,11 +6,12 @@
  * Attributes inner_query, inner_key, inner_value, inner_output: 1 where a tensor of 4 dimensions has
  * its heads inside, as [batch, n, heads, d]. Output: [..., n, e], floats.
  */
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "attention.h"
-#include "op.h"
+#include "tensor_op.h"
 
 enum { QUERY, KEY, VALUE, QUERY_SCALE, KEY_SCALE, VALUE_SCALE, VALUE_ZERO, INPUTS };
 enum { FACTORS = 3, OUTPUT = 3, RANK = 4 };
@@ -27,7 +28,7 @@ typedef struct {
 /* A tensor as [batch, heads, rows, columns], wherever its heads are. */
 typedef struct {
   const void *data;
-  size_t rank, sizes[RANK], steps[RANK];
+  size_t rank, count, sizes[RANK], steps[RANK];
   int is_float;
 } Tensor;
 
@@ -38,79 +39,65 @@ static void set_steps(Tensor *t, int inner) {
   t->steps[BATCH] = t->sizes[HEAD] * t->sizes[ROW] * t->sizes[COLUMN];
 }
 
-static OrtStatus *read_shape(const Kernel *kernel, const OrtShape *shape, int inner, Tensor *t) {
-  const OrtApi *api = kernel->api;
-  int64_t sizes[RANK] = {1, 1, 1, 1};
-  int type = 0;
-  TRY(api->get_tensor_element_type(shape, &type));
-  TRY(api->get_dimensions_count(shape, &t->rank));
-  if (type != ORT_TYPE_FLOAT && type != ORT_TYPE_INT8)
-    return wrong(api, "QuantizedAttention takes floats or int8");
-  if (t->rank < 2 || t->rank > RANK || (inner && t->rank != RANK))
-    return wrong(api, "QuantizedAttention takes 2 to 4 dimensions, and 4 if heads are inside");
+static OrtStatus *read_tensor(const Kernel *kernel, const OrtKernelContext *context, size_t index,
+                              Tensor *t) {
+  const int inner = (int)kernel->inner[index];
+  Given given;
+  TRY(given_input(kernel->api, context, index, &given));
+  if (given.rank < 2 || given.rank > RANK || (inner && given.rank != RANK))
+    return wrong(kernel->api,
+                 "QuantizedAttention takes 2 to 4 dimensions, and 4 if heads are inside");
+  *t = (Tensor){.data = given.data, .rank = given.rank, .count = given.count,
+                .sizes = {1, 1, 1, 1}, .is_float = given.is_float};
+  for (size_t i = 0; i < given.rank; i++) t->sizes[RANK - given.rank + i] = given.sizes[i];
   /* Of three dimensions the first is the batch. */
-  TRY(api->get_dimensions(shape, sizes + (RANK - t->rank), t->rank));
-  if (t->rank == 3) sizes[BATCH] = sizes[HEAD], sizes[HEAD] = 1;
-  for (int i = 0; i < RANK; i++) t->sizes[i] = (size_t)sizes[i];
-  if (inner) t->sizes[HEAD] = (size_t)sizes[ROW], t->sizes[ROW] = (size_t)sizes[HEAD];
-  t->is_float = type == ORT_TYPE_FLOAT;
+  if (t->rank == 3) t->sizes[BATCH] = given.sizes[0], t->sizes[HEAD] = 1;
+  if (inner) t->sizes[HEAD] = given.sizes[ROW], t->sizes[ROW] = given.sizes[HEAD];
   set_steps(t, inner);
   return NULL;
 }
 
-static OrtStatus *read_tensor(const Kernel *kernel, OrtKernelContext *context, size_t index,
-                              Tensor *t) {
-  const OrtApi *api = kernel->api;
-  const OrtValue *value = NULL;
-  OrtShape *shape = NULL;
-  void *data = NULL;
-  TRY(api->kernel_context_get_input(context, index, &value));
-  TRY(api->get_tensor_type_and_shape(value, &shape));
-  OrtStatus *status = read_shape(kernel, shape, (int)kernel->inner[index], t);
-  api->release_shape(shape);
-  if (status) return status;
-  TRY(api->get_tensor_mutable_data((OrtValue *)value, &data));
-  t->data = data;
-  return NULL;
-}
-
-static OrtStatus *read_scalar(const OrtApi *api, OrtKernelContext *context, size_t index,
-                              const void **data) {
+/* Optional inputs may be beyond the last one, or there without a value. */
+static OrtStatus *is_given(const OrtApi *api, const OrtKernelContext *context, size_t index,
+                           int *given) {
   const OrtValue *value = NULL;
   size_t count = 0;
-  *data = NULL;
   TRY(api->kernel_context_get_input_count(context, &count));
-  if (index >= count) return NULL;
-  TRY(api->kernel_context_get_input(context, index, &value));
-  return value ? api->get_tensor_mutable_data((OrtValue *)value, (void **)data) : NULL;
+  if (index < count) TRY(api->kernel_context_get_input(context, index, &value));
+  *given = value != NULL;
+  return NULL;
 }
 
-static OrtStatus *read_steps(const OrtApi *api, OrtKernelContext *context, Sizes *sizes) {
-  const float *scales[FACTORS];
-  const int8_t *zero = NULL;
-  for (size_t i = 0; i < FACTORS; i++)
-    TRY(read_scalar(api, context, QUERY_SCALE + i, (const void **)&scales[i]));
-  TRY(read_scalar(api, context, VALUE_ZERO, (const void **)&zero));
-  sizes->query_scale = *scales[QUERY];
-  sizes->key_scale = *scales[KEY];
-  sizes->value_scale = *scales[VALUE];
+static OrtStatus *read_steps(const OrtApi *api, const OrtKernelContext *context, Sizes *sizes) {
+  float *const scales[FACTORS] = {&sizes->query_scale, &sizes->key_scale, &sizes->value_scale};
+  Given given;
+  int has_zero = 0;
+  for (size_t i = 0; i < FACTORS; i++) {
+    TRY(given_input(api, context, QUERY_SCALE + i, &given));
+    TRY(scale_of(api, &given, scales[i]));
+  }
   sizes->score_scale = sizes->query_scale * sizes->key_scale;
-  sizes->value_zero = zero ? *zero : 0;
-  return NULL;
+  /* Sums have up to 31 bits, and scores have to be finite, or they would weigh nothing at all. */
+  if (sizes->score_scale > FLT_MAX / 0x1p31f)
+    return wrong(api, "QuantizedAttention: the scales of queries and keys are too large");
+  TRY(is_given(api, context, VALUE_ZERO, &has_zero));
+  if (!has_zero) return NULL;
+  TRY(given_input(api, context, VALUE_ZERO, &given));
+  return zero_of(api, &given, &sizes->value_zero);
 }
 
 static OrtStatus *check(const OrtApi *api, const Tensor *t, const Sizes *sizes) {
   const Tensor *q = &t[QUERY], *k = &t[KEY], *v = &t[VALUE];
   const int64_t value_most = 128 + (sizes->value_zero < 0 ? -sizes->value_zero : sizes->value_zero);
+  if (q->rank != k->rank || k->rank != v->rank)
+    return wrong(api, "QuantizedAttention: the ranks differ");
   for (int i = BATCH; i <= HEAD; i++)
     if (k->sizes[i] != v->sizes[i] || (q->sizes[i] != k->sizes[i] && q->sizes[i] != 1))
       return wrong(api, "QuantizedAttention: batches or heads do not fit");
-  if (q->rank != k->rank || k->rank != v->rank)
-    return wrong(api, "QuantizedAttention: the ranks differ");
   if (q->sizes[COLUMN] != k->sizes[COLUMN] || k->sizes[ROW] != v->sizes[ROW])
     return wrong(api, "QuantizedAttention: queries, keys and values do not fit");
-  if (sizes->depth > DEPTH_MAX || sizes->width > DEPTH_MAX)
-    return wrong(api, "QuantizedAttention: more than 32768 columns");
+  if (!sizes->depth || sizes->depth > DEPTH_MAX || sizes->width > DEPTH_MAX)
+    return wrong(api, "QuantizedAttention: no columns, or more than 32768");
   if (!sizes->keys || (int64_t)sizes->keys * 255 * value_most > INT32_MAX)
     return wrong(api, "QuantizedAttention: no keys, or so many that their sums pass 32 bits");
   return NULL;
@@ -218,22 +205,24 @@ static OrtStatus *run(const OrtApi *api, OrtKernelContext *context, Work *work) 
   return status;
 }
 
-static OrtStatus *make_output(const OrtApi *api, OrtKernelContext *context, Work *work) {
+static OrtStatus *make_result(const OrtApi *api, OrtKernelContext *context, Work *work) {
   Tensor *out = &work->tensors[OUTPUT];
   const Tensor *query = &work->tensors[QUERY], *key = &work->tensors[KEY];
+  const Tensor *value = &work->tensors[VALUE];
   const int inner = (int)work->kernel->inner[OUTPUT];
+  if (inner && query->rank != RANK)
+    return wrong(api, "QuantizedAttention takes 2 to 4 dimensions, and 4 if heads are inside");
   *out = (Tensor){.rank = query->rank, .is_float = 1};
   for (int i = BATCH; i <= HEAD; i++) out->sizes[i] = key->sizes[i];
   out->sizes[ROW] = query->sizes[ROW];
-  out->sizes[COLUMN] = work->tensors[VALUE].sizes[COLUMN];
+  out->sizes[COLUMN] = value->sizes[COLUMN];
   set_steps(out, inner);
-  int64_t sizes[RANK];
-  for (int i = 0; i < RANK; i++) sizes[i] = (int64_t)out->sizes[i];
-  if (inner) sizes[1] = (int64_t)out->sizes[ROW], sizes[2] = (int64_t)out->sizes[HEAD];
+  size_t sizes[RANK];
+  memcpy(sizes, out->sizes, sizeof sizes);
+  if (inner) sizes[1] = out->sizes[ROW], sizes[2] = out->sizes[HEAD];
   if (out->rank == 3) sizes[1] = sizes[0];
-  OrtValue *value = NULL;
-  TRY(api->kernel_context_get_output(context, 0, sizes + (RANK - out->rank), out->rank, &value));
-  return api->get_tensor_mutable_data(value, (void **)&out->data);
+  return make_output(api, context, sizes + (RANK - out->rank), out->rank,
+                     query->count + key->count + value->count, (void **)&out->data);
 }
 
 static OrtStatus *compute(void *state, OrtKernelContext *context) {
@@ -248,7 +237,7 @@ static OrtStatus *compute(void *state, OrtKernelContext *context) {
   sizes->keys = work.tensors[KEY].sizes[ROW];
   sizes->width = work.tensors[VALUE].sizes[COLUMN];
   TRY(check(api, work.tensors, sizes));
-  TRY(make_output(api, context, &work));
+  TRY(make_result(api, context, &work));
   work.heads = work.tensors[KEY].sizes[HEAD];
   work.products = work.heads * work.tensors[KEY].sizes[BATCH];
   work.blocks = padded(sizes->queries, ROWS_MAX) / ROWS_MAX;
@@ -264,14 +253,16 @@ static OrtStatus *create(const OrtCustomOp *op, const OrtApi *api, const OrtKern
   (void)op;
   const Path *path = find_path(getenv("QSAM2_KERNEL_PATH"));
   if (!path) return wrong(api, "QSAM2_KERNEL_PATH names no path that this processor has");
-  Kernel *kernel = calloc(1, sizeof *kernel);
-  if (!kernel) return api->create_status(ORT_CODE_FAIL, "QuantizedAttention: not enough memory");
-  kernel->api = api;
-  kernel->path = path;
+  Kernel made = {.api = api, .path = path};
   for (int i = 0; i <= FACTORS; i++) {
-    OrtStatus *missing = api->kernel_info_get_int64(info, names[i], &kernel->inner[i]);
+    OrtStatus *missing = api->kernel_info_get_int64(info, names[i], &made.inner[i]);
     if (missing) api->release_status(missing);
+    if (made.inner[i] < 0 || made.inner[i] > 1)
+      return wrong(api, "QuantizedAttention: heads are inside, 1, or not, 0");
   }
+  Kernel *kernel = malloc(sizeof *kernel);
+  if (!kernel) return api->create_status(ORT_CODE_FAIL, "QuantizedAttention: not enough memory");
+  *kernel = made;
   *state = kernel;
   return NULL;
 }

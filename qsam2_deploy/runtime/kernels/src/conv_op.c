@@ -9,7 +9,8 @@
 
 #include "layer_op.h"
 
-enum { RANK = 4, ROW_BLOCK = 16 };
+enum { RANK = 4, WINDOW_SIZES = 8, ROW_BLOCK = 16 };
+enum { BATCH, CHANNELS, HEIGHT, WIDTH };
 
 typedef struct {
   int64_t kernel_h, kernel_w, stride_h, stride_w, top, left, bottom, right;
@@ -101,40 +102,27 @@ static void convolve(void *data, size_t index) {
   free(scratch);
 }
 
-static OrtStatus *read_x(const OrtApi *api, OrtKernelContext *context, Work *work, int64_t *sizes,
-                         int *type) {
-  const OrtValue *value = NULL;
-  OrtShape *shape = NULL;
-  size_t rank = 0;
-  TRY(api->kernel_context_get_input(context, X, &value));
-  TRY(api->get_tensor_mutable_data((OrtValue *)value, (void **)&work->x));
-  TRY(api->get_tensor_type_and_shape(value, &shape));
-  OrtStatus *status = api->get_tensor_element_type(shape, type);
-  if (!status) status = api->get_dimensions_count(shape, &rank);
-  if (!status && rank == RANK) status = api->get_dimensions(shape, sizes, rank);
-  api->release_shape(shape);
-  if (status) return status;
-  if (rank != RANK || (*type != ORT_TYPE_FLOAT && *type != ORT_TYPE_INT8))
-    return wrong(api, "QuantizedConv takes floats or int8 of 4 dimensions");
-  return NULL;
-}
-
-static OrtStatus *set_sizes(const OrtApi *api, Work *work, int64_t *sizes) {
-  const Kernel *kernel = work->kernel;
-  const Window *w = &kernel->window;
-  work->channels = sizes[1];
-  work->height = sizes[2];
-  work->width = sizes[3];
+/* Take the sizes of x, and turn them into those of y. */
+static OrtStatus *set_sizes(const OrtApi *api, Work *work, const Given *x, size_t *out) {
+  const Window *w = &work->kernel->window;
+  const Packed *weight = &work->kernel->layer.weight;
+  if (x->rank != RANK) return wrong(api, "QuantizedConv takes floats or int8 of 4 dimensions");
+  work->channels = (int64_t)x->sizes[CHANNELS];
+  work->height = (int64_t)x->sizes[HEIGHT];
+  work->width = (int64_t)x->sizes[WIDTH];
+  /* All of these have at most 31 bits, and a window has at most 2 * 15. */
   const int64_t down = work->height + w->top + w->bottom - w->kernel_h;
   const int64_t across = work->width + w->left + w->right - w->kernel_w;
-  const int64_t depth = work->channels * w->kernel_h * w->kernel_w;
-  if (down < 0 || across < 0 || (size_t)depth != kernel->layer.weight.depth)
+  const int64_t depth = work->channels * (w->kernel_h * w->kernel_w);
+  if (!work->height || !work->width || down < 0 || across < 0 || (size_t)depth != weight->depth)
     return wrong(api, "QuantizedConv: the input does not fit the weight");
-  work->lines = (size_t)(sizes[0] * work->channels * work->height);
-  sizes[1] = work->out_height = down / w->stride_h + 1;
-  sizes[2] = work->out_width = across / w->stride_w + 1;
-  sizes[3] = (int64_t)kernel->layer.weight.outputs;
-  work->pixels = (size_t)(sizes[0] * sizes[1] * sizes[2]);
+  work->lines = x->count / x->sizes[WIDTH];
+  work->out_height = down / w->stride_h + 1;
+  work->out_width = across / w->stride_w + 1;
+  out[BATCH] = x->sizes[BATCH];
+  out[1] = (size_t)work->out_height;
+  out[2] = (size_t)work->out_width;
+  out[3] = weight->outputs;
   return NULL;
 }
 
@@ -157,25 +145,28 @@ static OrtStatus *compute(void *state, OrtKernelContext *context) {
   const Kernel *kernel = state;
   const OrtApi *api = kernel->layer.api;
   Work work = {.kernel = kernel};
-  int64_t sizes[RANK];
-  int type = 0;
-  OrtValue *value = NULL;
-  TRY(read_x(api, context, &work, sizes, &type));
-  TRY(set_sizes(api, &work, sizes));
-  TRY(api->kernel_context_get_output(context, 0, sizes, RANK, &value));
-  TRY(api->get_tensor_mutable_data(value, (void **)&work.y));
-  return work.pixels ? run(api, context, &work, type == ORT_TYPE_FLOAT) : NULL;
+  size_t sizes[RANK];
+  Given x;
+  TRY(given_input(api, context, X, &x));
+  TRY(set_sizes(api, &work, &x, sizes));
+  TRY(make_output(api, context, sizes, RANK, x.count, (void **)&work.y));
+  work.x = x.data;
+  work.pixels = sizes[BATCH] * sizes[1] * sizes[2];
+  return work.pixels ? run(api, context, &work, x.is_float) : NULL;
 }
 
+/* The sizes of a window of more codes than a weight may have would not fit any, so neither kernel nor
+ * padding need be larger; that bounds the output, too. */
 static OrtStatus *read_window(const OrtApi *api, const OrtKernelInfo *info, Window *window) {
   static const char *const names[] = {"kernel_h", "kernel_w", "stride_h",   "stride_w",
                                       "pad_top",  "pad_left", "pad_bottom", "pad_right"};
   int64_t *const values[] = {&window->kernel_h, &window->kernel_w, &window->stride_h,
                              &window->stride_w, &window->top,      &window->left,
                              &window->bottom,   &window->right};
-  for (int i = 0; i < 8; i++) {
+  for (int i = 0; i < WINDOW_SIZES; i++) {
     TRY(api->kernel_info_get_int64(info, names[i], values[i]));
-    if (*values[i] < (i < 4)) return wrong(api, "QuantizedConv: a kernel, stride or padding is wrong");
+    if (*values[i] < (i < 4) || *values[i] > DEPTH_MAX)
+      return wrong(api, "QuantizedConv: a kernel, stride or padding is wrong");
   }
   return NULL;
 }

@@ -3,7 +3,7 @@
 #define QSAM2_LAYER_OP_H
 
 #include "linear.h"
-#include "op.h"
+#include "tensor_op.h"
 
 enum { X, WEIGHT, X_SCALE, X_ZERO, WEIGHT_SCALES, BIAS, Y_SCALE, Y_ZERO };
 typedef struct {

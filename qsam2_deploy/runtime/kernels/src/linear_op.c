@@ -10,8 +10,6 @@
 
 #include "layer_op.h"
 
-enum { RANK_MAX = 8 };
-
 static OrtStatus *create(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info,
                          void **state) {
   Layer *layer = malloc(sizeof *layer);
@@ -32,7 +30,7 @@ static void destroy(void *state) {
 typedef struct {
   const Layer *layer;
   const char *x;
-  char *y;
+  void *y;
   size_t rows;
   int x_is_float;
   Queue queue;
@@ -45,7 +43,7 @@ static void some_rows(const Work *work, size_t first, void *scratch) {
   const size_t y_bytes = layer->how.to_codes ? 1 : sizeof(float);
   linear_block(layer->path, &layer->weight, work->x + first * layer->weight.depth * x_bytes,
                work->x_is_float ? &layer->grid : NULL, rows, &layer->how,
-               work->y + first * layer->weight.outputs * y_bytes, scratch);
+               (char *)work->y + first * layer->weight.outputs * y_bytes, scratch);
 }
 
 static void blocks(void *data, size_t index) {
@@ -63,39 +61,19 @@ static void blocks(void *data, size_t index) {
   free(scratch);
 }
 
-static OrtStatus *read_x(const OrtApi *api, OrtKernelContext *context, Work *work, int64_t *sizes,
-                         size_t *rank) {
-  const OrtValue *value = NULL;
-  OrtShape *shape = NULL;
-  int type = 0;
-  TRY(api->kernel_context_get_input(context, X, &value));
-  TRY(api->get_tensor_mutable_data((OrtValue *)value, (void **)&work->x));
-  TRY(api->get_tensor_type_and_shape(value, &shape));
-  OrtStatus *status = api->get_tensor_element_type(shape, &type);
-  if (!status) status = api->get_dimensions_count(shape, rank);
-  if (!status && *rank <= RANK_MAX) status = api->get_dimensions(shape, sizes, *rank);
-  api->release_shape(shape);
-  if (status) return status;
-  if (type != ORT_TYPE_FLOAT && type != ORT_TYPE_INT8)
-    return wrong(api, "QuantizedLinear takes floats or int8");
-  work->x_is_float = type == ORT_TYPE_FLOAT;
-  if (!*rank || *rank > RANK_MAX || (size_t)sizes[*rank - 1] != work->layer->weight.depth)
-    return wrong(api, "QuantizedLinear: the input does not fit the weight");
-  return NULL;
-}
-
 static OrtStatus *compute(void *state, OrtKernelContext *context) {
   const Layer *layer = state;
   const OrtApi *api = layer->api;
-  Work work = {.layer = layer, .rows = 1};
-  int64_t sizes[RANK_MAX];
-  size_t rank = 0;
-  OrtValue *value = NULL;
-  TRY(read_x(api, context, &work, sizes, &rank));
-  for (size_t i = 0; i + 1 < rank; i++) work.rows *= (size_t)sizes[i];
-  sizes[rank - 1] = (int64_t)layer->weight.outputs;
-  TRY(api->kernel_context_get_output(context, 0, sizes, rank, &value));
-  TRY(api->get_tensor_mutable_data(value, (void **)&work.y));
+  Work work = {.layer = layer};
+  Given x;
+  TRY(given_input(api, context, X, &x));
+  if (!x.rank || x.sizes[x.rank - 1] != layer->weight.depth)
+    return wrong(api, "QuantizedLinear: the input does not fit the weight");
+  work.x = x.data;
+  work.x_is_float = x.is_float;
+  work.rows = x.count / layer->weight.depth;
+  x.sizes[x.rank - 1] = layer->weight.outputs;
+  TRY(make_output(api, context, x.sizes, x.rank, x.count, &work.y));
   if (!work.rows) return NULL;
   TRY(share(api, context, &work, &work.queue, (work.rows + ROWS_MAX - 1) / ROWS_MAX, blocks));
   return memory_status(api, &work.queue);

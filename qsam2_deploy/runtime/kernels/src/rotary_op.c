@@ -5,11 +5,11 @@
  */
 #include <stdlib.h>
 
-#include "op.h"
 #include "path.h"
+#include "tensor_op.h"
 
 enum { X, COS, SIN, Y_SCALE, Y_ZERO, INPUTS };
-enum { RANK_MAX = 8, HALF_MAX = DEPTH_MAX / 2 };
+enum { HALF_MAX = DEPTH_MAX / 2 };
 
 typedef struct {
   const OrtApi *api;
@@ -18,8 +18,9 @@ typedef struct {
 
 typedef struct {
   const Path *path;
-  const float *x, *cos, *sin, *scale;
-  const int8_t *zero;
+  const float *x, *cos, *sin;
+  float scale;
+  int zero;
   int8_t *y;
   size_t rows, places, half;
   Queue queue;
@@ -42,54 +43,48 @@ static void blocks(void *data, size_t index) {
     for (size_t r = first; r < first + ROWS_MAX && r < work->rows; r++) {
       const size_t place = r % work->places * work->half, start = r * 2 * work->half;
       rotate(work->x + start, work->cos + place, work->sin + place, work->half, y);
-      work->path->quantize(y, 2 * work->half, *work->scale, *work->zero, work->y + start);
+      work->path->quantize(y, 2 * work->half, work->scale, work->zero, work->y + start);
     }
 }
 
-static OrtStatus *read_input(const OrtApi *api, OrtKernelContext *context, size_t index,
-                             const void **data, int64_t *sizes, size_t *rank) {
-  const OrtValue *value = NULL;
-  OrtShape *shape = NULL;
-  TRY(api->kernel_context_get_input(context, index, &value));
-  TRY(api->get_tensor_mutable_data((OrtValue *)value, (void **)data));
-  TRY(api->get_tensor_type_and_shape(value, &shape));
-  OrtStatus *status = api->get_dimensions_count(shape, rank);
-  if (!status && *rank <= RANK_MAX) status = api->get_dimensions(shape, sizes, *rank);
-  api->release_shape(shape);
-  return status;
+/* Read cosines or sines, a number for each place of a half row. */
+static OrtStatus *read_table(const OrtApi *api, const OrtKernelContext *context, size_t index,
+                             const Work *work, const float **table) {
+  Given given;
+  TRY(given_input(api, context, index, &given));
+  if (given.rank != 2 || !given.is_float || given.sizes[0] != work->places ||
+      given.sizes[1] != work->half)
+    return wrong(api, "RotaryCodes: cosines or sines do not fit the rows");
+  *table = given.data;
+  return NULL;
 }
 
-static OrtStatus *read_all(const OrtApi *api, OrtKernelContext *context, Work *work, int64_t *sizes,
-                           size_t *rank) {
-  const void **rest[] = {(const void **)&work->cos, (const void **)&work->sin,
-                         (const void **)&work->scale, (const void **)&work->zero};
-  int64_t other[RANK_MAX];
-  size_t count = 0;
-  TRY(read_input(api, context, X, (const void **)&work->x, sizes, rank));
-  if (*rank < 2 || *rank > RANK_MAX || sizes[*rank - 1] % 2 || sizes[*rank - 1] > DEPTH_MAX)
+static OrtStatus *read_all(const OrtApi *api, const OrtKernelContext *context, Work *work,
+                           Given *x) {
+  Given given;
+  TRY(given_input(api, context, X, x));
+  const size_t columns = x->rank < 2 ? 0 : x->sizes[x->rank - 1];
+  if (!columns || columns % 2 || columns > DEPTH_MAX || !x->is_float)
     return wrong(api, "RotaryCodes takes rows of two halves, of at most 32768 columns");
-  work->places = (size_t)sizes[*rank - 2];
-  work->half = (size_t)sizes[*rank - 1] / 2;
-  for (size_t i = 0; i < 4; i++) {
-    TRY(read_input(api, context, COS + i, rest[i], other, &count));
-    const int fits = count == 2 && (size_t)other[0] == work->places && (size_t)other[1] == work->half;
-    if (i < 2 && !fits) return wrong(api, "RotaryCodes: cosines or sines do not fit the rows");
-  }
-  work->rows = 1;
-  for (size_t i = 0; i + 1 < *rank; i++) work->rows *= (size_t)sizes[i];
-  return NULL;
+  work->x = x->data;
+  work->places = x->sizes[x->rank - 2];
+  work->half = columns / 2;
+  work->rows = x->count / columns;
+  TRY(read_table(api, context, COS, work, &work->cos));
+  TRY(read_table(api, context, SIN, work, &work->sin));
+  TRY(given_input(api, context, Y_SCALE, &given));
+  TRY(scale_of(api, &given, &work->scale));
+  TRY(given_input(api, context, Y_ZERO, &given));
+  return zero_of(api, &given, &work->zero);
 }
 
 static OrtStatus *compute(void *state, OrtKernelContext *context) {
   const Kernel *kernel = state;
   const OrtApi *api = kernel->api;
   Work work = {.path = kernel->path};
-  int64_t sizes[RANK_MAX];
-  size_t rank = 0;
-  OrtValue *value = NULL;
-  TRY(read_all(api, context, &work, sizes, &rank));
-  TRY(api->kernel_context_get_output(context, 0, sizes, rank, &value));
-  TRY(api->get_tensor_mutable_data(value, (void **)&work.y));
+  Given x;
+  TRY(read_all(api, context, &work, &x));
+  TRY(make_output(api, context, x.sizes, x.rank, x.count, (void **)&work.y));
   if (!work.rows) return NULL;
   return share(api, context, &work, &work.queue, (work.rows + ROWS_MAX - 1) / ROWS_MAX, blocks);
 }

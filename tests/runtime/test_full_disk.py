@@ -1,0 +1,70 @@
+"""On a disk that is full a command says so in one sentence, and the earlier file stays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SIZE = "64k"
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    """Run a command with a small disk as ``disk``, which holds an earlier output; list it then."""
+    unshare = shutil.which("unshare")
+    if unshare is None or os.getuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = [unshare, "--mount", "sh", "-c", f"mount -t tmpfs -o size={SIZE} tmpfs {disk} && "]
+    if subprocess.run(
+        [*mount[:-1], mount[-1] + "true"], check=False, capture_output=True
+    ).returncode:
+        pytest.skip("nothing may be mounted here")
+
+    def run(module: str, *arguments: str, before: str = "true") -> tuple[str, str]:
+        command = f"cd {disk} && echo older > out.mp4 && {before} && cd {ROOT} && "
+        command += '"$@"; status=$?; ls -A ' + f"{disk}; cat {disk}/out.mp4; exit $status"
+        line = [sys.executable, "-m", f"qsam2_deploy.cli.{module}", *arguments]
+        environment = {**os.environ, "QSAM2_KERNEL_CACHE": str(disk)}
+        result = subprocess.run(
+            [*mount[:-1], mount[-1] + command, "sh", *line],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 2, result.stderr
+        assert result.stderr.count("\n") == 1
+        return result.stdout, result.stderr
+
+    return run
+
+
+def test_segmenting(run, model_path: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    pytest.importorskip("av")
+    (tmp_path / "frames").mkdir()
+    for number in range(2):
+        Image.new("RGB", (64, 48), (number, 90, 60)).save(tmp_path / f"frames/{number:05d}.jpg")
+    left, message = run(
+        "segment",
+        *(str(tmp_path / "frames"), "--model", str(model_path), "--click", "20,20", "--quiet"),
+        *("--backend", "ort", "--threads", "1", "--out", str(tmp_path / "disk/out.mp4")),
+        before="head -c 60000 /dev/zero > fill",
+    )
+    assert left == "fill\nout.mp4\nolder\n"
+    assert "out.mp4: the disk is full; free some space and run again" in message
+
+
+def test_building_kernels(run, library: Path) -> None:
+    left, message = run("build_kernels", before="chmod 755 .")
+    assert left == "out.mp4\nolder\n"
+    assert "No space left on device" in message

@@ -1,0 +1,1 @@
+"""Hostile calls of the CPU kernels, built with AddressSanitizer and UndefinedBehaviorSanitizer."""
