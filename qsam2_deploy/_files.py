@@ -87,6 +87,21 @@ def atomic_open(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         os.fsync(stream.fileno())
 
 
+def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Return what is in a file, without ever holding more than ``limit`` bytes of it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it has more bytes, or is a name that no file can have; says so in one clause.
+    """
+    with Path(path).open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        data = stream.read(limit + 1) if size <= limit else None
+    if data is None or len(data) > limit:
+        raise ValueError(f"it has more than the {limit} bytes that it may have")
+    return data
+
+
 def file_digest(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file, 64 hexadecimal digits."""
     digest = hashlib.sha256()

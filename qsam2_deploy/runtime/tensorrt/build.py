@@ -14,6 +14,7 @@ from ..._progress import progress
 from ...errors import EngineError, InputError, UnsupportedModelError
 from ...spec import COMPONENTS, ModelSpec
 from ..bundle import Bundle, read_bundle
+from ..gate import contradictions
 from ..lowering import TENSORRT_PRECISIONS
 from .adapter import OnMessage
 from .component_build import Candidate, ComponentBuilder
@@ -165,7 +166,8 @@ def engine_from_onnx(
         show_progress=show_progress,
     )
     variant = None if precision == AUTO else Variant(precision, fused_attention)
-    kept, tried = _build(components, bundle, variant, show_progress)
+    with contradictions(bundle.path, "it cannot be built as an engine"):
+        kept, tried = _build(components, bundle, variant, show_progress)
     components.write_timings()
     header = _header(bundle, library, target, kept)
     size = write_engine(path, header, {name: made.plan.data for name, made in kept.items()})
