@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from ._contradictions import shown
+from ._files import read_bounded
 from ._requirements import check_imported
+from ._yaml_bounds import MAX_BYTES, check_yaml
 from .errors import InputError, MissingDependencyError
 
 
@@ -26,7 +28,21 @@ def read_yaml(path: str | os.PathLike[str], what: str) -> Any:
     with yaml_errors(path, what):
         import yaml
 
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.safe_load(read_yaml_text(path))
+
+
+def read_yaml_text(path: str | os.PathLike[str]) -> str:
+    """Return a YAML text that stands for no more than a bounded number of values.
+
+    Call it within :func:`yaml_errors`.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is too large, nested too deeply, or no text; or YAML's own error.
+    """
+    text = str(read_bounded(path, MAX_BYTES), "utf-8")
+    check_yaml(text)
+    return text
 
 
 @contextmanager
@@ -59,7 +75,8 @@ def yaml_errors(
     except OSError as error:
         reason = error.strerror or error
         raise raises(f"cannot read the {what} {path}: {reason}; check the path") from error
-    except (yaml.YAMLError, ValueError, *also) as error:
+    # What building the values raises: a date that is none, a key that is a list.
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, *also) as error:
         raise raises(f"the {what} {path} is not valid YAML: {_reason(error)}") from error
 
 
@@ -67,7 +84,7 @@ def _reason(error: Exception) -> str:
     """What is wrong, in few words; YAML's own message goes on for lines."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is not None and problem is not None:
-        return f"line {mark.line + 1}: {problem}"
+        return f"line {mark.line + 1}: {shown(problem)[1:-1]}"
     if isinstance(error, UnicodeError) or hasattr(error, "encoding"):  # YAML's own for characters
         return "it is not a text file"
-    return str(error).strip().partition("\n")[0]
+    return shown(str(error).strip().partition("\n")[0])[1:-1]

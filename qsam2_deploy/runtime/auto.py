@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._files import atomic_open, user_cache_folder
+from .._json import read_json
 from .._machine import cpu_model, usable_cores
 from .._versions import installed_versions
 from ..errors import EngineError, InputError
@@ -36,6 +37,9 @@ from .options import BackendOptions
 
 OpenEngine = Callable[[BackendOptions, str], Backend]
 """Makes the backend of an engine, by its name."""
+
+_MAX_CHOICE = 1 << 20
+"""Bytes of the file that remembers it."""
 
 _PROBE_SIZES = {"B": 1, "F": 2, "N": 4}
 _PROBE_SECONDS = 0.3
@@ -213,11 +217,11 @@ class _RememberedChoice:
     def recall(self) -> Choice | None:
         """Return the choice that is remembered, if there is one that can be used."""
         try:
-            kept = json.loads(self._path.read_bytes())
+            kept = read_json(self._path, _MAX_CHOICE)
             times = {str(name): float(value) for name, value in kept["milliseconds"].items()}
             fits = kept["about"] == self._about and kept["engine"] in self._engines
             return Choice(kept["engine"], times, from_cache=True) if fits else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return None
 
     def remember(self, choice: Choice) -> None:

@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, _seal
-from .._files import atomic_open
+from .._files import atomic_open, read_bounded
 from ..errors import InputError, ModelFileError
 
 KEY_ENTRY = "qsam2.lowered"
 """Key of the metadata entry before the seal; its value is what the file was made for."""
 
 FORMAT_VERSION = 1
+
+_MAX_BYTES = 1 << 33
+"""Of a lowered component, or of what an engine compiles it to."""
 
 
 class LoweredCache:
@@ -72,9 +75,9 @@ class LoweredCache:
         """Return the lowered ``component``, a serialised model; None if it must be made."""
         path = self.path(component)
         try:
-            data = path.read_bytes()
+            data = read_bounded(path, _MAX_BYTES)
             _seal.verify(data, str(path))
-        except (OSError, ModelFileError):
+        except (OSError, ValueError, ModelFileError):
             return None
         ending = self._ending(component)
         stored = data[-_seal.TAIL_LENGTH - len(ending) : -_seal.TAIL_LENGTH]

@@ -11,11 +11,11 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy.typing as npt
 
+from .._contradictions import contradictions
 from ..errors import EngineError
 from ..spec import ModelSpec
 from .backend import Arrays
 from .bundle import read_bundle
-from .gate import contradictions
 from .lowered_cache import LoweredCache, lowered_model
 from .options import BackendOptions
 

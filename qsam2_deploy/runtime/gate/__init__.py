@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..._contradictions import contradictions
 from ..._spec_check import check_constants_of_runtime
 from ...spec import ModelSpec
 from ..consistency import check_interface, check_quantization
@@ -18,12 +19,12 @@ from .frame import check_frame
 from .limits import MAX_FILE_BYTES
 from .nodes import NodeChecks
 from .shapes import check_shapes
-from .wording import contradictions, refusal
+from .wording import refusal
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["MAX_FILE_BYTES", "check_model", "contradictions", "refusal"]
+__all__ = ["MAX_FILE_BYTES", "check_model"]
 
 
 def check_model(model: onnx.ModelProto, spec: ModelSpec, origin: str) -> None:

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..._contradictions import contradictions
 from ..._progress import progress
 from ...errors import InputError, ModelFileError
 from ...spec import ModelSpec
 from ..bundle import Bundle, WholeModel, read_model, split_components
-from ..gate import contradictions
 from .clipping import DEFAULT_LIMIT, clipped_inputs
 from .engines import ENGINES, EXACT_PRODUCTS, engine_version
 from .layers import QuantizedLayer, quantized_layers

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..._contradictions import contradictions
 from ..._files import check_output
 from ..._progress import progress
 from ...errors import EngineError, InputError, UnsupportedModelError
 from ...spec import COMPONENTS, ModelSpec
 from ..bundle import Bundle, read_bundle
-from ..gate import contradictions
 from ..lowering import TENSORRT_PRECISIONS
 from .adapter import OnMessage
 from .component_build import Candidate, ComponentBuilder
