@@ -96,10 +96,13 @@ def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
     """
     with Path(path).open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
-        data = stream.read(limit + 1) if size <= limit else None
-    if data is None or len(data) > limit:
+        # One byte more than there should be. A pipe or device has no size, and may have no end.
+        parts = [stream.read(size + 1)] if size <= limit else [bytes(0)]
+        while parts[-1] and sum(map(len, parts)) <= limit:
+            parts.append(stream.read(_CHUNK))
+    if size > limit or sum(map(len, parts)) > limit:
         raise ValueError(f"it has more than the {limit} bytes that it may have")
-    return data
+    return parts[0] if len(parts) <= 2 else b"".join(parts)
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:

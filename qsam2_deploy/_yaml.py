@@ -11,7 +11,7 @@ from ._contradictions import shown
 from ._files import read_bounded
 from ._requirements import check_imported
 from ._yaml_bounds import MAX_BYTES, check_yaml
-from .errors import InputError, MissingDependencyError
+from .errors import InputError, MissingDependencyError, Qsam2Error
 
 
 def read_yaml(path: str | os.PathLike[str], what: str) -> Any:
@@ -51,7 +51,6 @@ def yaml_errors(
     what: str,
     *,
     raises: type[InputError] = InputError,
-    also: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
     """Turn what goes wrong while the block reads a YAML file into one sentence.
 
@@ -59,7 +58,6 @@ def yaml_errors(
         path: the file.
         what: what it is, for messages.
         raises: the class of the error.
-        also: further errors of the reader that mean a wrong content.
 
     Raises:
         InputError: of the class ``raises``.
@@ -75,8 +73,10 @@ def yaml_errors(
     except OSError as error:
         reason = error.strerror or error
         raise raises(f"cannot read the {what} {path}: {reason}; check the path") from error
-    # What building the values raises: a date that is none, a key that is a list.
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError, *also) as error:
+    except Qsam2Error:
+        raise
+    # Building the values raises errors of many kinds: a date that is none, a key that is a list.
+    except Exception as error:
         raise raises(f"the {what} {path} is not valid YAML: {_reason(error)}") from error
 
 

@@ -96,9 +96,8 @@ def read_config(path: str | os.PathLike[str]) -> Config:
             something other than the ``sam2`` package's own model classes.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
-    with yaml_errors(path, "configuration", raises=CheckpointError, also=(OmegaConfBaseException,)):
+    with yaml_errors(path, "configuration", raises=CheckpointError):
         # OmegaConf reads 1e-6 as a number, which plain YAML 1.1 takes for text.
         raw = OmegaConf.create(read_yaml_text(path))
         content = OmegaConf.to_container(raw, resolve=False)

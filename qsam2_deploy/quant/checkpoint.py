@@ -212,8 +212,8 @@ def _as_float32(name: str, tensor: torch.Tensor, path: Path) -> torch.Tensor:
         return tensor
     if not bool(torch.isfinite(tensor).all()):
         raise CheckpointError(
-            f"the tensor {_some([name])} of {path} holds numbers that are not finite; the checkpoint "
-            "is damaged or its training diverged"
+            f"the tensor {_some([name])} of {path} holds numbers that are not finite; the "
+            "checkpoint is damaged or its training diverged"
         )
     return tensor.to(torch.float32)
 

@@ -117,12 +117,12 @@ def _read(path: Path) -> dict[str, Any]:
         version, values = content["format"], {name: content.get(name) for name in _CONTENT}
     except Exception as error:  # what a file that is none raises depends on where it is read
         raise _damaged(path) from error
-    if version != _FORMAT:
+    if not isinstance(version, int) or version != _FORMAT:
         raise CheckpointError(
             f"the training state {path} has format {shown(version)}, but this version "
             f"reads format {_FORMAT}; resume with the version that wrote it"
         )
-    if any(value is None for value in values.values()):
+    if any(v is None for v in values.values()) or not isinstance(values["digest"], str):
         raise _damaged(path)
     return values
 
