@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -21,11 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.readers import READERS, Reader
-from tests.fuzz.server import ACCEPTED, CRASH, OUTCOMES, Outcome, run_isolated
+from tests.fuzz.readers import READERS
+from tests.fuzz.server import OUTCOMES, Outcome, run_batch
 from tests.fuzz.warm_up import warm_up
 
 _SHOWN = 20
+_BATCH = 10
+_FILE = re.compile(r"\S*qsam2-fuzz-\S*/file")
 
 
 @dataclass
@@ -44,37 +47,57 @@ class Count:
     seconds: float = 0.0
     sentences: Counter[str] = field(default_factory=Counter)
 
+    def add(self, number: int, outcome: Outcome) -> None:
+        """Count the outcome of an input."""
+        self.outcomes[outcome.kind] += 1
+        if outcome.good:
+            self.sentences[_FILE.sub("FILE", outcome.detail)[:400]] += 1
+        else:
+            self.failures.append((number, outcome))
 
-def play(name: str, reader: Reader, seed: int, folder: Path) -> Outcome:
-    """Make input ``seed`` of a reader and read it in a process of its own."""
 
-    def read() -> Any:
-        rng = random.Random(f"{name} {seed}")
-        path = folder / "file"
+def play(name: str, numbers: Sequence[int], folder: Path) -> list[Outcome]:
+    """Make inputs of a reader and read them, in other processes.
+
+    Args:
+        name: of the reader.
+        numbers: of the inputs.
+        folder: for the files, each in a folder of its own.
+    """
+    reader = READERS[name]
+
+    def read(number: int) -> Any:
+        rng = random.Random(f"{name} {number}")
+        path = folder / str(number) / "file"
+        path.parent.mkdir()
         path.write_bytes(reader.make(rng))
-        return reader.read(path, rng)
+        reader.read(path, rng)
 
-    return run_isolated(read)
+    return run_batch(read, numbers)
 
 
 def fuzz(name: str, seed: int, count: int, seconds: float, keep: Path | None) -> Count:
     """Play ``count`` inputs from ``seed`` on, or as many as ``seconds`` allow."""
-    reader, found, began = READERS[name], Count(), time.monotonic()
-    for number in range(seed, seed + count):
+    found, began, last = Count(), time.monotonic(), seed + count
+    for first in range(seed, last, _BATCH):
         if time.monotonic() - began > seconds:
             break
-        with tempfile.TemporaryDirectory(prefix="qsam2-fuzz-") as folder:
-            outcome = play(name, reader, number, Path(folder))
-            if keep is not None and not outcome.good and Path(folder, "file").exists():
-                keep.mkdir(parents=True, exist_ok=True)
-                shutil.copy(Path(folder, "file"), keep / f"{name}-{number}")
-        found.outcomes[outcome.kind] += 1
-        if outcome.good:
-            found.sentences[outcome.detail[:400]] += 1
-        else:
-            found.failures.append((number, outcome))
+        numbers = range(first, min(first + _BATCH, last))
+        with tempfile.TemporaryDirectory(prefix="qsam2-fuzz-") as name_of_folder:
+            folder = Path(name_of_folder)
+            outcomes = play(name, numbers, folder)
+            for number, outcome in zip(numbers, outcomes, strict=True):
+                found.add(number, outcome)
+                if keep is not None and not outcome.good:
+                    _keep(folder / str(number) / "file", keep / f"{name}-{number}")
     found.seconds = time.monotonic() - began
     return found
+
+
+def _keep(path: Path, target: Path) -> None:
+    if path.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
 
 
 def table(counts: dict[str, Count]) -> str:
@@ -132,8 +155,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.json.write_text(json.dumps(told, indent=1) + "\n")
     return int(any(count.failures for count in counts.values()))
 
-
-__all__ = ["ACCEPTED", "CRASH", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

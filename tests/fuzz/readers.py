@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import random
+import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ def _read_lowered(path: Path, rng: random.Random) -> None:
 
     digest, component, _ = _lowered()
     cache = ort_cache(path.parent, digest)
-    os.replace(path, cache.path(component))
+    shutil.copy(path, cache.path(component))
     cache.load(component)
 
 
@@ -221,7 +221,7 @@ def _read_choice(path: Path, rng: random.Random) -> None:
     from qsam2_deploy.runtime.options import BackendOptions
 
     remembered = _RememberedChoice("ab", ["ort"], BackendOptions(cache=path.parent))
-    os.replace(path, remembered._path)
+    shutil.copy(path, remembered._path)
     remembered.recall()
 
 
