@@ -50,7 +50,7 @@ def read_json(path: str | os.PathLike[str], limit: int = MAX_BYTES) -> Any:
 def _check(content: Any) -> None:
     """Check depth and texts, one level after the other."""
     level = [content]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH + 2):  # the innermost values and what is in them, nothing, too
         if not level:
             return
         inner: list[Any] = []

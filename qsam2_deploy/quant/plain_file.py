@@ -111,6 +111,9 @@ _FACTORIES = {
 }  # fmt: skip
 
 
+_COPIES = {torch.clone, torch.Tensor.clone}
+
+
 class _Budget(TorchFunctionMode):
     """Counts the elements that are asked for."""
 
@@ -124,8 +127,10 @@ class _Budget(TorchFunctionMode):
         options = dict(kwargs or {})
         if func in _FACTORIES:
             self._left -= _elements([*args, options.get("size", ())])
-            if self._left < 0:
-                raise ValueError("the model is larger than the file that its weights are in")
+        elif func in _COPIES:  # layers are copied, instead of being made one after the other
+            self._left -= args[0].numel()
+        if self._left < 0:
+            raise ValueError("the model is larger than the file that its weights are in")
         return func(*args, **options)
 
 

@@ -41,7 +41,7 @@ def _run(*arguments: str, patch: str = "") -> subprocess.CompletedProcess[str]:
 
 def test_changed_files_are_accepted_or_refused_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "counts.json"
-    done = _run("--count", "150", "--seconds", "2", "--json", str(path))
+    done = _run("--count", "150", "--seconds", "1", "--json", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
     counts = json.loads(path.read_text())
     assert set(counts) == set(READERS)
@@ -86,8 +86,13 @@ def test_each_outcome_is_told(read: Callable[[], Any], kind: str, detail: str) -
 
 
 def test_without_the_gate_there_are_failures(tmp_path: Path) -> None:
-    patch = "import qsam2_deploy.runtime.bundle as b; b.check_model = lambda *_: None"
-    done = _run("--reader", "model", "--count", "20", "--keep", str(tmp_path), patch=patch)
+    patch = (
+        "from contextlib import nullcontext\n"
+        "from qsam2_deploy.runtime import bundle, sessions\n"
+        "bundle.check_model = lambda *_: None\n"
+        "sessions.contradictions = lambda *_: nullcontext()"
+    )
+    done = _run("--reader", "model", "--count", "30", "--keep", str(tmp_path), patch=patch)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "traceback: " in done.stdout
     assert any(tmp_path.iterdir())

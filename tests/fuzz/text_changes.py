@@ -117,8 +117,17 @@ _MERGES = "\n".join(
     ["m0: &m0 {k: v}"]
     + [f"m{i}: &m{i} {{<<: [{', '.join([f'*m{i - 1}'] * 10)}]}}" for i in range(1, 10)]
 )
+BOMBS = {
+    "aliases": _LAUGHS,
+    "merges": _MERGES,
+    "itself": "self: &s [*s]",
+    "itself as a value": "self: &s {a: *s}",
+    "depth": "[" * 300 + "]" * 300,
+}
+"""Texts that stand for more than they have letters."""
+
 _ITEMS = (
-    _LAUGHS, _MERGES, "self: &s [*s]", "self: &s {a: *s}", "? [1, 2]\n: x", "date: 2001-99-99",
+    *BOMBS.values(), "? [1, 2]\n: x", "date: 2001-99-99",
     "n: !!int 'x'", "b: !!binary '%%%'", "f: !!float x", "s: !!set {1, [2]}", "t: !!timestamp x",
     "o: !!python/object/apply:os.system ['true']", "x: ${oc.env:HOME}", "y: ${y}", "n: 0o99",
     "n: 1:99:99:99", "u: *nothing", "%YAML 9.9\n---\nx: 1", "--- a\n--- b", "x: !<tag> y",
