@@ -44,38 +44,29 @@ def check_constants(model: onnx.ModelProto, origin: str) -> int:
 
 def _check(tensor: onnx.TensorProto, origin: str) -> int:
     """Check one initializer and return its number of elements."""
-    name = shown(tensor.name)
+    dims = tuple(tensor.dims)
+    reason = _fault(tensor, dims)
+    if reason:
+        raise refusal(origin, f"the initializer {shown(tensor.name)} {reason}")
+    return int(math.prod(dims))
+
+
+def _fault(tensor: onnx.TensorProto, dims: tuple[int, ...]) -> str | None:
     if tensor.external_data or tensor.data_location:
-        raise refusal(origin, f"the initializer {name} is in another file, but must be in this one")
+        return "is in another file, but must be in this one"
     bits = STORED_BITS.get(tensor.data_type)
     if bits is None:
-        types = ", ".join(map(str, STORED_BITS))
-        raise refusal(
-            origin, f"the initializer {name} has the type {tensor.data_type}, expected {types}"
-        )
-    dims = tuple(tensor.dims)
+        return f"has the type {tensor.data_type}, expected {', '.join(map(str, STORED_BITS))}"
     if len(dims) > MAX_RANK or min(dims, default=1) < 1:
-        raise refusal(
-            origin,
-            f"the initializer {name} has the dimensions {shown(dims)}, expected up to {MAX_RANK}, "
-            "from 1 on",
-        )
-    raw, count = tensor.raw_data, int(math.prod(dims))
-    expected = -(-count * bits // 8)
+        return f"has the dimensions {shown(dims)}, expected up to {MAX_RANK}, from 1 on"
+    raw, expected = tensor.raw_data, -(-math.prod(dims) * bits // 8)
     if len(raw) != expected:
-        raise refusal(
-            origin,
-            f"the initializer {name} has {len(raw)} bytes, but its type and dimensions ask for "
-            f"{expected}",
-        )
+        return f"has {len(raw)} bytes, but its type and dimensions ask for {expected}"
     if tensor.doc_string or tensor.HasField("segment") or _has_other_form(tensor):
-        raise refusal(origin, f"the initializer {name} has more than its content in raw form")
+        return "has more than its content in raw form"
     if not _is_finite(raw, tensor.data_type):
-        raise refusal(
-            origin,
-            f"the initializer {name} holds numbers that are not finite",
-        )
-    return count
+        return "holds numbers that are not finite"
+    return None
 
 
 def _has_other_form(tensor: onnx.TensorProto) -> bool:

@@ -51,88 +51,82 @@ class NodeChecks:
         for output in self._model.graph.output:
             if output.name not in made:
                 raise refusal(self._origin, f"no node makes the output {shown(output.name)}")
-            self._check_owner(output.name, self._component(output.name, "output"), "the outputs")
+            self._check_owner(output.name, self._component(output.name, "output"), None)
 
     def _check(self, node: onnx.NodeProto) -> list[str]:
         """Check one node and return the names of what it makes."""
-        name = shown(node.name)
         component = self._component(node.name, "node")
         if node.name in self._names:
-            raise refusal(self._origin, f"two nodes are called {name}")
+            raise refusal(self._origin, f"two nodes are called {shown(node.name)}")
         self._names.add(node.name)
-        operator = self._operator(node, name)
-        self._check_extras(node, name)
-        self._check_attributes(node, operator, name)
-        self._check_inputs(node, operator, component, name)
+        operator = self._operator(node)
+        self._check_extras(node)
+        self._check_attributes(node, operator)
+        self._check_inputs(node, operator, component)
         outputs = list(node.output)
         if not operator.outputs[0] <= len(outputs) <= operator.outputs[1]:
-            raise refusal(self._origin, f"the node {name} has {len(outputs)} outputs")
+            raise refusal(self._origin, f"{_told(node)} has {len(outputs)} outputs")
         for output in outputs:
-            self._own(output, component, f"output of the node {name}")
+            self._own(output, component, "output of a node")
         if node.op_type == "Cast" and node.input[0] in self._constants:
             self.casts[outputs[0]] = node.input[0]
         return outputs
 
-    def _operator(self, node: onnx.NodeProto, name: str) -> Operator:
+    def _operator(self, node: onnx.NodeProto) -> Operator:
         if node.domain:
             raise refusal(
                 self._origin,
-                f"the node {name} has the operator {shown(node.op_type)} of the domain "
+                f"{_told(node)} has an operator of the domain "
                 f"{shown(node.domain)}, expected one of ONNX's own",
             )
         operator = OPERATORS.get(node.op_type)
         if operator is None:
             raise refusal(
                 self._origin,
-                f"the node {name} has the operator {shown(node.op_type)}, expected one of those "
-                "that qsam2-export writes",
+                f"{_told(node)} has another operator than those that qsam2-export writes",
             )
         return operator
 
-    def _check_extras(self, node: onnx.NodeProto, name: str) -> None:
+    def _check_extras(self, node: onnx.NodeProto) -> None:
         # Some fields are younger than the oldest onnx that is taken; such a one ignores them.
         extras = ("doc_string", "overload", "metadata_props", "device_configurations")
         if any(getattr(node, extra, None) for extra in extras):
-            raise refusal(self._origin, f"the node {name} has more than inputs and attributes")
+            raise refusal(self._origin, f"{_told(node)} has more than inputs and attributes")
 
-    def _check_attributes(self, node: onnx.NodeProto, operator: Operator, name: str) -> None:
+    def _check_attributes(self, node: onnx.NodeProto, operator: Operator) -> None:
         seen = set()
         for attribute in node.attribute:
             rule = operator.attributes.get(attribute.name)
             if rule is None or attribute.name in seen:
                 raise refusal(
                     self._origin,
-                    f"the node {name} ({node.op_type}) has the attribute {shown(attribute.name)} "
+                    f"{_told(node)} has the attribute {shown(attribute.name)} "
                     "more often than qsam2-export writes it",
                 )
             seen.add(attribute.name)
             if not _fits(attribute, rule):
                 raise refusal(
                     self._origin,
-                    f"the attribute {attribute.name} of the node {name} ({node.op_type}) must be "
-                    f"{_described(rule)}",
+                    f"the attribute {attribute.name} of {_told(node)} must be {_described(rule)}",
                 )
 
-    def _check_inputs(
-        self, node: onnx.NodeProto, operator: Operator, component: str, name: str
-    ) -> None:
+    def _check_inputs(self, node: onnx.NodeProto, operator: Operator, component: str) -> None:
         inputs = list(node.input)
         least, most = operator.inputs
         if not least <= len(inputs) <= most:
             raise refusal(
                 self._origin,
-                f"the node {name} ({node.op_type}) has {len(inputs)} inputs, expected "
-                f"{least} to {most}",
+                f"{_told(node)} has {len(inputs)} inputs, expected {least} to {most}",
             )
         for position, value in enumerate(inputs):
             if not value and position in operator.absent:
                 continue
-            self._check_owner(value, component, f"the node {name}")
+            self._check_owner(value, component, node)
             constant = value in self._constants or value in self.casts
             if position in operator.constants and not constant:
                 raise refusal(
                     self._origin,
-                    f"the input {position} of the node {name} ({node.op_type}) must be a constant",
+                    f"the input {position} of {_told(node)} must be a constant",
                 )
 
     def _component(self, name: str, kind: str) -> str:
@@ -162,17 +156,20 @@ class NodeChecks:
             raise refusal(self._origin, f"two tensors are called {shown(name)}")
         self._owners[name] = component
 
-    def _check_owner(self, name: str, component: str, reader: str) -> None:
+    def _check_owner(self, name: str, component: str, node: onnx.NodeProto | None) -> None:
         owner = self._owners.get(name)
+        if owner == component:
+            return
+        reader = "an output" if node is None else f"{_told(node)}"
         if owner is None:
             raise refusal(
                 self._origin, f"{reader} reads {shown(name)}, which nothing before it makes"
             )
-        if owner != component:
-            raise refusal(
-                self._origin,
-                f"{reader} reads {shown(name)} of another component, {owner}",
-            )
+        raise refusal(self._origin, f"{reader} reads {shown(name)} of another component, {owner}")
+
+
+def _told(node: onnx.NodeProto) -> str:
+    return f"the node {shown(node.name)} ({shown(node.op_type)[1:-1]})"
 
 
 def _fits(attribute: onnx.AttributeProto, rule: Attribute) -> bool:

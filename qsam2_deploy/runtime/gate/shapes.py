@@ -45,22 +45,25 @@ def check_shapes(
 def _check(
     node: onnx.NodeProto, info: onnx.TypeProto.Tensor | None, limit: int, origin: str
 ) -> None:
-    name = f"the node {shown(node.name)} ({node.op_type})"
+    reason = _fault(node.op_type, info, limit)
+    if reason:
+        raise refusal(origin, f"the node {shown(node.name)} ({node.op_type}) {reason}")
+
+
+def _fault(op_type: str, info: onnx.TypeProto.Tensor | None, limit: int) -> str | None:
     if info is None or not info.HasField("shape"):
-        raise refusal(origin, f"the size of what {name} makes does not follow from its inputs")
-    if info.elem_type not in OPERATORS[node.op_type].makes:
-        raise refusal(
-            origin, f"{name} makes the type {info.elem_type}, which qsam2-export does not use there"
+        return "makes a tensor whose size does not follow from its inputs"
+    if info.elem_type not in OPERATORS[op_type].makes:
+        return f"makes the type {info.elem_type}, which qsam2-export does not use there"
+    dims = [dim.dim_value for dim in info.shape.dim]  # 0 if it is not known
+    count = math.prod(dims)
+    if len(dims) > MAX_RANK or min(dims, default=1) < 1:
+        return f"makes a tensor of the dimensions {shown(tuple(dims))}"
+    if count > limit:
+        return (
+            f"makes a tensor of {count} elements, but {limit} are the most for a model of this size"
         )
-    dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in info.shape.dim]
-    if min(dims, default=1) < 1 or len(dims) > MAX_RANK:
-        raise refusal(origin, f"{name} makes a tensor of the dimensions {shown(tuple(dims))}")
-    if math.prod(dims) > limit:
-        raise refusal(
-            origin,
-            f"{name} makes a tensor of {math.prod(dims)} elements, but {limit} are the most for "
-            "a model of this size",
-        )
+    return None
 
 
 def _inferred(

@@ -206,9 +206,9 @@ def _documented(model: Any) -> None:
 
 CHANGES: dict[Callable[[Any], None], str] = {
     _external: "in another file",
-    _subgraph: "operator 'If'",
+    _subgraph: r"\(If\) has another operator than those",
     _hidden_subgraph: "attribute keepdims .* a whole number from 0 to 1",
-    _custom: "operator 'QuantizedLinear' of the domain 'qsam2'",
+    _custom: r"\(QuantizedLinear\) has an operator of the domain 'qsam2'",
     _function: "its model has the part functions",
     _sparse: "its graph has the part sparse_initializer",
     _training: "its model has the part training_info",
