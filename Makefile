@@ -1,7 +1,7 @@
 # 'make demo' and 'make test' work on a fresh machine with Python 3.11 or newer and pip.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-lowest test-newest test-data test-portable lint bench clean
+.PHONY: help setup demo test test-slow test-lowest test-newest test-data test-portable fuzz lint bench clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -33,6 +33,8 @@ help:
 	@echo "make test-portable  compute on other processors, emulated by QEMU, and compare"
 	@echo "make test-lowest   run the tests with the oldest versions that pyproject.toml allows"
 	@echo "make test-newest   run the tests with the newest versions of everything but torch"
+	@echo "make fuzz       read changed files of every kind, and count what becomes of them"
+	@echo "                [FUZZ_READER=model FUZZ_SEED=0 FUZZ_COUNT=2000]"
 	@echo "make lint       check style, types and import rules"
 	@echo "make bench      measure import time, frame time and memory growth"
 	@echo "make clean      remove caches and outputs; $(VENV) stays"
@@ -70,6 +72,15 @@ test-slow: $(STAMP)
 test-portable: $(STAMP)
 	@$(BIN)/python -m tools.portable --write docs/processors.md
 	@$(BIN)/python -m tools.portable.instruction_sets
+
+# Each reader gets FUZZ_COUNT changed files, from number FUZZ_SEED on; all if FUZZ_READER is empty.
+FUZZ_COUNT ?= 2000
+FUZZ_SEED ?= 0
+FUZZ_READER ?=
+
+fuzz: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --count $(FUZZ_COUNT) --seed $(FUZZ_SEED) \
+		$(if $(FUZZ_READER),--reader $(FUZZ_READER)) --keep fuzz_failures
 
 # Environments of their own, made anew each time by uv. torch has the version of constraints.txt in
 # both: every one is a large download.

@@ -168,6 +168,24 @@ def atomic_open(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         os.fsync(stream.fileno())
 
 
+def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Return what is in a file, without ever holding more than ``limit`` bytes of it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it has more bytes, or is a name that no file can have; says so in one clause.
+    """
+    with Path(path).open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        # One byte more than there should be. A pipe or device has no size, and may have no end.
+        parts = [stream.read(size + 1)] if size <= limit else [bytes(0)]
+        while parts[-1] and sum(map(len, parts)) <= limit:
+            parts.append(stream.read(_CHUNK))
+    if size > limit or sum(map(len, parts)) > limit:
+        raise ValueError(f"it has more than the {limit} bytes that it may have")
+    return parts[0] if len(parts) <= 2 else b"".join(parts)
+
+
 def file_digest(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file, 64 hexadecimal digits."""
     digest = hashlib.sha256()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from ._contradictions import shown
+from ._files import read_bounded
 from ._requirements import check_imported
-from .errors import InputError, MissingDependencyError
+from ._yaml_bounds import MAX_BYTES, check_yaml
+from .errors import InputError, MissingDependencyError, Qsam2Error
 
 
 def read_yaml(path: str | os.PathLike[str], what: str) -> Any:
@@ -26,7 +28,21 @@ def read_yaml(path: str | os.PathLike[str], what: str) -> Any:
     with yaml_errors(path, what):
         import yaml
 
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.safe_load(read_yaml_text(path))
+
+
+def read_yaml_text(path: str | os.PathLike[str]) -> str:
+    """Return a YAML text that stands for no more than a bounded number of values.
+
+    Call it within :func:`yaml_errors`.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is too large, nested too deeply, or no text; or YAML's own error.
+    """
+    text = str(read_bounded(path, MAX_BYTES), "utf-8")
+    check_yaml(text)
+    return text
 
 
 @contextmanager
@@ -35,7 +51,6 @@ def yaml_errors(
     what: str,
     *,
     raises: type[InputError] = InputError,
-    also: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
     """Turn what goes wrong while the block reads a YAML file into one sentence.
 
@@ -43,7 +58,6 @@ def yaml_errors(
         path: the file.
         what: what it is, for messages.
         raises: the class of the error.
-        also: further errors of the reader that mean a wrong content.
 
     Raises:
         InputError: of the class ``raises``.
@@ -59,7 +73,10 @@ def yaml_errors(
     except OSError as error:
         reason = error.strerror or error
         raise raises(f"cannot read the {what} {path}: {reason}; check the path") from error
-    except (yaml.YAMLError, ValueError, *also) as error:
+    except Qsam2Error:
+        raise
+    # Building the values raises errors of many kinds: a date that is none, a key that is a list.
+    except Exception as error:
         raise raises(f"the {what} {path} is not valid YAML: {_reason(error)}") from error
 
 
@@ -67,7 +84,7 @@ def _reason(error: Exception) -> str:
     """What is wrong, in few words; YAML's own message goes on for lines."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is not None and problem is not None:
-        return f"line {mark.line + 1}: {problem}"
+        return f"line {mark.line + 1}: {shown(problem)[1:-1]}"
     if isinstance(error, UnicodeError) or hasattr(error, "encoding"):  # YAML's own for characters
         return "it is not a text file"
-    return str(error).strip().partition("\n")[0]
+    return shown(str(error).strip().partition("\n")[0])[1:-1]

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._json import loads_bounded
+from ._spec_check import check_spec
 from .errors import ModelFileError
 
 SCHEMA_VERSION = 2
@@ -26,6 +28,9 @@ SCHEMA_VERSION = 2
 
 SPEC_KEY = "qsam2.spec"
 """Key of the JSON text in the ONNX model's ``metadata_props``."""
+
+MAX_SPEC_LETTERS = 4 << 20
+"""Of the JSON text; that of SAM 2.1 large has 12,000."""
 
 DIGEST_KEY = "qsam2.sha256"
 """Key of the SHA-256 digest (64 hexadecimal digits), always the last entry of the file."""
@@ -207,19 +212,28 @@ class ModelSpec:
             ModelFileError: the text is damaged, or of a newer schema version.
         """
         try:
-            data = json.loads(text)
+            data = loads_bounded(text, MAX_SPEC_LETTERS)
             version = int(data["schema_version"])
         except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise ModelFileError(f"the model's {SPEC_KEY} entry is damaged: {error}") from error
+            raise _damaged(error) from error
         if version > SCHEMA_VERSION:
             raise ModelFileError(
                 f"the model has schema version {version}, but this version of qsam2-deploy reads "
                 f"up to {SCHEMA_VERSION}; upgrade with: pip install -U qsam2-deploy"
             )
         try:
-            return _spec_from_dict(data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelFileError(f"the model's {SPEC_KEY} entry is damaged: {error!r}") from error
+            spec = _spec_from_dict(data)
+            check_spec(spec)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise _damaged(error) from error
+        return spec
+
+
+def _damaged(error: Exception) -> ModelFileError:
+    """Return the error about metadata whose reading raised ``error``."""
+    return ModelFileError(
+        f"the model's {SPEC_KEY} entry is damaged ({error!r:.200}); copy or export it again"
+    )
 
 
 def _spec_from_dict(data: dict[str, Any]) -> ModelSpec:

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._json import read_json
 from ..errors import VideoError
 from .image_files import (
     FRAME_SUFFIXES,
@@ -168,7 +168,7 @@ def _masks_of_folder(folder: Path, size: tuple[int, int]) -> dict[int, Masks]:
 
 def _masks_of_json(path: Path, size: tuple[int, int]) -> dict[int, Masks]:
     try:
-        entries = [entry["segmentation"] for entry in json.loads(path.read_bytes())["annotations"]]
+        entries = [entry["segmentation"] for entry in read_json(path)["annotations"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VideoError(
             f"cannot read {path} as SA-1B annotations, it may be damaged: {error!r}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .._json import read_json
 from .._rgb import RgbDecoder
 from ..errors import MissingDependencyError, VideoError
 from .image_files import chosen_names, list_folder
@@ -17,6 +17,7 @@ from .sample import Frames, Masks
 ANNOTATION_STEP = 4
 """Frames from one annotation to the next: 24 frames, 6 annotations per second."""
 
+_MAX_BYTES = 1 << 28
 _SUFFIX = "_manual.json"
 
 
@@ -37,7 +38,7 @@ class SavTrainSequence:
         self.name = name
         self._video, self._annotations = video, annotations
         with self._readable():
-            data = json.loads(annotations.read_bytes())
+            data = read_json(annotations, _MAX_BYTES)
             self._annotated_frames = len(data["masklet"])
             self.frame_count = int(data["video_frame_count"])
             self.size = (int(data["video_height"]), int(data["video_width"]))
@@ -114,7 +115,7 @@ class SavTrainSequence:
     def _read_masklets(self) -> list[list[Any]]:
         if self._masklets is None:
             with self._readable():
-                masklets: list[list[Any]] = json.loads(self._annotations.read_bytes())["masklet"]
+                masklets: list[list[Any]] = read_json(self._annotations, _MAX_BYTES)["masklet"]
             self._masklets = masklets
         return self._masklets
 
@@ -122,7 +123,7 @@ class SavTrainSequence:
     def _readable(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise VideoError(
                 f"cannot read {self._annotations} as SA-V annotations, it may be damaged: {error!r}"
             ) from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .._contradictions import reason_of
+from .._json import read_json
 from ..errors import InputError
 from .results import SCHEMA_VERSION
 
@@ -46,13 +47,13 @@ def read_scores(path: str | os.PathLike[str]) -> ScoreFile:
     """
     source = Path(path)
     try:
-        data = json.loads(source.read_bytes())
+        data = read_json(source)
     except OSError as error:
         raise InputError(
             f"cannot read the scores {source}: {error.strerror or error}; check the path"
         ) from error
     except ValueError as error:
-        raise _damaged(source, "it is not valid JSON") from error
+        raise _damaged(source, f"it is not valid JSON: {reason_of(error)}") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise InputError(
@@ -61,8 +62,8 @@ def read_scores(path: str | os.PathLike[str]) -> ScoreFile:
         )
     try:
         return _score_file(source, data)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(source, f"{error!r}") from error
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _damaged(source, reason_of(error)) from error
 
 
 def _score_file(path: Path, data: Any) -> ScoreFile:

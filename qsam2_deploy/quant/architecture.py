@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .._yaml import yaml_errors
+from .._contradictions import contradictions
+from .._yaml import read_yaml_text, yaml_errors
 from ..errors import CheckpointError, MissingDependencyError
+from .config_bounds import check_numbers
 
 if TYPE_CHECKING:
     import os
@@ -94,11 +96,10 @@ def read_config(path: str | os.PathLike[str]) -> Config:
             something other than the ``sam2`` package's own model classes.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
-    with yaml_errors(path, "configuration", raises=CheckpointError, also=(OmegaConfBaseException,)):
+    with yaml_errors(path, "configuration", raises=CheckpointError):
         # OmegaConf reads 1e-6 as a number, which plain YAML 1.1 takes for text.
-        raw = OmegaConf.load(Path(path))
+        raw = OmegaConf.create(read_yaml_text(path))
         content = OmegaConf.to_container(raw, resolve=False)
         if _RESOLVER.search(str(content)):
             raise CheckpointError(
@@ -121,6 +122,7 @@ def checked_config(content: object, origin: str = "of the checkpoint") -> Config
             "files in sam2/configs"
         )
     _check_targets(content["model"], origin)
+    check_numbers(content["model"], origin)
     return content
 
 
@@ -206,12 +208,13 @@ def build_model(config: Mapping[str, Any], *, image_size: int | None = None) -> 
     if importlib.util.find_spec("sam2") is None:
         raise MissingDependencyError("sam2", "train", "building a SAM2 model")
     model_config = effective_config(config, image_size)["model"]
-    try:
+    with contradictions(
+        "the configuration",
+        "it does not describe a SAM2 model of this sam2 package",
+        raises=CheckpointError,
+        advice="give one in the form of the YAML files in sam2/configs",
+    ):
         model = _instantiate(model_config)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError) as error:
-        raise CheckpointError(
-            f"the configuration does not describe a SAM2 model of this sam2 package: {error!r}"
-        ) from error
     return model.float().eval().requires_grad_(False)
 
 

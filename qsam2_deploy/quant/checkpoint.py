@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import struct
-import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .._contradictions import contradictions, shown
 from .._files import atomic_path, file_digest
 from ..errors import CheckpointError
 from .architecture import (
@@ -28,6 +27,7 @@ from .architecture import (
     read_config,
     recognise_architecture,
 )
+from .plain_file import load_plain, memory_of_file
 
 if TYPE_CHECKING:
     import os
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 StateDict = dict[str, torch.Tensor]
 
 _SHOWN_KEYS = 3
+_AGAIN = "download or copy it again, or give another file"
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,21 @@ def load_checkpoint(
     """
     source = Path(path)
     content = _read(source)
-    state, quantization = _state_dict(content, source), content.get("quantization")
-    packed = frozenset[str]()
-    if quantization is not None:
-        from .entry import apply_entry, packed_weight_names
+    with contradictions(source, "it cannot be loaded", raises=CheckpointError, advice=_AGAIN):
+        state, quantization = _state_dict(content, source), content.get("quantization")
+        packed = frozenset[str]()
+        if quantization is not None:
+            from .entry import apply_entry, packed_weight_names
 
-        packed = packed_weight_names(quantization)
-    official = recognise_architecture(state)
-    chosen = _choose_config(config, content, official, source)
-    full = effective_config(chosen, image_size)
-    model = build_model(full)
-    _load_weights(model, state, source, packed)
-    if quantization is not None:
-        apply_entry(model, quantization, source)
+            packed = packed_weight_names(quantization)
+        official = recognise_architecture(state)
+        chosen = _choose_config(config, content, official, source)
+        full = effective_config(chosen, image_size)
+        with memory_of_file(source.stat().st_size):
+            model = build_model(full)
+        _load_weights(model, state, source, packed)
+        if quantization is not None:
+            apply_entry(model, quantization, source)
     return Checkpoint(
         path=source,
         name=official or source.stem,
@@ -174,9 +177,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _unpickle(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about foreign formats, which raise below anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return load_plain(path)
     except pickle.UnpicklingError as error:
         if re.search(r"unsupported (global|class)", str(error), re.IGNORECASE):
             raise CheckpointError(
@@ -184,23 +185,13 @@ def _unpickle(path: Path) -> Any:
                 "which could run code when loaded; save it again as {'model': state_dict}"
             ) from error
         raise CheckpointError(_damaged(path)) from error
-    except (
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-        LookupError,
-        TypeError,
-        struct.error,
-    ) as error:
+    # What a file that is none raises depends on where it is read as what.
+    except Exception as error:
         raise CheckpointError(_damaged(path)) from error
 
 
 def _damaged(path: Path) -> str:
-    return (
-        f"{path} is truncated or not a PyTorch checkpoint; download or copy it again, or give "
-        "another file"
-    )
+    return f"{path} is truncated or not a PyTorch checkpoint; {_AGAIN}"
 
 
 def _state_dict(content: Mapping[str, Any], path: Path) -> StateDict:
@@ -221,8 +212,8 @@ def _as_float32(name: str, tensor: torch.Tensor, path: Path) -> torch.Tensor:
         return tensor
     if not bool(torch.isfinite(tensor).all()):
         raise CheckpointError(
-            f"the tensor {name} of {path} holds numbers that are not finite; the checkpoint is "
-            "damaged or its training diverged"
+            f"the tensor {_some([name])} of {path} holds numbers that are not finite; the "
+            "checkpoint is damaged or its training diverged"
         )
     return tensor.to(torch.float32)
 
@@ -266,13 +257,13 @@ def _load_weights(
     for key, tensor in state.items():
         if tensor.shape != expected[key].shape:
             raise CheckpointError(
-                f"the tensor {key} of {path} must be of shape {tuple(expected[key].shape)}, but "
-                f"got {tuple(tensor.shape)}; pass --config FILE.yaml with the configuration that "
-                "it was trained with"
+                f"the tensor {_some([key])} of {path} must be of shape "
+                f"{tuple(expected[key].shape)}, but got {tuple(tensor.shape)}; pass --config "
+                "FILE.yaml with the configuration that it was trained with"
             )
     model.load_state_dict(state, strict=False)  # packed weights come with the quantizers
 
 
 def _some(keys: Collection[Any]) -> str:
-    shown = ", ".join(str(key) for key in list(keys)[:_SHOWN_KEYS])
-    return f"{shown}, ..." if len(keys) > _SHOWN_KEYS else shown
+    named = ", ".join(shown(str(key))[1:-1] for key in list(keys)[:_SHOWN_KEYS])
+    return f"{named}, ..." if len(keys) > _SHOWN_KEYS else named

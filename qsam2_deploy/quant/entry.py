@@ -35,6 +35,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._contradictions import reason_of
 from ..errors import CheckpointError, InputError
 from .attention import QuantAttention, quantize_attentions, quantized_attentions
 from .grid import SYMMETRIC, Grid
@@ -121,8 +122,8 @@ def apply_entry(model: nn.Module, entry: object, origin: str | os.PathLike[str])
         for name, module in quantize_layers(model, plan).items():
             _restore(module, layers[name], version)
         _restore_attentions(model, entry)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # whatever a value of another kind leads to
+        reason = reason_of(error) if not isinstance(error, InputError) else str(error)
         raise CheckpointError(
             f"the quantization entry of {origin} does not fit its model ({reason}); make the file "
             "again with qsam2-calibrate"

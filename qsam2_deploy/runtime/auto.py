@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._files import atomic_open, user_cache_folder
+from .._json import read_json
 from .._machine import cpu_model, usable_cores
 from .._trust import distrust, trusted_cache
 from .._versions import installed_versions
@@ -37,6 +38,9 @@ from .options import BackendOptions
 
 OpenEngine = Callable[[BackendOptions, str], Backend]
 """Makes the backend of an engine, by its name."""
+
+_MAX_CHOICE = 1 << 20
+"""Bytes of the file that remembers it."""
 
 _PROBE_SIZES = {"B": 1, "F": 2, "N": 4}
 _PROBE_SECONDS = 0.3
@@ -216,11 +220,11 @@ class _RememberedChoice:
         if not trusted_cache(self._path.parent) or distrust(self._path):
             return None
         try:
-            kept = json.loads(self._path.read_bytes())
+            kept = read_json(self._path, _MAX_CHOICE)
             times = {str(name): float(value) for name, value in kept["milliseconds"].items()}
             fits = kept["about"] == self._about and kept["engine"] in self._engines
             return Choice(kept["engine"], times, from_cache=True) if fits else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return None
 
     def remember(self, choice: Choice) -> None:

@@ -18,17 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, _seal
-from .._files import atomic_open
+from .._files import atomic_open, read_bounded
 from .._trust import distrust, trusted_cache
 from ..errors import InputError, ModelFileError
 
 KEY_ENTRY = "qsam2.lowered"
 """Key of the metadata entry before the seal; its value is what the file was made for."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 PRIVATE_FOLDER, PRIVATE_FILE = 0o755, 0o644
 """Whatever the user's umask: what everybody could write to would not be used."""
+
+_MAX_BYTES = 1 << 33
+"""Of a lowered component, or of what an engine compiles it to."""
 
 
 class LoweredCache:
@@ -80,9 +83,9 @@ class LoweredCache:
         if not self._trusted or distrust(path):
             return None
         try:
-            data = path.read_bytes()
+            data = read_bounded(path, _MAX_BYTES)
             _seal.verify(data, str(path))
-        except (OSError, ModelFileError):
+        except (OSError, ValueError, ModelFileError):
             return None
         ending = self._ending(component)
         stored = data[-_seal.TAIL_LENGTH - len(ending) : -_seal.TAIL_LENGTH]

@@ -109,7 +109,8 @@ def run_session(session: Any, component: str, inputs: Mapping[str, npt.NDArray[A
     try:
         return dict(zip(names, session.run(names, feeds), strict=True))
     except Exception as error:  # ONNX Runtime raises types of its own, without a base
-        raise EngineError(f"ONNX Runtime failed in {component}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise EngineError(f"ONNX Runtime failed in {component}: {reason}") from error
 
 
 def ort_cache(
@@ -304,7 +305,8 @@ def session_from_lowered(
             options.register_custom_ops_library(os.fspath(kernels))
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises types of its own, without a base
+        reason = " ".join(str(error).split())
         raise EngineError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot load {name}: {error}; "
+            f"ONNX Runtime {onnxruntime.__version__} cannot load {name}: {reason}; "
             "upgrade it with: pip install -U onnxruntime"
         ) from error

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy.typing as npt
 
+from .._contradictions import contradictions
 from ..errors import EngineError
 from ..spec import ModelSpec
 from .backend import Arrays
@@ -100,6 +101,7 @@ class SessionBackend(ABC):
 
         Raises:
             EngineError: the engine refuses the model.
+            ModelFileError: the graph of a component contradicts itself.
         """
         if not self._components and not self._sessions:
             self._components = read_bundle(self._path).components
@@ -130,8 +132,11 @@ class SessionBackend(ABC):
         return self._run(self._sessions[component], component, inputs)
 
     def _session(self, component: Any) -> Any:
-        lowered = lowered_model(component, self._lower, self._cache)
-        return self._open(lowered, component.graph.name)
+        name = component.graph.name
+        what = f"its component {name} cannot be prepared for the engine {self.NAME}"
+        with contradictions(self._path, what):
+            lowered = lowered_model(component, self._lower, self._cache)
+            return self._open(lowered, name)
 
     @staticmethod
     @abstractmethod

@@ -8,8 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._files import atomic_open, describe_os_error
+from .._files import atomic_open, describe_os_error, read_bounded
+from .._json import loads_bounded
 from ..errors import InputError
+
+_MAX_BYTES = 1 << 28
+_MAX_LINE = 1 << 20
 
 _CONTENTS = frozenset({"losses", "scores", "note"})
 """Keys of which every line has one."""
@@ -95,9 +99,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        texts = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a text file"
+        texts = str(read_bounded(path, _MAX_BYTES), "utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read the log {path}: it is not a text file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot read the log {path}: {reason}") from error
     if texts and not _is_whole(texts[-1]):
         texts.pop()  # the process was killed while it wrote
@@ -111,7 +117,7 @@ def log_beside(checkpoint: Path) -> Path:
 
 def _line(text: str, number: int, path: Path) -> dict[str, Any]:
     try:
-        line = json.loads(text)
+        line = loads_bounded(text, _MAX_LINE)
         if {"step", "stage", "seconds"} <= line.keys() and line.keys() & _CONTENTS:
             return dict(line)
     except (ValueError, AttributeError):
@@ -121,7 +127,7 @@ def _line(text: str, number: int, path: Path) -> dict[str, Any]:
 
 def _is_whole(text: str) -> bool:
     try:
-        json.loads(text)
+        loads_bounded(text, _MAX_LINE)
     except ValueError:
         return False
     return True

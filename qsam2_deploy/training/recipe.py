@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from .._contradictions import shown
 from .._yaml import read_yaml
 from ..errors import InputError
 from .config import TrainConfig
@@ -77,22 +78,25 @@ def from_mapping(cls: type[Any], values: object, where: str) -> Any:
             another type.
     """
     if not isinstance(values, Mapping):
-        raise InputError(f"{where} must be a mapping, but got {values!r}")
+        raise InputError(f"{where} must be a mapping, but got {shown(values)}")
     hints = typing.get_type_hints(cls)
     known = [field.name for field in fields(cls)]
     unknown = [str(key) for key in values if key not in known]
     if unknown:
         raise InputError(
-            f"{where} has the unknown key {unknown[0]!r}; expected some of {', '.join(known)}"
+            f"{where} has the unknown key {shown(unknown[0])}; expected some of {', '.join(known)}"
         )
     required = [
         f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING
     ]
     missing = [name for name in required if name not in values]
     if missing:
-        raise InputError(f"{where} lacks the key {missing[0]!r}")
+        raise InputError(f"{where} lacks the key {shown(missing[0])}")
     return cls(
-        **{key: _converted(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+        **{
+            key: _converted(hints[key], value, f"{where}: {shown(key)[1:-1]}")
+            for key, value in values.items()
+        }
     )
 
 
@@ -106,7 +110,7 @@ def _converted(hint: Any, value: Any, where: str) -> Any:
         return from_mapping(typing.cast("type[Any]", hint), value, where)
     if origin is tuple:
         if not isinstance(value, list):
-            raise InputError(f"{where} must be a list, but got {value!r}")
+            raise InputError(f"{where} must be a list, but got {shown(value)}")
         kinds = [arguments[0]] * len(value) if arguments[-1] is ... else list(arguments)
         if len(kinds) != len(value):
             raise InputError(f"{where} must have {len(kinds)} entries, but got {len(value)}")
@@ -116,7 +120,9 @@ def _converted(hint: Any, value: Any, where: str) -> Any:
         )
     if origin is Mapping and isinstance(value, dict):
         return {
-            _converted(arguments[0], key, where): _converted(arguments[1], item, f"{where}: {key}")
+            _converted(arguments[0], key, where): _converted(
+                arguments[1], item, f"{where}: {shown(key)[1:-1]}"
+            )
             for key, item in value.items()
         }
     return _plain(hint, origin, arguments, value, where)
@@ -126,7 +132,7 @@ def _plain(hint: Any, origin: Any, arguments: tuple[Any, ...], value: Any, where
     if origin is typing.Literal:
         if value not in arguments:
             expected = ", ".join(map(str, arguments))
-            raise InputError(f"{where} must be one of {expected}, but got {value!r}")
+            raise InputError(f"{where} must be one of {expected}, but got {shown(value)}")
         return value
     if hint is float and isinstance(value, str):
         # Plain YAML 1.1 takes 5e-4 for text.
@@ -135,5 +141,5 @@ def _plain(hint: Any, origin: Any, arguments: tuple[Any, ...], value: Any, where
     kind = {float: (int, float), Mapping: (dict,)}.get(origin or hint, origin or hint)
     if not isinstance(value, kind) or (isinstance(value, bool) and hint is not bool):
         name = getattr(hint, "__name__", str(hint))
-        raise InputError(f"{where} must be of type {name}, but got {value!r}")
+        raise InputError(f"{where} must be of type {name}, but got {shown(value)}")
     return value

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-import struct
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -14,18 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._contradictions import contradictions, shown
 from ..errors import CheckpointError
 from ..quant.checkpoint import save_atomically
+from ..quant.plain_file import load_plain
 from .config import TrainConfig
 from .distributed import World
 
 _FORMAT = 1
 _CONTENT = ("model", "average", "optimizer", "step", "seconds", "digest")
-_DAMAGE = (
-    pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError,
-    struct.error,
-)  # fmt: skip
-"""What reading a file that is no training state can raise."""
 
 
 def run_digest(config: TrainConfig, inputs: Any) -> str:
@@ -105,24 +100,34 @@ class TrainingState:
                 f"{path} belongs to a run with another recipe, seed, architecture or data, or with "
                 "other bits; resume with the same ones, or choose another output to start anew"
             )
-        self.model.load_state_dict(content["model"])
-        self.average.load_state_dict(content["average"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.step, self.seconds = content["step"], content["seconds"]
+        with contradictions(
+            path, "it does not fit the model", raises=CheckpointError, advice="start anew"
+        ):
+            self.model.load_state_dict(content["model"])
+            self.average.load_state_dict(content["average"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.step, self.seconds = int(content["step"]), float(content["seconds"])
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"there is no training state {path} to resume; run without --resume")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != _FORMAT:
-            raise CheckpointError(
-                f"the training state {path} has format {content['format']}, but this version "
-                f"reads format {_FORMAT}; resume with the version that wrote it"
-            )
-        return {name: content[name] for name in _CONTENT}
-    except _DAMAGE as e:
+        content = load_plain(path)
+        version, values = content["format"], {name: content.get(name) for name in _CONTENT}
+    except Exception as error:  # what a file that is none raises depends on where it is read
+        raise _damaged(path) from error
+    if not isinstance(version, int) or version != _FORMAT:
         raise CheckpointError(
-            f"{path} is damaged or not a training state; start anew without --resume"
-        ) from e
+            f"the training state {path} has format {shown(version)}, but this version "
+            f"reads format {_FORMAT}; resume with the version that wrote it"
+        )
+    if any(v is None for v in values.values()) or not isinstance(values["digest"], str):
+        raise _damaged(path)
+    return values
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is damaged or not a training state; start anew without --resume"
+    )

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import builtins
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -22,58 +21,21 @@ from qsam2_deploy.spec import (
     SCHEMA_VERSION,
     SPEC_KEY,
     ModelSpec,
-    graph_name,
 )
 from tests.runtime.fake_backend import fake_spec
 
 onnx = pytest.importorskip("onnx")
+
+from tests.tiny_model import tiny_bytes  # noqa: E402  (it needs onnx)
 
 shared_files = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=80
 )
 
 
-def _tiny_graph(spec: ModelSpec, drop: tuple[str, str] | None = None) -> Any:
-    """Return a valid model of the four components that computes nothing of use."""
-    graph = onnx.GraphProto(name="tiny")
-    for name in COMPONENTS:
-        component = spec.component(name)
-        graph.input.extend(_value_infos(name, component.inputs, drop))
-        graph.output.extend(_value_infos(name, component.outputs, drop))
-        for tensor in component.outputs:
-            full = graph_name(name, tensor.name)
-            source = graph_name(name, component.inputs[0].name)
-            node = onnx.helper.make_node("Identity", [source], [full], name=f"{full}/copy")
-            graph.node.append(node)
-    return graph
-
-
-def _value_infos(component: str, tensors: Any, drop: tuple[str, str] | None) -> list[Any]:
-    return [
-        onnx.helper.make_tensor_value_info(
-            graph_name(component, tensor.name),
-            onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)),
-            tensor.shape,
-        )
-        for tensor in tensors
-        if (component, tensor.name) != drop
-    ]
-
-
-def _tiny_bytes(
-    metadata: dict[str, str] | None = None, drop: tuple[str, str] | None = None
-) -> bytes:
-    spec = dataclasses.replace(fake_spec(), constants={"no_mem_embed": np.ones(2, np.float32)})
-    opset = [onnx.helper.make_opsetid("", 19)]
-    model = onnx.helper.make_model(_tiny_graph(spec, drop), opset_imports=opset)
-    onnx.helper.set_model_props(model, metadata or {SPEC_KEY: spec.to_json()})
-    body: bytes = model.SerializeToString()
-    return body + seal(body)
-
-
 @pytest.fixture(scope="module")
 def tiny() -> bytes:
-    return _tiny_bytes()
+    return tiny_bytes()
 
 
 def _refused(path: Path) -> str:
@@ -126,10 +88,10 @@ def test_a_folder(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(_: Path) -> bytes:
+    def denied(*_: Any) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr("qsam2_deploy.runtime.bundle.read_bounded", denied)
     assert _refused(tmp_path / "m.onnx").endswith("m.onnx: Permission denied")
 
 
@@ -154,7 +116,7 @@ def test_an_onnx_model_of_others(tmp_path: Path) -> None:
 def test_a_newer_schema_is_told_although_it_may_be_sealed_otherwise(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     text = json.dumps({"schema_version": SCHEMA_VERSION + 1, "surprise": 1})
-    sealed = _tiny_bytes({SPEC_KEY: text})
+    sealed = tiny_bytes({SPEC_KEY: text})
     path.write_bytes(sealed[:-1] + b"?")
     message = _refused(path)
     assert f"schema version {SCHEMA_VERSION + 1}" in message
@@ -173,7 +135,7 @@ DAMAGED = [
 @pytest.mark.parametrize(("text", "expected"), DAMAGED)
 def test_damaged_metadata(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "m.onnx"
-    path.write_bytes(_tiny_bytes({SPEC_KEY: text}))
+    path.write_bytes(tiny_bytes({SPEC_KEY: text}))
     assert expected in _refused(path)
 
 
@@ -182,7 +144,7 @@ def test_damaged_metadata(tmp_path: Path, text: str, expected: str) -> None:
 def test_metadata_of_wrong_types_never_crashes(tmp_path: Path, entry: str, value: Any) -> None:
     path = tmp_path / "m.onnx"
     data = {**json.loads(fake_spec().to_json()), entry: value}
-    sealed = _tiny_bytes({SPEC_KEY: json.dumps(data)})
+    sealed = tiny_bytes({SPEC_KEY: json.dumps(data)})
     path.write_bytes(sealed[:-1] + bytes([sealed[-1] ^ 1]))
     _refused(path)
 
@@ -193,14 +155,14 @@ def test_metadata_of_wrong_types_never_crashes(tmp_path: Path, entry: str, value
 )
 def test_a_missing_tensor(tmp_path: Path, component: str, tensor: str, kind: str) -> None:
     path = tmp_path / "m.onnx"
-    path.write_bytes(_tiny_bytes(drop=(component, tensor)))
+    path.write_bytes(tiny_bytes(drop=(component, tensor)))
     assert _refused(path) == (
         f"the model's component {component} has no {kind} {tensor!r}; export it again"
     )
 
 
 def test_a_missing_component(tmp_path: Path) -> None:
-    model = onnx.ModelProto.FromString(_tiny_bytes())
+    model = onnx.ModelProto.FromString(tiny_bytes())
     for field in ("node", "input", "output"):
         items = getattr(model.graph, field)
         kept = [item for item in items if not item.name.startswith(f"{MEMORY_ENCODER}/")]
@@ -239,7 +201,7 @@ def test_every_byte_with_a_flipped_bit_is_refused(
     tiny: bytes, monkeypatch: pytest.MonkeyPatch, bit: int
 ) -> None:
     damaged = bytearray(tiny)
-    monkeypatch.setattr(Path, "read_bytes", lambda _: bytes(damaged))
+    monkeypatch.setattr("qsam2_deploy.runtime.bundle.read_bounded", lambda *_: bytes(damaged))
     for position in range(len(tiny)):
         damaged[position] ^= 1 << bit
         with pytest.raises(ModelFileError):

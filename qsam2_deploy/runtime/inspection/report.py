@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..._contradictions import contradictions
 from ..._progress import progress
 from ...errors import InputError, ModelFileError
 from ...spec import ModelSpec
@@ -160,7 +161,7 @@ def inspect_model(
     told = whole.spec.quantization
     if data is not None and told is None:
         raise InputError(f"{path} is a float model, in which no input is clipped; leave out --data")
-    components = split_components(whole.model, whole.spec)
+    components = split_components(whole.model)
     bundle = Bundle(whole.path, whole.spec, whole.digest, components)
     clipped: Mapping[str, float] = {}
     if data is not None:
@@ -173,10 +174,11 @@ def inspect_model(
     for name, component in progress(
         components.items(), "inspecting", unit="component", enabled=show_progress
     ):
-        quantized = [] if told is None else quantized_layers(component, told)
-        work[name], found = inspect_component(
-            component, quantized, [e for e, version in engines.items() if version], clipped
-        )
+        with contradictions(whole.path, f"its component {name} cannot be inspected"):
+            quantized = [] if told is None else quantized_layers(component, told)
+            work[name], found = inspect_component(
+                component, quantized, [e for e, version in engines.items() if version], clipped
+            )
         layers += found
     return Inspection(
         path=whole.path,

@@ -28,7 +28,8 @@ def read_mask(path: Path, object_id: int) -> npt.NDArray[np.bool_]:
             pixels = _pixels(image)
     except FileNotFoundError as error:
         raise PromptError(f"there is no mask {path}") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    # Pillow raises types of its own too, such as for an image that would be too large.
+    except Exception as error:
         raise PromptError(f"cannot read the mask {path} as an image: {error}") from error
     if not pixels.any():
         raise PromptError(f"the mask {path} is empty: all of its pixels are 0")

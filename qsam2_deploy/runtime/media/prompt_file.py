@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from ..._contradictions import shown
+from ..._json import read_json
 from ...errors import PromptError
 from ..results import Prompt
 from .mask_file import read_mask
 from .prompts import FramePrompt
 
+_MAX_BYTES = 16 << 20
+_MAX_INTEGER = 1 << 31
 _KEYS = ("frame", "object", "points", "labels", "box", "mask")
 
 
@@ -28,7 +31,7 @@ def prompts_from_file(path: str | Path) -> list[FramePrompt]:
     """
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, _MAX_BYTES)
     except FileNotFoundError as error:
         raise PromptError(f"there is no prompts file {path}") from error
     except OSError as error:
@@ -52,7 +55,7 @@ def _frame_prompt(entry: Any, who: str, folder: Path) -> FramePrompt:
     unknown = sorted(set(entry) - set(_KEYS))
     if unknown:
         raise PromptError(
-            f"{who} has the unknown entry {unknown[0]!r}; expected some of: {', '.join(_KEYS)}"
+            f"{who} has the unknown entry {shown(unknown[0])}; expected some of: {', '.join(_KEYS)}"
         )
     object_id = _integer(entry, "object", who)
     points = _points(entry.get("points", []), who)
@@ -72,8 +75,8 @@ def _integer(entry: dict[str, Any], key: str, who: str) -> int | None:
     value = entry.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise PromptError(f"{key!r} of {who} must be a whole number from 0, but is {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MAX_INTEGER:
+        raise PromptError(f"{key!r} of {who} must be a whole number from 0, but is {shown(value)}")
     return value
 
 
@@ -108,7 +111,7 @@ def _box(value: Any, who: str) -> tuple[float, float, float, float] | None:
 def _mask(value: Any, object_id: int, folder: Path, who: str) -> Any:
     if value is None:
         return None
-    if not isinstance(value, str):
+    if not isinstance(value, str) or "\0" in value:
         raise PromptError(f"'mask' of {who} must be the name of an image file")
     return read_mask(folder / value, object_id)
 
@@ -118,4 +121,5 @@ def _is_numbers(value: Any, count: int) -> bool:
         isinstance(value, list)
         and len(value) == count
         and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
+        and all(abs(v) < _MAX_INTEGER for v in value)  # false for NaN, too
     )

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..._contradictions import contradictions
 from ..._files import check_output
 from ..._progress import progress
 from ...errors import EngineError, InputError, UnsupportedModelError
@@ -165,7 +166,8 @@ def engine_from_onnx(
         show_progress=show_progress,
     )
     variant = None if precision == AUTO else Variant(precision, fused_attention)
-    kept, tried = _build(components, bundle, variant, show_progress)
+    with contradictions(bundle.path, "it cannot be built as an engine"):
+        kept, tried = _build(components, bundle, variant, show_progress)
     components.write_timings()
     header = _header(bundle, library, target, kept)
     size = write_engine(path, header, {name: made.plan.data for name, made in kept.items()})

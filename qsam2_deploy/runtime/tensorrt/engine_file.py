@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from ..._files import atomic_open
+from ..._contradictions import reason_of, shown
+from ..._files import atomic_open, read_bounded
+from ..._json import loads_bounded
 from ...errors import EngineError, ModelFileError
 from ...spec import COMPONENTS, ModelSpec
 from .layer_table import LayerSummary
@@ -31,7 +33,16 @@ MAGIC = b"QSAM2ENG"
 _PREAMBLE = struct.Struct("<8sQ32s")
 """Magic, length of the header in bytes, SHA-256 of the header."""
 
-_MAX_HEADER = 1 << 26
+_MAX_FILE = 1 << 34
+_MAX_HEADER = 1 << 24
+_MAX_PLANS = 1 << 30
+_MAX_INFLATION = 16
+"""Plans may have this many times the bytes of the file, beyond the number that any file may have.
+
+Blocks of text become a tenth of what they were.
+"""
+
+_WRONG_HEADER = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 _AGAIN = "build it again with qsam2-build-engine"
 
 
@@ -209,20 +220,25 @@ def read_engine(path: str | os.PathLike[str]) -> EngineFile:
     """
     source = Path(path)
     try:
-        data = memoryview(source.read_bytes())
+        data = memoryview(read_bounded(source, _MAX_FILE))
     except OSError as error:
         reason = "it is a folder" if source.is_dir() else error.strerror or str(error)
         raise ModelFileError(f"cannot read the engine {source}: {reason}") from error
+    except ValueError as error:
+        raise _damaged(source, str(error)) from error
     values, start = _read_header(data, source)
     try:
         stored = [_StoredPlan.from_entry(entry) for entry in values["plans"]]
         header = _header_from(values)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(source, f"its header lacks or has a wrong entry: {error!r}") from error
+        _check_memory(stored, len(data))
+    except _WRONG_HEADER as error:
+        raise _damaged(
+            source, f"its header lacks or has a wrong entry: {reason_of(error)}"
+        ) from error
     _check_size(data, start + sum(plan.length for plan in stored), source)
     names = tuple(plan.component for plan in stored)
     if names != COMPONENTS:
-        raise _damaged(source, f"it holds the components {', '.join(names)}")
+        raise _damaged(source, f"it holds the components {shown(', '.join(names))}")
     plans = {}
     for plan in stored:
         plans[plan.component] = plan.read(data[start : start + plan.length], source)
@@ -242,9 +258,11 @@ class _StoredPlan:
     @classmethod
     def from_entry(cls, entry: Mapping[str, Any]) -> _StoredPlan:
         size = int(entry["bytes"])
+        if not 0 <= size <= _MAX_FILE:
+            raise ValueError(f"a plan of {size} bytes")
         # Version 1 had no blocks.
         blocks = tuple(int(length) for length in entry.get("blocks", block_sizes(size)))
-        if size < 0 or min(blocks, default=0) < 0:
+        if min(blocks, default=0) < 0:
             raise ValueError("a size is negative")
         return cls(str(entry["component"]), size, str(entry["sha256"]), blocks)
 
@@ -278,10 +296,10 @@ def _read_header(data: memoryview, path: Path) -> tuple[dict[str, Any], int]:
     if hashlib.sha256(text).digest() != digest:
         raise _damaged(path, "its header does not match its SHA-256 digest")
     try:
-        values = json.loads(text)
+        values = loads_bounded(text, _MAX_HEADER)
         version = int(values["schema_version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, f"its header is no JSON of ours: {error!r}") from error
+    except _WRONG_HEADER as error:
+        raise _damaged(path, f"its header is no JSON of ours: {reason_of(error)}") from error
     if version > SCHEMA_VERSION:
         raise ModelFileError(
             f"{path} has schema version {version}, but this version of qsam2-deploy reads up to "
@@ -351,6 +369,13 @@ def _profiles_from(entries: Sequence[Mapping[str, Any]]) -> tuple[Profile, ...]:
             ranges[letter] = (int(smallest), int(usual), int(largest))
         made.append(Profile(str(entry["name"]), ranges))
     return tuple(made)
+
+
+def _check_memory(stored: Sequence[_StoredPlan], file_size: int) -> None:
+    """Refuse plans that are inflated to far more than the file has."""
+    size = sum(plan.size for plan in stored)
+    if size > _MAX_PLANS + _MAX_INFLATION * file_size:
+        raise ValueError(f"plans of {size} bytes in a file of {file_size}")
 
 
 def _check_size(data: memoryview, expected: int, path: Path) -> None:

@@ -1,0 +1,109 @@
+"""Checks of the initializers of a model file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .limits import MAX_INITIALIZERS, MAX_RANK
+from .operators import FLOAT, FLOAT16, STORED_BITS
+from .wording import refusal, shown
+
+if TYPE_CHECKING:
+    import onnx
+
+_OTHER_FORMS = (
+    "float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data",
+    "metadata_props",
+)  # fmt: skip
+"""Where else a tensor could have content; it is all in ``raw_data``."""
+
+_HALF_EXPONENT = np.uint16(0x7C00)
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+
+
+def check_constants(model: onnx.ModelProto, origin: str) -> int:
+    """Check that every initializer is of a known type and holds what its dimensions say.
+
+    Returns:
+        The elements of the largest one.
+
+    Raises:
+        ModelFileError: one does not; names it.
+    """
+    tensors = model.graph.initializer
+    if len(tensors) > MAX_INITIALIZERS:
+        raise refusal(
+            origin, f"it has {len(tensors)} initializers, but may have {MAX_INITIALIZERS}"
+        )
+    return max((_check(tensor, origin) for tensor in tensors), default=0)
+
+
+def _check(tensor: onnx.TensorProto, origin: str) -> int:
+    """Check one initializer and return its number of elements."""
+    dims = tuple(tensor.dims)
+    reason = _fault(tensor, dims)
+    if reason:
+        raise refusal(origin, f"the initializer {shown(tensor.name)} {reason}")
+    return int(math.prod(dims))
+
+
+def _fault(tensor: onnx.TensorProto, dims: tuple[int, ...]) -> str | None:
+    if tensor.external_data or tensor.data_location:
+        return "is in another file, but must be in this one"
+    bits = STORED_BITS.get(tensor.data_type)
+    if bits is None:
+        return f"has the type {tensor.data_type}, expected {', '.join(map(str, STORED_BITS))}"
+    if len(dims) > MAX_RANK or min(dims, default=1) < 1:
+        return f"has the dimensions {shown(dims)}, expected up to {MAX_RANK}, from 1 on"
+    raw, expected = tensor.raw_data, -(-math.prod(dims) * bits // 8)
+    if len(raw) != expected:
+        return f"has {len(raw)} bytes, but its type and dimensions ask for {expected}"
+    if tensor.doc_string or tensor.HasField("segment") or _has_other_form(tensor):
+        return "has more than its content in raw form"
+    if not _is_finite(raw, tensor.data_type):
+        return "holds numbers that are not finite"
+    return None
+
+
+def _has_other_form(tensor: onnx.TensorProto) -> bool:
+    return any(getattr(tensor, form) for form in _OTHER_FORMS)
+
+
+def _is_finite(raw: bytes, data_type: int) -> bool:
+    if data_type == FLOAT:
+        return bool(np.isfinite(np.frombuffer(raw, "<f4")).all())
+    if data_type == FLOAT16:  # numpy has no fast functions for it
+        exponents = np.frombuffer(raw, "<u2") & _HALF_EXPONENT
+        return not bool((exponents == _HALF_EXPONENT).any())
+    return True
+
+
+def check_steps(
+    nodes: Iterable[onnx.NodeProto],
+    tensors: Mapping[str, onnx.TensorProto],
+    casts: Mapping[str, str],
+    origin: str,
+) -> None:
+    """Check that every step of a quantizer is positive.
+
+    Args:
+        nodes: of the graph.
+        tensors: initializers by name.
+        casts: the initializer behind each Cast of one, by the Cast's output.
+        origin: the file.
+
+    Raises:
+        ModelFileError: one is zero or negative.
+    """
+    names = {node.input[1] for node in nodes if node.op_type in _QUANTIZERS}
+    for name in sorted(names):
+        tensor = tensors[casts.get(name, name)]
+        dtype = {FLOAT: "<f4", FLOAT16: "<f2"}.get(tensor.data_type)
+        if dtype is None or not (np.frombuffer(tensor.raw_data, dtype) > 0).all():
+            raise refusal(
+                origin, f"the step {shown(tensor.name)} must be of positive floats, but is not"
+            )
