@@ -40,7 +40,7 @@ class Count:
     Attributes:
         killed: how often it was killed, and not too late for that.
         ended: how often it had ended before.
-        replaced: how often a killed one had written at least one of its files.
+        replaced: how often files were others than before; of most commands the new ones are equal.
         left: temporary files that were there after a kill, at most.
         left_at_last: likewise after the last run.
         faults: what should not have been, in words.
@@ -331,7 +331,7 @@ def load() -> None:
 
 def table(counts: dict[str, Count]) -> str:
     """Return what was found as Markdown."""
-    lines = ["| command | kills | had ended | wrote a file | most left behind | left at last |"]
+    lines = ["| command | kills | had ended | files differ | most left behind | left at last |"]
     lines.append("|---|---|---|---|---|---|")
     for name, c in counts.items():
         row = (c.killed, c.ended, c.replaced, c.left, c.left_at_last)
