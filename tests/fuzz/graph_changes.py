@@ -418,6 +418,64 @@ def share(model: Any, rng: random.Random) -> None:
     first.input[1] = second.input[1]
 
 
+@change
+def signs(model: Any, rng: random.Random) -> None:
+    """Signed codes or zero-points become unsigned ones, or the other way."""
+    bytes_ = [t for t in model.graph.initializer if t.data_type in (2, 3)]
+    if bytes_:
+        tensor = rng.choice(bytes_)
+        tensor.data_type = 5 - tensor.data_type
+
+
+@change
+def constant_of_another(model: Any, rng: random.Random) -> None:
+    """A constant gets the numbers, type and dimensions of another one of its component."""
+    tensor = _tensor(model, rng)
+    prefix = tensor.name.partition("/")[0]
+    near = [t for t in model.graph.initializer if t.name.startswith(f"{prefix}/")]
+    name = tensor.name
+    tensor.CopyFrom(rng.choice(near))
+    tensor.name = name
+
+
+@change
+def quantized_again(model: Any, rng: random.Random) -> None:
+    """A pair of QuantizeLinear and DequantizeLinear once more, somewhere else."""
+    pairs = [n for n in model.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    if not pairs:
+        return
+    added = onnx.NodeProto()
+    added.CopyFrom(rng.choice(pairs))
+    at = rng.randrange(len(model.graph.node))
+    node = model.graph.node[at]
+    position = rng.randrange(len(node.input))
+    added.name = f"{node.name}/again"
+    added.output[0] = f"{node.output[0]}.again"
+    if rng.random() < 0.7:
+        added.input[0] = node.input[position]
+    node.input[position] = added.output[0]
+    _insert(model, at, added)
+
+
+@change
+def two_users(model: Any, rng: random.Random) -> None:
+    """What passes expect to have one user gets a second one, which is an output's."""
+    at = rng.randrange(1, len(model.graph.node))
+    node = model.graph.node[at]
+    prefix = node.name.partition("/")[0]
+    ends = [n for n in model.graph.node if n.name.startswith(f"{prefix}/output/")]
+    if ends:
+        rng.choice(ends).input[0] = node.output[0]
+
+
+DEEP: tuple[Change, ...] = (
+    same_size_other_dims, random_numbers, odd_numbers, sizes, bypass_node, rewire_nearby,
+    swap_inputs, insert_identity, share, attribute_value, remove_attribute, swap_initializers,
+    signs, constant_of_another, quantized_again, two_users, move_node, duplicate_node,
+)  # fmt: skip
+"""Changes after which a file is often still one that could have been exported."""
+
+
 # ------------------------------------------------------------------ around the graph
 @change
 def inputs_and_outputs(model: Any, rng: random.Random) -> None:

@@ -10,7 +10,7 @@ import onnx
 
 from qsam2_deploy._seal import TAIL_LENGTH, seal
 from qsam2_deploy.spec import SPEC_KEY
-from tests.fuzz.graph_changes import CHANGES
+from tests.fuzz.graph_changes import CHANGES, DEEP
 from tests.fuzz.text_changes import changed_bytes, changed_json
 
 
@@ -32,9 +32,10 @@ def changed_model(data: bytes, rng: random.Random) -> bytes:
 
 def _other_graph(body: bytes, rng: random.Random) -> bytes:
     model = onnx.ModelProto.FromString(body)
+    changes = rng.choice((CHANGES, DEEP))
     for _ in range(rng.choice((1, 1, 1, 1, 2, 3))):
         with suppress(IndexError, ValueError):  # an earlier change has left nothing to change
-            rng.choice(CHANGES)(model, rng)
+            rng.choice(changes)(model, rng)
     return bytes(model.SerializeToString())
 
 
