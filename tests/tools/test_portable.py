@@ -55,6 +55,22 @@ def shifted(pixels: int) -> np.ndarray:
     return np.roll(computed()["masks float"], pixels, axis=2)
 
 
+@pytest.mark.parametrize(
+    ("model", "products", "wanted"),
+    [
+        ("w2a2", "floats on the trained grids", portable.FEW_BITS_IOU),
+        ("w2a2", "integers", portable.MIN_IOU),
+        ("w8a8", "floats on the trained grids", portable.MIN_IOU),
+    ],
+)
+def test_few_bits_in_floats_may_differ_more(model: str, products: str, wanted: float) -> None:
+    found = portable.Result("Other", "openvino", about=f"products: {products}", frames_equal=True)
+    found.iou[model] = wanted
+    assert found.good
+    found.iou[model] = wanted - 1e-3
+    assert not found.good
+
+
 def test_equal_is_good(result) -> None:
     found = result()
     assert found.good

@@ -24,6 +24,13 @@ from tools.portable.table import write_page
 ENGINES = ("ort", "kernels", "openvino")
 MODELS = ("float", "w8a8", "w2a2")
 MIN_IOU = 0.999
+FEW_BITS_IOU = 0.99
+"""Likewise of a model of fewer than 8 bits, in an engine that multiplies floats on its grids.
+
+A code that rounds the other way is a third of the range at 2 bits. With 1 % of the frame's values
+moved by one level of 255, ONNX Runtime is at 0.79 to 0.87 from itself with this click.
+"""
+FEW_BITS = ("w2a2",)
 MAX_SHARE = 1e-3
 """Share of a layer's values that may be off, by one step of an 8-bit grid."""
 
@@ -62,7 +69,13 @@ class Result:
     def good(self) -> bool:
         """Whether it is what this machine and the trained grids say."""
         exact = self.steps <= 1 and self.share <= MAX_SHARE and self.frames_equal
-        return not self.error and exact and min(self.iou.values(), default=1.0) >= MIN_IOU
+        masks = all(value >= self.wanted_iou(name) for name, value in self.iou.items())
+        return not self.error and exact and masks
+
+    def wanted_iou(self, model: str) -> float:
+        """Return the IoU that masks of a model must have."""
+        floats = "floats" in self.about and model in FEW_BITS
+        return FEW_BITS_IOU if floats else MIN_IOU
 
 
 def main() -> int:
