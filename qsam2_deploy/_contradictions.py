@@ -8,18 +8,18 @@ from contextlib import contextmanager
 
 from .errors import InputError, ModelFileError, Qsam2Error
 
-_SHOWN = 100
+_SHOWN, _SHOWN_REASON = 100, 300
 
 
-def shown(text: object) -> str:
+def shown(text: object, limit: int = _SHOWN) -> str:
     """Return a name from a file so that it can stand in a message: on one line, and not long."""
     written = repr(text)
-    return written if len(written) <= _SHOWN else f"{written[: _SHOWN - 4]}...{written[-1]}"
+    return written if len(written) <= limit else f"{written[: limit - 4]}...{written[-1]}"
 
 
 def reason_of(error: BaseException) -> str:
     """Return kind and text of an error on one line, and not long."""
-    return shown(" ".join(f"{type(error).__name__}: {error}".split()))[1:-1]
+    return shown(" ".join(f"{type(error).__name__}: {error}".split()), _SHOWN_REASON)[1:-1]
 
 
 @contextmanager

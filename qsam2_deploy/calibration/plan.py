@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from .._contradictions import shown
 from .._yaml import read_yaml
 from ..errors import InputError
 from ..quant.grid import MAX_BITS, MIN_BITS
@@ -48,7 +49,7 @@ def parse_bits(text: str) -> tuple[int, int]:
     if match is None:
         raise InputError(
             "the bits must be given as w<weight bits>a<activation bits>, such as w8a8, but got "
-            f"{text!r}"
+            f"{shown(text)}"
         )
     widths = int(match[1]), int(match[2])
     for bits in widths:
@@ -148,13 +149,13 @@ def _check_widths(pattern: str, widths: str) -> None:
         if widths != FLOAT:
             parse_bits(widths)
     except InputError as error:
-        raise InputError(f"the plan's widths of {pattern!r} are wrong: {error}") from error
+        raise InputError(f"the plan's widths of {shown(pattern)} are wrong: {error}") from error
 
 
 def _check_pattern(pattern: str, names: Collection[str]) -> None:
     if not any(fnmatchcase(name, pattern) for name in names):
         example = next(iter(names), "none")
         raise InputError(
-            f"the plan's pattern {pattern!r} fits no layer of the scope; layers have names such as "
-            f"{example}"
+            f"the plan's pattern {shown(pattern)} fits no layer of the scope; layers have names "
+            f"such as {example}"
         )

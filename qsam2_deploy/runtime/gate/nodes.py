@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ...spec import COMPONENTS
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import onnx
 
 _FLOAT, _INT, _STRING, _INTS = 1, 2, 3, 7
+_NAME = re.compile(rf"[ -~]{{1,{MAX_NAME}}}")
 _MAX_INTS = 2 * MAX_RANK
 _ATTRIBUTE_FIELDS = 3
 
@@ -30,6 +32,7 @@ class NodeChecks:
         self._constants = {tensor.name for tensor in model.graph.initializer}
         self._owners: dict[str, str] = {}
         self._names: set[str] = set()
+        self._extras = _extras()
         self.casts: dict[str, str] = {}
         for kind, items in (
             ("input", model.graph.input),
@@ -88,10 +91,9 @@ class NodeChecks:
         return operator
 
     def _check_extras(self, node: onnx.NodeProto) -> None:
-        # Some fields are younger than the oldest onnx that is taken; such a one ignores them.
-        extras = ("doc_string", "overload", "metadata_props", "device_configurations")
-        if any(getattr(node, extra, None) for extra in extras):
-            raise refusal(self._origin, f"{_told(node)} has more than inputs and attributes")
+        for extra in self._extras:
+            if getattr(node, extra):
+                raise refusal(self._origin, f"{_told(node)} has more than inputs and attributes")
 
     def _check_attributes(self, node: onnx.NodeProto, operator: Operator) -> None:
         seen = set()
@@ -132,8 +134,8 @@ class NodeChecks:
     def _component(self, name: str, kind: str) -> str:
         """Return the component to which a name belongs by its prefix."""
         self._check_name(name, kind)
-        prefix, slash, rest = name.partition("/")
-        if not slash or not rest or prefix not in COMPONENTS:
+        prefix, _, rest = name.partition("/")
+        if not rest or prefix not in COMPONENTS:
             raise refusal(
                 self._origin,
                 f"the name of the {kind} {shown(name)} does not begin with one of its components",
@@ -142,8 +144,7 @@ class NodeChecks:
 
     def _check_name(self, name: str, kind: str) -> None:
         # Some versions of protobuf give bytes for a text that is not UTF-8.
-        fits = isinstance(name, str) and name.isascii() and name.isprintable()
-        if not fits or not 0 < len(name) <= MAX_NAME:
+        if not isinstance(name, str) or _NAME.fullmatch(name) is None:
             raise refusal(
                 self._origin,
                 f"{shown(name)} cannot be the name of the {kind}, expected up to {MAX_NAME} ASCII "
@@ -166,6 +167,14 @@ class NodeChecks:
                 self._origin, f"{reader} reads {shown(name)}, which nothing before it makes"
             )
         raise refusal(self._origin, f"{reader} reads {shown(name)} of another component, {owner}")
+
+
+def _extras() -> list[str]:
+    """Return the fields of a node that are not written; some are younger than the oldest onnx."""
+    from onnx import NodeProto
+
+    written = {"input", "output", "name", "op_type", "domain", "attribute"}
+    return [field.name for field in NodeProto.DESCRIPTOR.fields if field.name not in written]
 
 
 def _told(node: onnx.NodeProto) -> str:

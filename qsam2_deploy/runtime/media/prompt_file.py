@@ -14,6 +14,7 @@ from .prompts import FramePrompt
 
 _MAX_BYTES = 16 << 20
 _MAX_INTEGER = 1 << 31
+_MAX_NAME = 1024
 _KEYS = ("frame", "object", "points", "labels", "box", "mask")
 
 
@@ -111,7 +112,7 @@ def _box(value: Any, who: str) -> tuple[float, float, float, float] | None:
 def _mask(value: Any, object_id: int, folder: Path, who: str) -> Any:
     if value is None:
         return None
-    if not isinstance(value, str) or "\0" in value:
+    if not isinstance(value, str) or "\0" in value or len(value) > _MAX_NAME:
         raise PromptError(f"'mask' of {who} must be the name of an image file")
     return read_mask(folder / value, object_id)
 
