@@ -13,7 +13,7 @@ _SHOWN, _SHOWN_REASON = 100, 300
 
 def shown(text: object, limit: int = _SHOWN) -> str:
     """Return a name from a file so that it can stand in a message: on one line, and not long."""
-    written = repr(text)
+    written = " ".join(repr(text).split())  # arrays and tensors are written on several lines
     return written if len(written) <= limit else f"{written[: limit - 4]}...{written[-1]}"
 
 

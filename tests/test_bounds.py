@@ -6,8 +6,10 @@ import json
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from qsam2_deploy._contradictions import shown
 from qsam2_deploy._files import read_bounded
 from qsam2_deploy._json import MAX_DEPTH, loads_bounded, read_json
 from qsam2_deploy._yaml import read_yaml
@@ -112,3 +114,12 @@ def test_odd_prompts(tmp_path: Path, entry: dict[str, object]) -> None:
         prompts_from_file(path)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+# ------------------------------------------------------------------ wording
+def test_what_is_shown_of_a_file_is_short_and_on_one_line() -> None:
+    for value in (np.zeros((9, 9)), "a\nb", "x" * 9999, {"a": ["\n"] * 500}, b"\xff\n", "\ud800"):
+        told = shown(value)
+        assert "\n" not in told
+        assert len(told) <= 100
+        assert told.encode()
