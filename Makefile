@@ -94,7 +94,7 @@ $(UV):
 
 # The build of sam2 imports torch, and must get the one that is installed.
 define test-with
-	@$(UV) venv --quiet --clear --python $(UV_PYTHON) $(1)
+	@$(UV) venv --quiet --clear --seed --python $(UV_PYTHON) $(1)
 	@echo '$(TORCH)' > $(1)/torch.txt
 	SAM2_BUILD_CUDA=0 $(UV) pip install --quiet --python $(1) --resolution $(2) --constraint $(1)/torch.txt \
 		--build-constraint $(1)/torch.txt --editable '.[$(EXTRAS)]'
