@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from qsam2_deploy.runtime.lowering.fused_conv import fused_conv
 from qsam2_deploy.runtime.lowering.integer_conv import integer_conv
-from qsam2_deploy.runtime.ort import run_session, session_from_lowered
+from qsam2_deploy.runtime.ort import (
+    multiplies_signed_conv_weights,
+    run_session,
+    session_from_lowered,
+)
 from tests.runtime.kernels.operators import random_codes, session
 
 
@@ -88,7 +93,8 @@ def test_same_numbers_as_the_engine(
     x = rng.normal(size=(batch, channels, height, width)).astype(np.float32)
     weight = random_codes(rng, outputs, channels, *kernel)
     results = []
-    for lower, kernels in ((integer_conv, None), (fused_conv, library)):
+    plain = functools.partial(integer_conv, unsigned=not multiplies_signed_conv_weights())
+    for lower, kernels in ((plain, None), (fused_conv, library)):
         model = graph(x, weight, strides, pads, zero, last=last)
         assert lower(model) == 1
         kinds = [node.op_type for node in model.graph.node]
