@@ -104,7 +104,8 @@ def test_yaml_whose_values_cannot_be_built(tmp_path: Path) -> None:
     [
         {"points": [[float("nan"), 1]]}, {"points": [[1e999, 1]]}, {"points": [[10**400, 1]]},
         {"box": [0, 0, float("inf"), 1]}, {"object": 10**30, "points": [[1, 1]]},
-        {"frame": 1 << 40, "points": [[1, 1]]}, {"mask": "a\0b"}, {"a\nb": 1}, {"x" * 9999: 1},
+        {"frame": 1 << 40, "points": [[1, 1]]}, {"mask": "a\0b"}, {"mask": "a\nb"},
+        {"a\nb": 1}, {"x" * 9999: 1},
     ],
 )  # fmt: skip
 def test_odd_prompts(tmp_path: Path, entry: dict[str, object]) -> None:

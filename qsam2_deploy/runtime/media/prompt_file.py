@@ -112,7 +112,7 @@ def _box(value: Any, who: str) -> tuple[float, float, float, float] | None:
 def _mask(value: Any, object_id: int, folder: Path, who: str) -> Any:
     if value is None:
         return None
-    if not isinstance(value, str) or "\0" in value or len(value) > _MAX_NAME:
+    if not isinstance(value, str) or not value.isprintable() or len(value) > _MAX_NAME:
         raise PromptError(f"'mask' of {who} must be the name of an image file")
     return read_mask(folder / value, object_id)
 
