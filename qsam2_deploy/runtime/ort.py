@@ -109,8 +109,7 @@ def run_session(session: Any, component: str, inputs: Mapping[str, npt.NDArray[A
     try:
         return dict(zip(names, session.run(names, feeds), strict=True))
     except Exception as error:  # ONNX Runtime raises types of its own, without a base
-        reason = " ".join(str(error).split())
-        raise EngineError(f"ONNX Runtime failed in {component}: {reason}") from error
+        raise EngineError(f"ONNX Runtime failed in {component}: {_reason(error)}") from error
 
 
 def ort_cache(
@@ -305,8 +304,12 @@ def session_from_lowered(
             options.register_custom_ops_library(os.fspath(kernels))
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises types of its own, without a base
-        reason = " ".join(str(error).split())
         raise EngineError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot load {name}: {reason}; "
+            f"ONNX Runtime {onnxruntime.__version__} cannot load {name}: {_reason(error)}; "
             "upgrade it with: pip install -U onnxruntime"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what ONNX Runtime says, which may be several lines, on one."""
+    return " ".join(str(error).split())

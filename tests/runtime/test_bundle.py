@@ -38,13 +38,13 @@ def tiny() -> bytes:
     return tiny_bytes()
 
 
-def _refused(path: Path) -> str:
-    """Return the message with which ``path`` is refused: one sentence that names the file."""
+def refused(path: Path, longest: int = 400) -> str:
+    """Return the message with which ``path`` is refused: one sentence, shorter than ``longest``."""
     with pytest.raises(ModelFileError) as caught:
         read_bundle(path)
     message = str(caught.value)
     assert "\n" not in message
-    assert len(message) < 400
+    assert len(message) < longest
     return message
 
 
@@ -79,12 +79,12 @@ def test_spec_and_digest_come_from_the_file(model_path: Path) -> None:
 
 # ------------------------------------------------------------------ what it refuses
 def test_no_such_file(tmp_path: Path) -> None:
-    message = _refused(tmp_path / "none.onnx")
+    message = refused(tmp_path / "none.onnx")
     assert message == f"there is no model {tmp_path / 'none.onnx'}; check the path"
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    assert f"{tmp_path} is a folder" in _refused(tmp_path)
+    assert f"{tmp_path} is a folder" in refused(tmp_path)
 
 
 def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,14 +92,14 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("qsam2_deploy.runtime.bundle.read_bounded", denied)
-    assert _refused(tmp_path / "m.onnx").endswith("m.onnx: Permission denied")
+    assert refused(tmp_path / "m.onnx").endswith("m.onnx: Permission denied")
 
 
 @pytest.mark.parametrize("data", [b"", b"hello, this is text\n", b"\x89PNG\r\n\x1a\n" + bytes(99)])
 def test_no_onnx_model(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(data)
-    assert "qsam2-export" in _refused(path)
+    assert "qsam2-export" in refused(path)
 
 
 def test_an_onnx_model_of_others(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_an_onnx_model_of_others(tmp_path: Path) -> None:
     node = onnx.helper.make_node("Identity", ["x"], ["x"])
     graph = onnx.helper.make_graph([node], "g", [value], [value])
     path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
-    message = _refused(path)
+    message = refused(path)
     assert "was not made by qsam2-export" in message
     assert "qsam2-export model.pt model.onnx" in message
 
@@ -118,7 +118,7 @@ def test_a_newer_schema_is_told_although_it_may_be_sealed_otherwise(tmp_path: Pa
     text = json.dumps({"schema_version": SCHEMA_VERSION + 1, "surprise": 1})
     sealed = tiny_bytes({SPEC_KEY: text})
     path.write_bytes(sealed[:-1] + b"?")
-    message = _refused(path)
+    message = refused(path)
     assert f"schema version {SCHEMA_VERSION + 1}" in message
     assert "pip install -U qsam2-deploy" in message
 
@@ -136,7 +136,7 @@ DAMAGED = [
 def test_damaged_metadata(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(tiny_bytes({SPEC_KEY: text}))
-    assert expected in _refused(path)
+    assert expected in refused(path)
 
 
 @pytest.mark.parametrize("entry", ["rules", "constants", "mean", "std", "quantization"])
@@ -146,7 +146,7 @@ def test_metadata_of_wrong_types_never_crashes(tmp_path: Path, entry: str, value
     data = {**json.loads(fake_spec().to_json()), entry: value}
     sealed = tiny_bytes({SPEC_KEY: json.dumps(data)})
     path.write_bytes(sealed[:-1] + bytes([sealed[-1] ^ 1]))
-    _refused(path)
+    refused(path)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_metadata_of_wrong_types_never_crashes(tmp_path: Path, entry: str, value
 def test_a_missing_tensor(tmp_path: Path, component: str, tensor: str, kind: str) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(tiny_bytes(drop=(component, tensor)))
-    assert _refused(path) == (
+    assert refused(path) == (
         f"the model's component {component} has no {kind} {tensor!r}; export it again"
     )
 
@@ -171,7 +171,7 @@ def test_a_missing_component(tmp_path: Path) -> None:
     body = model.SerializeToString()
     path = tmp_path / "m.onnx"
     path.write_bytes(body + seal(body))
-    assert f"component {MEMORY_ENCODER} has no input 'features'" in _refused(path)
+    assert f"component {MEMORY_ENCODER} has no input 'features'" in refused(path)
 
 
 def test_onnx_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_the_tiny_model_is_read(tmp_path: Path, tiny: bytes) -> None:
 
 
 @pytest.mark.parametrize("bit", range(8))
-def test_every_byte_with_a_flipped_bit_is_refused(
+def test_every_byte_with_a_flipped_bit_isrefused(
     tiny: bytes, monkeypatch: pytest.MonkeyPatch, bit: int
 ) -> None:
     damaged = bytearray(tiny)
@@ -212,7 +212,7 @@ def test_every_byte_with_a_flipped_bit_is_refused(
 
 @shared_files
 @given(data=st.data())
-def test_any_flipped_bit_of_a_real_model_is_refused(
+def test_any_flipped_bit_of_a_real_model_isrefused(
     model_path: Path, tmp_path: Path, data: st.DataObject
 ) -> None:
     whole = bytearray(model_path.read_bytes())
@@ -222,26 +222,26 @@ def test_any_flipped_bit_of_a_real_model_is_refused(
     whole[position // 8] ^= 1 << position % 8
     path = tmp_path / "m.onnx"
     path.write_bytes(whole)
-    _refused(path)
+    refused(path)
 
 
 @shared_files
 @given(length=st.integers(0, 10**6))
 @example(length=0)
 @example(length=1)
-def test_a_truncated_tiny_model_is_refused(tmp_path: Path, tiny: bytes, length: int) -> None:
+def test_a_truncated_tiny_model_isrefused(tmp_path: Path, tiny: bytes, length: int) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(tiny[: length % len(tiny)])
-    message = _refused(path)
+    message = refused(path)
     assert "truncated" in message
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.25, 0.5, 0.9, 0.999, 1.0])
-def test_a_truncated_real_model_is_refused(model_path: Path, tmp_path: Path, share: float) -> None:
+def test_a_truncated_real_model_isrefused(model_path: Path, tmp_path: Path, share: float) -> None:
     whole = model_path.read_bytes()
     path = tmp_path / "m.onnx"
     path.write_bytes(whole[: int((len(whole) - 1) * share)])
-    assert "truncated" in _refused(path)
+    assert "truncated" in refused(path)
 
 
 # ------------------------------------------------------------------ four ordinary models
@@ -273,7 +273,7 @@ def test_split_models_carry_the_spec(model_path: Path, tmp_path: Path) -> None:
         assert ModelSpec.from_json(entries[SPEC_KEY]).image_size == 64
 
 
-def test_split_into_a_file_is_refused(model_path: Path, tmp_path: Path) -> None:
+def test_split_into_a_file_isrefused(model_path: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine")
     with pytest.raises(InputError, match="cannot make the folder"):
         write_split(model_path, tmp_path / "taken")
