@@ -15,11 +15,8 @@ from .wording import refusal, shown
 if TYPE_CHECKING:
     import onnx
 
-_OTHER_FORMS = (
-    "float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data",
-    "metadata_props",
-)  # fmt: skip
-"""Where else a tensor could have content; it is all in ``raw_data``."""
+_WRITTEN = frozenset({"dims", "data_type", "name", "raw_data"})
+_ELSEWHERE = frozenset({"external_data", "data_location"})
 
 _HALF_EXPONENT = np.uint16(0x7C00)
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
@@ -52,25 +49,24 @@ def _check(tensor: onnx.TensorProto, origin: str) -> int:
 
 
 def _fault(tensor: onnx.TensorProto, dims: tuple[int, ...]) -> str | None:
-    if tensor.external_data or tensor.data_location:
+    fields = {field.name: value for field, value in tensor.ListFields()}  # one call for all
+    others = {name for name in fields.keys() - _WRITTEN if fields[name]}
+    if others & _ELSEWHERE:
         return "is in another file, but must be in this one"
-    bits = STORED_BITS.get(tensor.data_type)
+    data_type = fields.get("data_type", 0)
+    bits = STORED_BITS.get(data_type)
     if bits is None:
-        return f"has the type {tensor.data_type}, expected {', '.join(map(str, STORED_BITS))}"
+        return f"has the type {data_type}, expected {', '.join(map(str, STORED_BITS))}"
     if len(dims) > MAX_RANK or min(dims, default=1) < 1:
         return f"has the dimensions {shown(dims)}, expected up to {MAX_RANK}, from 1 on"
-    raw, expected = tensor.raw_data, -(-math.prod(dims) * bits // 8)
+    raw, expected = fields.get("raw_data", b""), -(-math.prod(dims) * bits // 8)
     if len(raw) != expected:
         return f"has {len(raw)} bytes, but its type and dimensions ask for {expected}"
-    if tensor.doc_string or tensor.HasField("segment") or _has_other_form(tensor):
+    if others or tensor.HasField("segment"):
         return "has more than its content in raw form"
-    if not _is_finite(raw, tensor.data_type):
+    if not _is_finite(raw, data_type):
         return "holds numbers that are not finite"
     return None
-
-
-def _has_other_form(tensor: onnx.TensorProto) -> bool:
-    return any(getattr(tensor, form) for form in _OTHER_FORMS)
 
 
 def _is_finite(raw: bytes, data_type: int) -> bool:

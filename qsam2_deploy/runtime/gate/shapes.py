@@ -87,7 +87,7 @@ def _inferred(
 
 
 def _skeleton(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
-    """Return the model with large constants as mere inputs, and with sizes instead of letters."""
+    """Return the model with large constants without their data, and sizes instead of letters."""
     import onnx
 
     skeleton = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
@@ -103,7 +103,7 @@ def _skeleton(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
         if math.prod(dims) <= _SMALL:
             graph.initializer.append(tensor)
         else:
-            graph.input.append(_info(tensor.name, tensor.data_type, dims))
+            graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=dims)
     return skeleton
 
 
