@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks._report import environment
-from qsam2_deploy._files import atomic_open
+from qsam2_deploy._common.files import atomic_open
 from qsam2_deploy.errors import InputError
 
 Results = dict[str, Any]

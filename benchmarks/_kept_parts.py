@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._report import environment
-from qsam2_deploy._files import atomic_open, check_output
+from qsam2_deploy._common.files import atomic_open, check_output
 from qsam2_deploy.errors import InputError
 
 _OF_THE_DAY = ("date", "commit")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qsam2_deploy._files import atomic_open
+from qsam2_deploy._common.files import atomic_open
 from qsam2_deploy.errors import InputError
 
 SECTIONS = ("model", "scores", "agreement", "speed", "training")

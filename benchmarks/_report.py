@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import qsam2_deploy
-from qsam2_deploy._files import atomic_open
-from qsam2_deploy._machine import cpu_model, usable_cores
+from qsam2_deploy._common.files import atomic_open
+from qsam2_deploy._common.machine import cpu_model, usable_cores
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (

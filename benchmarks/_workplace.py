@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import _demo_data as data
 from benchmarks._outliers import add_outliers, real_peaks
-from qsam2_deploy._files import file_digest
+from qsam2_deploy._common.files import file_digest
 from qsam2_deploy.calibration.data import CalibrationImages
 from qsam2_deploy.data.davis import DavisSequence, davis_sequences
 from qsam2_deploy.errors import InputError

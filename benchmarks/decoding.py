@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._report import add_report_options, write_report
-from qsam2_deploy._rgb import RgbDecoder
+from qsam2_deploy._common.rgb import RgbDecoder
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.runtime.media.video_writer import VideoWriter
 

@@ -30,7 +30,7 @@ import onnxruntime
 from benchmarks._exactness import layer_exactness
 from benchmarks._report import add_report_options, write_report
 from benchmarks.components import random_inputs
-from qsam2_deploy._files import file_digest
+from qsam2_deploy._common.files import file_digest
 from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
 from qsam2_deploy.calibration.data import calibration_images
 from qsam2_deploy.cli._main import command

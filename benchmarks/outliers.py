@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks._outliers import add_outliers, real_peaks
-from qsam2_deploy._files import check_output
+from qsam2_deploy._common.files import check_output
 from qsam2_deploy.cli._main import command
 
 

@@ -25,7 +25,7 @@ if __name__ == "__main__":
 import torch
 
 from benchmarks import _models
-from qsam2_deploy._files import atomic_open
+from qsam2_deploy._common.files import atomic_open
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.errors import Qsam2Error
 from qsam2_deploy.export import onnx_from_checkpoint

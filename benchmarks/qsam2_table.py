@@ -46,7 +46,7 @@ from benchmarks._workplace import (
     prepare,
     workplace_settings,
 )
-from qsam2_deploy._files import file_digest
+from qsam2_deploy._common.files import file_digest
 from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.data.generated import GeneratedClips, GeneratedClipsConfig

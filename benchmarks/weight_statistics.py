@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qsam2_deploy._files import atomic_open, check_output
+from qsam2_deploy._common.files import atomic_open, check_output
 from qsam2_deploy.cli._main import command
 
 COLUMNS = ("name", "numel", "mean", "std", "min", "max")

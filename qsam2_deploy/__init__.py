@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import _telemetry
-from ._lazy import lazy_names
+from ._common import telemetry as _telemetry
+from ._common.lazy import lazy_names
 
 # Before anything can import an engine, in every way into the package.
 _telemetry.silence()

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._json import loads_bounded
-from ._spec_check import check_spec
+from ._common.json import loads_bounded
+from ._common.spec_check import check_spec
 from .errors import ModelFileError
 
 SCHEMA_VERSION = 2

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from qsam2_deploy._rgb import RgbDecoder
+from qsam2_deploy._common.rgb import RgbDecoder
 
 HEIGHT, WIDTH = 48, 64
 REORDERED = {"g": "12", "bf": "3", "b-adapt": "0", "sc_threshold": "0"}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from qsam2_deploy import _files
-from qsam2_deploy._files import atomic_open, atomic_path, describe_os_error
+from qsam2_deploy._common import files as _files
+from qsam2_deploy._common.files import atomic_open, atomic_path, describe_os_error
 from qsam2_deploy.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -102,7 +102,7 @@ def test_full_disk_inside_the_block_is_an_input_error(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ what a killed process leaves
 HOLD = """
 import sys, time
-from qsam2_deploy._files import atomic_path
+from qsam2_deploy._common.files import atomic_path
 with atomic_path(sys.argv[1]) as temporary:
     temporary.write_bytes(b"theirs")
     print(temporary, flush=True)
@@ -216,7 +216,7 @@ def test_a_full_disk_leaves_the_older_file(tmp_path: Path) -> None:
     code = "import resource, signal, sys\n"
     code += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     code += "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-    code += "from qsam2_deploy._files import atomic_open\n"
+    code += "from qsam2_deploy._common.files import atomic_open\n"
     code += "from qsam2_deploy.errors import InputError\n"
     code += "try:\n    with atomic_open(sys.argv[1]) as stream: stream.write(bytes(5000))\n"
     code += "except InputError as error: print(error)"

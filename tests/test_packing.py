@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
-from qsam2_deploy._packing import pack, packed_size, stored_bits, unpack
+from qsam2_deploy._common.packing import pack, packed_size, stored_bits, unpack
 
 TYPES = {2: TensorProto.INT2, 4: TensorProto.INT4, 8: TensorProto.INT8}
 

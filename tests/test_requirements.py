@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from qsam2_deploy import _requirements
-from qsam2_deploy._requirements import OLDEST, check_imported, check_installed
+from qsam2_deploy._common import requirements as _requirements
+from qsam2_deploy._common.requirements import OLDEST, check_imported, check_installed
 from qsam2_deploy.cli.export import main as export
 from qsam2_deploy.errors import MissingDependencyError, OutdatedDependencyError
 from qsam2_deploy.runtime.bundle import read_model

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qsam2_deploy._rgb import RgbDecoder, RgbEncoder
+from qsam2_deploy._common.rgb import RgbDecoder, RgbEncoder
 
 av = pytest.importorskip("av")
 

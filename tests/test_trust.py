@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qsam2_deploy._trust import distrust, trusted_cache
+from qsam2_deploy._common.trust import distrust, trusted_cache
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.runtime.kernels import build_kernels
 from qsam2_deploy.runtime.kernels.library import unsafe

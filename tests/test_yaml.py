@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qsam2_deploy._yaml import read_yaml
+from qsam2_deploy._common.yaml import read_yaml
 from qsam2_deploy.calibration.plan import read_plan
 from qsam2_deploy.errors import CheckpointError, InputError, MissingDependencyError
 from qsam2_deploy.quant.architecture import read_config

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from qsam2_deploy._seal import seal
+from qsam2_deploy._common.seal import seal
 from qsam2_deploy.spec import COMPONENTS, SPEC_KEY, ModelSpec, TensorSpec, graph_name
 from tests.runtime.fake_backend import fake_spec
 

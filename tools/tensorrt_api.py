@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qsam2_deploy._files import atomic_open
+from qsam2_deploy._common.files import atomic_open
 from qsam2_deploy.cli._main import Parser, command
 from qsam2_deploy.errors import InputError
 from tools._freezing import freeze_all

@@ -23,8 +23,8 @@ import torch
 from torch import nn
 
 from .. import __version__
-from .._files import check_output
-from .._progress import progress
+from .._common.files import check_output
+from .._common.progress import progress
 from ..errors import CheckpointError
 from ..quant.attention import FLOAT_ATTENTION
 from ..quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

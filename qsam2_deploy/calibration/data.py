@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .._progress import progress
-from .._requirements import check_imported
-from .._spread import spread_indices
+from .._common.progress import progress
+from .._common.requirements import check_imported
+from .._common.spread import spread_indices
 from ..errors import InputError, MissingDependencyError, VideoError
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from .._contradictions import shown
-from .._yaml import read_yaml
+from .._common.contradictions import shown
+from .._common.yaml import read_yaml
 from ..errors import InputError
 from ..quant.grid import MAX_BITS, MIN_BITS
 from ..quant.modules import LayerPlan

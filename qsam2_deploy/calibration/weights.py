@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._progress import progress
+from .._common.progress import progress
 from ..errors import Qsam2Error
 from ..quant.layer_plan import PER_TENSOR
 from ..quant.modules import ENCODER_PREFIX, LayerPlan

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
-from .._requirements import check_installed
+from .._common.requirements import check_installed
 from ..errors import MissingDependencyError, Qsam2Error
 
 DEBUG_VARIABLE = "QSAM2_DEBUG"

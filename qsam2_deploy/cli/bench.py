@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     require(("onnx",), "ort", "reading a model")
     # Imported here, so that --help needs nothing but Python.
-    from .._files import atomic_open, check_output
+    from .._common.files import atomic_open, check_output
     from ..runtime.timing.measure import measure_in_turns
     from ..runtime.timing.table import format_timings, timings_to_json
 

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("say which file to write: MODEL.onnx MODEL.engine")
     require(("onnx",), "ort", "reading a model")
     # Imported here, so that --help needs nothing but Python.
-    from .._files import atomic_open, check_output
+    from .._common.files import atomic_open, check_output
 
     if args.json is not None:
         check_output(args.json)

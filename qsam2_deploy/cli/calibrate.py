@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
     require(("torch", "sam2"), "train", "calibrating a checkpoint")
-    from .._files import check_output
+    from .._common.files import check_output
     from ..calibration.calibrate import calibrate_checkpoint
 
     if args.report:
@@ -208,7 +208,7 @@ def _config(args: Namespace) -> CalibrationConfig:
 
 
 def _write_report(path: Path, report: CalibrationReport) -> None:
-    from .._files import atomic_open
+    from .._common.files import atomic_open
 
     with atomic_open(path) as stream:
         stream.write(report.to_json().encode() + b"\n")

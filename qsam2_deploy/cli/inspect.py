@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _engine(args: Namespace) -> int:
-    from .._files import check_output
+    from .._common.files import check_output
     from ..runtime.inspection.engine import format_engine, inspect_engine
 
     if args.json is not None:
@@ -64,7 +64,7 @@ def _model(args: Namespace) -> int:
     require(("onnx",), "ort", "reading a model")
     if args.data is not None:
         require(("onnxruntime",), "ort", "measuring clipped inputs")
-    from .._files import check_output
+    from .._common.files import check_output
     from ..runtime.inspection.report import inspect_model
     from ..runtime.inspection.table import format_layers, format_summary
 
@@ -86,7 +86,7 @@ def _model(args: Namespace) -> int:
 
 
 def _write(path: Path | None, report: dict[str, Any]) -> None:
-    from .._files import atomic_open
+    from .._common.files import atomic_open
 
     if path is not None:
         with atomic_open(path) as stream:

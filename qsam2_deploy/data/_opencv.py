@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from .._requirements import check_imported
+from .._common.requirements import check_imported
 from ..errors import MissingDependencyError
 
 

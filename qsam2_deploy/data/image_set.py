@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._json import read_json
+from .._common.json import read_json
 from ..errors import VideoError
 from .image_files import (
     FRAME_SUFFIXES,

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .._json import read_json
-from .._rgb import RgbDecoder
+from .._common.json import read_json
+from .._common.rgb import RgbDecoder
 from ..errors import MissingDependencyError, VideoError
 from .image_files import chosen_names, list_folder
 from .rle import decode_rle

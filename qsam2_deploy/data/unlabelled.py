@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .._rgb import RgbDecoder
+from .._common.rgb import RgbDecoder
 from ..errors import MissingDependencyError, VideoError
 from ._checks import require_least
 from .image_files import FRAME_SUFFIXES, image_size, list_folder, read_frame_of

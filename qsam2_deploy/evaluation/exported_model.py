@@ -10,8 +10,8 @@ from types import TracebackType
 
 import numpy as np
 
-from .._files import file_digest
-from .._versions import installed_versions
+from .._common.files import file_digest
+from .._common.versions import installed_versions
 from ..data.sample import VideoSequence
 from ..errors import PromptError
 from ..runtime.backend import ENGINES

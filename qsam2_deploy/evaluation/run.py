@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .._files import atomic_open, check_output
+from .._common.files import atomic_open, check_output
 from ..data.sample import VideoSequence
 from ..errors import InputError, ModelFileError, PromptError
 from .model import Model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._files import describe_os_error
+from .._common.files import describe_os_error
 from ..data.sample import VideoSequence
 from ..errors import InputError
 from ..runtime.media.image_writer import write_indexed_png

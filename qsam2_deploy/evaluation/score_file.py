@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._contradictions import reason_of
-from .._json import read_json
+from .._common.contradictions import reason_of
+from .._common.json import read_json
 from ..errors import InputError
 from .results import SCHEMA_VERSION
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .._progress import progress
+from .._common.progress import progress
 from ..data.sample import Frames, VideoSequence
 from ..errors import VideoError
 from .metrics import boundary_accuracy, region_similarity

@@ -12,9 +12,9 @@ from typing import Any
 import onnx
 
 from .. import __version__
-from .._files import atomic_open
-from .._progress import progress
-from .._seal import seal
+from .._common.files import atomic_open
+from .._common.progress import progress
+from .._common.seal import seal
 from ..errors import InputError, Qsam2Error
 from ..quant.attention import (
     ATTENTION_KINDS,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .._packing import pack, stored_bits
+from .._common.packing import pack, stored_bits
 from ..errors import InputError, UnsupportedModelError
 from ..spec import ComponentSpec, graph_name
 

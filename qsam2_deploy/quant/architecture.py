@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .._contradictions import contradictions
-from .._yaml import read_yaml_text, yaml_errors
+from .._common.contradictions import contradictions
+from .._common.yaml import read_yaml_text, yaml_errors
 from ..errors import CheckpointError, MissingDependencyError
 from .config_bounds import check_numbers
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .._contradictions import contradictions, shown
-from .._files import atomic_path, file_digest
+from .._common.contradictions import contradictions, shown
+from .._common.files import atomic_path, file_digest
 from ..errors import CheckpointError
 from .architecture import (
     build_model,

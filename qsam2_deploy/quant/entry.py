@@ -35,7 +35,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._contradictions import reason_of
+from .._common.contradictions import reason_of
 from ..errors import CheckpointError, InputError
 from .attention import QuantAttention, quantize_attentions, quantized_attentions
 from .grid import SYMMETRIC, Grid

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from .._versions import installed_versions
+from .._common.versions import installed_versions
 from ..errors import PromptError
 from ..spec import ModelSpec
 from .checkpoint import load_checkpoint

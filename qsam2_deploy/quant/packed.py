@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .._packing import pack, stored_bits, unpack
+from .._common.packing import pack, stored_bits, unpack
 from .layer import QuantLayer
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .._files import check_output
+from .._common.files import check_output
 from ..errors import CheckpointError
 from .checkpoint import load_checkpoint, save_checkpoint
 from .entry import float_state, make_entry

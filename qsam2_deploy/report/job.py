@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._files import atomic_open, check_output, describe_os_error
+from .._common.files import atomic_open, check_output, describe_os_error
 from ..errors import InputError
 from .findings import collect_findings
 from .page import Page, render

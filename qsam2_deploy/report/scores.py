@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._files import file_digest
+from .._common.files import file_digest
 from ..errors import InputError
 from ..evaluation.score_file import ScoreFile, read_scores
 from ..quant.checkpoint import load_checkpoint, read_tensors

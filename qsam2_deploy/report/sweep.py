@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._progress import progress
+from .._common.progress import progress
 from ..calibration import vrc
 from ..calibration.clip import histogram_step, weight_clip
 from ..calibration.data import CalibrationImages

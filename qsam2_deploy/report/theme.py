@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from .._requirements import check_imported
+from .._common.requirements import check_imported
 from ..errors import MissingDependencyError
 
 Draw = Callable[[Any], None]

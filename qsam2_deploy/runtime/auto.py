@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._files import atomic_open, user_cache_folder
-from .._json import read_json
-from .._machine import cpu_model, usable_cores
-from .._trust import distrust, trusted_cache
-from .._versions import installed_versions
+from .._common.files import atomic_open, user_cache_folder
+from .._common.json import read_json
+from .._common.machine import cpu_model, usable_cores
+from .._common.trust import distrust, trusted_cache
+from .._common.versions import installed_versions
 from ..errors import EngineError, InputError
 from ..spec import IMAGE_ENCODER, MEMORY_ATTENTION, ModelSpec
 from .backend import CPU_BACKENDS, ENGINES, Arrays, Backend

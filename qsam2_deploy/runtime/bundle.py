@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import _seal
-from .._files import atomic_open, read_bounded
-from .._requirements import check_imported
+from .._common import seal as _seal
+from .._common.files import atomic_open, read_bounded
+from .._common.requirements import check_imported
 from ..errors import InputError, MissingDependencyError, ModelFileError
 from ..spec import COMPONENTS, SPEC_KEY, ModelSpec
 from .gate import MAX_FILE_BYTES, check_model

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._packing import stored_bits
+from .._common.packing import stored_bits
 from ..errors import ModelFileError
 from ..spec import AFFINE, COMPONENTS, SYMMETRIC, ModelSpec, TensorSpec, graph_name
 from .lowering.attention_pattern import find_quantized_attentions

@@ -1,7 +1,7 @@
 """Lowered graphs on disk, so that a packed model opens without being unpacked again.
 
 A cache is a folder of its user's choice. It holds one file for each component, model and engine:
-the lowered ONNX model, an entry with the key that it was made for, and the seal of ``_seal.py``.
+the lowered ONNX model, an entry with the key that it was made for, and the seal of ``_common/seal.py``.
 The key covers all that the lowering depends on. A file that is stale, foreign or damaged is made
 anew, and a folder that cannot be written to means that nothing is cached; neither is an error.
 """
@@ -17,9 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, _seal
-from .._files import atomic_open, read_bounded
-from .._trust import distrust, trusted_cache
+from .. import __version__
+from .._common import seal as _seal
+from .._common.files import atomic_open, read_bounded
+from .._common.trust import distrust, trusted_cache
 from ..errors import InputError, ModelFileError
 
 KEY_ENTRY = "qsam2.lowered"

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from .._machine import cpu_model
-from .._requirements import check_imported
+from .._common.machine import cpu_model
+from .._common.requirements import check_imported
 from ..errors import EngineError, MissingDependencyError
 from .backend import Arrays
 from .lowered_cache import LoweredCache, engine_cache

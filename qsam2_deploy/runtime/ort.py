@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._requirements import check_imported
+from .._common.requirements import check_imported
 from ..errors import EngineError, MissingDependencyError
 from .backend import Arrays
 from .exactness import RunProbe, check_exact, inexact_products, probe_inputs

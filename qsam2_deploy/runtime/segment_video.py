@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from .._progress import progress
+from .._common.progress import progress
 from ..errors import InputError, PromptError
 from .media.interrupt import StopFlag, stop_on_interrupt
 from .media.mask_writer import check_object_ids

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy.typing as npt
 
-from .._contradictions import contradictions
+from .._common.contradictions import contradictions
 from ..errors import EngineError
 from ..spec import ModelSpec
 from .backend import Arrays

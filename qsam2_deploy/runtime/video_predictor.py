@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._progress import progress
+from .._common.progress import progress
 from ..errors import PromptError
 from ..spec import NO_OBJ_SCORE, ModelSpec
 from .backend import Backend, engine_of, open_backend

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .._files import atomic_path
-from .._requirements import check_imported
+from .._common.files import atomic_path
+from .._common.requirements import check_imported
 from ..errors import MissingDependencyError
 
 Line = dict[str, Any]

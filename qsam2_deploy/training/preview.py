@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._files import atomic_path, check_output
+from .._common.files import atomic_path, check_output
 from ..data.preview import contact_sheet
 from ..data.sample import Clip, Frames, VideoSequence
 from .config import Stage

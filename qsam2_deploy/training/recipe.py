@@ -11,8 +11,8 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from .._contradictions import shown
-from .._yaml import read_yaml
+from .._common.contradictions import shown
+from .._common.yaml import read_yaml
 from ..errors import InputError
 from .config import TrainConfig
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._contradictions import contradictions, shown
+from .._common.contradictions import contradictions, shown
 from ..errors import CheckpointError
 from ..quant.checkpoint import save_atomically
 from ..quant.plain_file import load_plain

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .._files import check_output
+from .._common.files import check_output
 from ..data.generated.config import GeneratedClipsConfig
 from ..data.sample import VideoSequence
 from ..errors import InputError

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from qsam2_deploy._spread import spread_indices
+from qsam2_deploy._common.spread import spread_indices
 from qsam2_deploy.calibration.data import calibration_images
 from qsam2_deploy.errors import InputError, MissingDependencyError, VideoError
 

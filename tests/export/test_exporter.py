@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from qsam2_deploy import _seal
+from qsam2_deploy._common import seal as _seal
 from qsam2_deploy.errors import CheckpointError, InputError, UnsupportedModelError
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.checkpoint import load_checkpoint

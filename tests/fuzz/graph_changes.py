@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from qsam2_deploy._packing import packed_size
+from qsam2_deploy._common.packing import packed_size
 
 Change = Callable[[Any, random.Random], None]
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import onnx
 
-from qsam2_deploy._seal import TAIL_LENGTH, seal
+from qsam2_deploy._common.seal import TAIL_LENGTH, seal
 from qsam2_deploy.spec import SPEC_KEY
 from tests.fuzz.graph_changes import CHANGES, DEEP
 from tests.fuzz.text_changes import changed_bytes, changed_json

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qsam2_deploy._files import file_digest
+from qsam2_deploy._common.files import file_digest
 from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
 from qsam2_deploy.report import ReportJob, write_report
 from tests.calibration.conftest import _few_threads, float_checkpoint, photos  # noqa: F401

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qsam2_deploy._files import user_cache_folder
+from qsam2_deploy._common.files import user_cache_folder
 from qsam2_deploy.errors import EngineError, ModelFileError
 from qsam2_deploy.runtime import auto
 from qsam2_deploy.runtime.auto import AutoBackend

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from qsam2_deploy._seal import seal
+from qsam2_deploy._common.seal import seal
 from qsam2_deploy.errors import InputError, MissingDependencyError, ModelFileError
 from qsam2_deploy.runtime.bundle import read_bundle, write_split
 from qsam2_deploy.spec import (

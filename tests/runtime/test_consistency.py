@@ -14,8 +14,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qsam2_deploy import _seal
-from qsam2_deploy._packing import pack
+from qsam2_deploy._common import seal as _seal
+from qsam2_deploy._common.packing import pack
 from qsam2_deploy.errors import ModelFileError
 from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.consistency import check_interface, check_quantization

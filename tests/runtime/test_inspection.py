@@ -10,7 +10,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from qsam2_deploy import _seal
+from qsam2_deploy._common import seal as _seal
 from qsam2_deploy.errors import InputError, ModelFileError, VideoError
 from qsam2_deploy.runtime.bundle import read_bundle, read_model
 from qsam2_deploy.runtime.inspection.clipping import add_probes, clipped_inputs

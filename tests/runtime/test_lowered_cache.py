@@ -174,7 +174,7 @@ def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def refused(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("qsam2_deploy._files.tempfile.mkstemp", refused)
+    monkeypatch.setattr("qsam2_deploy._common.files.tempfile.mkstemp", refused)
     assert not cache.store("d", b"model")
     assert cache.load("c") is not None, "what is there can be used"
     monkeypatch.setattr(Path, "mkdir", refused)

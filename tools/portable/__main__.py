@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qsam2_deploy._machine import cpu_model
+from qsam2_deploy._common.machine import cpu_model
 from tools.portable.processors import NATIVE, ROOT, Processor, emulated
 from tools.portable.table import write_page
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qsam2_deploy._versions import installed_versions
+from qsam2_deploy._common.versions import installed_versions
 from tools.portable.processors import Processor
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..._progress import progress
+from ..._common.progress import progress
 from ...quant.grid import MIN_SCALE, Grid, fake_quantize
 from ..clip import histogram_clip
 from ..data import Images

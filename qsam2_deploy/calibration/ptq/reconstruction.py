@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..._progress import progress
+from ..._common.progress import progress
 from ...quant.modules import QuantLayer, quantized_layers
 from ..statistics import LayerStatistics, is_heldout
 from .bypass import PARTS, bypassed, replaced

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..._progress import progress
+from ..._common.progress import progress
 from ..data import Images
 from ..histogram import Histogram
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..._progress import progress
+from ..._common.progress import progress
 from ...errors import Qsam2Error
 
 COPIES = 4

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..._contradictions import contradictions
-from ..._spec_check import check_constants_of_runtime
+from ..._common.contradictions import contradictions
+from ..._common.spec_check import check_constants_of_runtime
 from ...spec import ModelSpec
 from ..consistency import check_interface, check_quantization
 from .constants import check_constants, check_steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..._contradictions import shown
+from ..._common.contradictions import shown
 from ...errors import ModelFileError
 
 __all__ = ["refusal", "shown"]

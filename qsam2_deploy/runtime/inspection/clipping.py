@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..._progress import progress
-from ..._spread import spread_indices
+from ..._common.progress import progress
+from ..._common.spread import spread_indices
 from ...errors import InputError
 from ..backend import Arrays
 from ..bundle import Bundle

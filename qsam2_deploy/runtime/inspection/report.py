@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..._contradictions import contradictions
-from ..._progress import progress
+from ..._common.contradictions import contradictions
+from ..._common.progress import progress
 from ...errors import InputError, ModelFileError
 from ...spec import ModelSpec
 from ..bundle import Bundle, WholeModel, read_model, split_components

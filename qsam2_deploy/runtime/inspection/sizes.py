@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-from ..._packing import stored_bits
+from ..._common.packing import stored_bits
 from ..bundle import WholeModel
 from ..lowering.graph import DEQUANTIZE, QUANTIZE, GraphIndex
 from ..lowering.stored_weights import stored_weights

@@ -10,8 +10,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..._files import atomic_path, describe_os_error
-from ..._trust import distrust
+from ..._common.files import atomic_path, describe_os_error
+from ..._common.trust import distrust
 from ...errors import EngineError, InputError
 from .library import FLAGS, SOURCES, kernels_path
 

@@ -11,8 +11,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from ..._files import user_cache_folder
-from ..._trust import distrust
+from ..._common.files import user_cache_folder
+from ..._common.trust import distrust
 from ...errors import EngineError
 
 SOURCES = Path(__file__).parent / "src"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..._packing import pack
+from ..._common.packing import pack
 from .drop_activations import drop_activations
 from .graph import GraphIndex, add_constant, replace_nodes, value_of
 

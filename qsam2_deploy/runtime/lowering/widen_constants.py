@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..._packing import unpack
+from ..._common.packing import unpack
 from ...errors import ModelFileError
 from .graph import GraphIndex, replace_nodes, value_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from ..._requirements import check_imported
+from ..._common.requirements import check_imported
 from ...errors import MissingDependencyError
 
 _PURPOSE = "reading or writing a video"

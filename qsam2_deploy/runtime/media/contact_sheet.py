@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..._files import describe_os_error
+from ..._common.files import describe_os_error
 from ...errors import InputError
 from .image_writer import check_image_suffix
 from .pending_file import PendingFile

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..._rgb import RgbDecoder
+from ..._common.rgb import RgbDecoder
 from ...errors import VideoError
 from ._optional import load_av
 from .protocols import RgbImage

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..._files import atomic_path
+from ..._common.files import atomic_path
 from ...errors import VideoError
 from .palette import davis_palette
 from .protocols import RgbImage

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ..._rgb import RgbDecoder
+from ..._common.rgb import RgbDecoder
 from ...errors import VideoError
 from ._optional import load_av
 from .decoder import Decoder, open_video, rgb_from_frame

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..._files import describe_os_error
+from ..._common.files import describe_os_error
 from ...errors import InputError
 from ..results import FrameResult, ObjectResult
 from .drawing import mask_box

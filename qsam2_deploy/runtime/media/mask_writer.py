@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..._files import describe_os_error
+from ..._common.files import describe_os_error
 from ...errors import InputError, PromptError
 from ..results import FrameResult
 from .image_writer import write_indexed_png

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..._files import atomic_path
+from ..._common.files import atomic_path
 from ...errors import InputError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..._contradictions import shown
-from ..._json import read_json
+from ..._common.contradictions import shown
+from ..._common.json import read_json
 from ...errors import PromptError
 from ..results import Prompt
 from .mask_file import read_mask

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ..._rgb import RgbDecoder
+from ..._common.rgb import RgbDecoder
 from ...errors import VideoError
 from .decoder import Decoder, OpenVideo, open_video, rgb_from_frame
 from .protocols import RgbImage

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ..._files import describe_os_error
-from ..._rgb import RgbEncoder
+from ..._common.files import describe_os_error
+from ..._common.rgb import RgbEncoder
 from ...errors import InputError, VideoError
 from ._optional import load_av
 from .pending_file import PendingFile

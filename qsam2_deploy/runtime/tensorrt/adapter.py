@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..._progress import StepBar
+from ..._common.progress import StepBar
 from ...errors import EngineError, InputError
 from ...spec import ComponentSpec
 from .library import Library

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..._contradictions import contradictions
-from ..._files import check_output
-from ..._progress import progress
+from ..._common.contradictions import contradictions
+from ..._common.files import check_output
+from ..._common.progress import progress
 from ...errors import EngineError, InputError, UnsupportedModelError
 from ...spec import COMPONENTS, ModelSpec
 from ..bundle import Bundle, read_bundle

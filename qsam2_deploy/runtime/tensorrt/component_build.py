@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..._files import atomic_open
+from ..._common.files import atomic_open
 from ...errors import EngineError, InputError, UnsupportedModelError
 from ..bundle import Bundle
 from ..inspection.products import copy_of

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from ..._contradictions import reason_of, shown
-from ..._files import atomic_open, read_bounded
-from ..._json import loads_bounded
+from ..._common.contradictions import reason_of, shown
+from ..._common.files import atomic_open, read_bounded
+from ..._common.json import loads_bounded
 from ...errors import EngineError, ModelFileError
 from ...spec import COMPONENTS, ModelSpec
 from .layer_table import LayerSummary

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from ..._machine import usable_cores
-from ..._progress import progress
+from ..._common.machine import usable_cores
+from ..._common.progress import progress
 from ...errors import EngineError, InputError
 from ...spec import COMPONENTS
 from .steady import FRAME_SIZE, FrameTime

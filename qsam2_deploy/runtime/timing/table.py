@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..._machine import cpu_model, usable_cores
-from ..._versions import installed_versions
+from ..._common.machine import cpu_model, usable_cores
+from ..._common.versions import installed_versions
 from ...spec import COMPONENTS
 from .measure import Timing
 

@@ -14,7 +14,7 @@ onnx = pytest.importorskip("onnx")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from qsam2_deploy._contradictions import contradictions  # noqa: E402
+from qsam2_deploy._common.contradictions import contradictions  # noqa: E402
 from qsam2_deploy.errors import EngineError, ModelFileError  # noqa: E402
 from qsam2_deploy.runtime.bundle import read_bundle  # noqa: E402
 from qsam2_deploy.runtime.gate import limits  # noqa: E402
@@ -331,6 +331,6 @@ def _raise_within(error: BaseException) -> None:
 
 
 def _sealed_bytes(body: bytes) -> bytes:
-    from qsam2_deploy._seal import seal
+    from qsam2_deploy._common.seal import seal
 
     return body + seal(body)

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qsam2_deploy._packing import pack
+from qsam2_deploy._common.packing import pack
 from qsam2_deploy.errors import ModelFileError
 from qsam2_deploy.runtime.lowering.graph import value_of
 from qsam2_deploy.runtime.lowering.widen_constants import widen_constants

@@ -272,7 +272,7 @@ def test_an_interrupt_stops_the_build_in_good_order(
     def interrupt(self: object, phase: str, step: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qsam2_deploy._progress.StepBar.reach", interrupt)
+    monkeypatch.setattr("qsam2_deploy._common.progress.StepBar.reach", interrupt)
     with pytest.raises(KeyboardInterrupt):
         make(trt, model_path, tmp_path / "m.engine", precision="fp16")
     assert len(trt.parsed) == 1

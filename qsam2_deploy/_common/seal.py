@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 
-from .errors import ModelFileError
-from .spec import DIGEST_KEY
+from ..errors import ModelFileError
+from ..spec import DIGEST_KEY
 
 # Wire format: ModelProto.metadata_props is field 14, StringStringEntryProto has key 1, value 2.
 _METADATA_PROPS_TAG = 14 << 3 | 2

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import InputError, ModelFileError, Qsam2Error
+from ..errors import InputError, ModelFileError, Qsam2Error
 
 _SHOWN, _SHOWN_REASON = 100, 300
 

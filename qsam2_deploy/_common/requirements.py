@@ -6,7 +6,7 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
-from .errors import OutdatedDependencyError
+from ..errors import OutdatedDependencyError
 
 # The same as in pyproject.toml, which a test compares. A table costs nothing to read, and is there
 # without installed metadata, too.

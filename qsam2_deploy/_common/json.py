@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from ._files import read_bounded
+from .files import read_bounded
 
 MAX_BYTES = 64 << 20
 """Bytes of a file; what is made of them takes some ten times as much."""

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ._contradictions import shown
-from ._files import read_bounded
-from ._requirements import check_imported
-from ._yaml_bounds import MAX_BYTES, check_yaml
-from .errors import InputError, MissingDependencyError, Qsam2Error
+from ..errors import InputError, MissingDependencyError, Qsam2Error
+from .contradictions import shown
+from .files import read_bounded
+from .requirements import check_imported
+from .yaml_bounds import MAX_BYTES, check_yaml
 
 
 def read_yaml(path: str | os.PathLike[str], what: str) -> Any:

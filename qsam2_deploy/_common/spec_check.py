@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from .spec import ModelSpec
+    from ..spec import ModelSpec
 
 _MAX_SIZE = 4096
 _MAX_WIDTH = 4096
