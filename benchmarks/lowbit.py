@@ -36,9 +36,9 @@ from qsam2_deploy.calibration.data import calibration_images
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.export import onnx_from_checkpoint
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.runtime import Prompt, VideoSegmenter
-from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.inspection.engines import openvino_integer_products
 from qsam2_deploy.runtime.inspection.report import Inspection, inspect_model
 from qsam2_deploy.runtime.lowering import (

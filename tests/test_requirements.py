@@ -13,7 +13,7 @@ from qsam2_deploy._common import requirements as _requirements
 from qsam2_deploy._common.requirements import OLDEST, check_imported, check_installed
 from qsam2_deploy.cli.export import main as export
 from qsam2_deploy.errors import MissingDependencyError, OutdatedDependencyError
-from qsam2_deploy.runtime.bundle import read_model
+from qsam2_deploy.model_file.bundle import read_model
 from qsam2_deploy.runtime.media.sources import open_frames
 from qsam2_deploy.runtime.openvino import OpenVinoBackend
 from qsam2_deploy.runtime.ort import OrtBackend

@@ -215,7 +215,7 @@ def _check_torch(path: Path) -> None:
 
 
 def _check_model(path: Path) -> None:
-    from qsam2_deploy.runtime.bundle import read_bundle
+    from qsam2_deploy.model_file.bundle import read_bundle
 
     read_bundle(path)
 

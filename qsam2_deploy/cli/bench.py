@@ -69,8 +69,8 @@ def _contenders(
     models: Sequence[Path], backends: Sequence[str], threads: int, precision: str
 ) -> dict[str, OpenBackend]:
     """Return what opens each model in each engine; names are as short as they can be."""
+    from ..model_file.bundle import read_bundle
     from ..runtime.backend import open_backend
-    from ..runtime.bundle import read_bundle
 
     found: dict[str, OpenBackend] = {}
     for model in models:

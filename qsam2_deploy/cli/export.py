@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{quantized.dead_channels} dead output channels (all weights are zero)")
     print(f"wrote {args.output} ({size:.1f} MB)")
     if args.split:
-        from ..runtime.bundle import write_split
+        from ..model_file.bundle import write_split
 
         for path in write_split(args.output, Path(args.split)):
             print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")

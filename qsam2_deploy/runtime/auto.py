@@ -29,11 +29,11 @@ from .._common.machine import cpu_model, usable_cores
 from .._common.trust import distrust, trusted_cache
 from .._common.versions import installed_versions
 from ..errors import EngineError, InputError
+from ..model_file.bundle import read_bundle
+from ..model_file.lowered_cache import PRIVATE_FILE, PRIVATE_FOLDER, lowering_digest
 from ..spec import IMAGE_ENCODER, MEMORY_ATTENTION, ModelSpec
 from .backend import CPU_BACKENDS, ENGINES, Arrays, Backend
-from .bundle import read_bundle
 from .kernels import find_kernels
-from .lowered_cache import PRIVATE_FILE, PRIVATE_FOLDER, lowering_digest
 from .options import BackendOptions
 
 OpenEngine = Callable[[BackendOptions, str], Backend]

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError
+from ..model_file.lowered_cache import LoweredCache
 from .backend import Arrays
 from .exactness import RunProbe, check_exact, inexact_products, probe_inputs
-from .lowered_cache import LoweredCache
 from .lowering import lower_for_openvino
 
 FIXED_AFTER = 3

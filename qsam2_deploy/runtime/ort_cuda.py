@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from .._common.requirements import check_imported
 from ..errors import EngineError, MissingDependencyError
+from ..model_file.lowered_cache import LoweredCache, engine_cache
 from .backend import Arrays
-from .lowered_cache import LoweredCache, engine_cache
 from .lowering import GPU_QUERY_BLOCK, lower_for_ort_cuda
 from .sessions import SessionBackend
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy.typing as npt
 
+from ..model_file.bundle import Bundle
 from ..spec import ModelSpec
 from .backend import Arrays
-from .bundle import Bundle
 from .inspection.products import copy_of
 from .lowering import QUERY_BLOCK
 from .lowering.chunk_attention import chunk_attention

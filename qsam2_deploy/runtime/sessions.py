@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from .._common.contradictions import contradictions
 from ..errors import EngineError
+from ..model_file.bundle import read_bundle
+from ..model_file.lowered_cache import LoweredCache, lowered_model
 from ..spec import ModelSpec
 from .backend import Arrays
-from .bundle import read_bundle
-from .lowered_cache import LoweredCache, lowered_model
 from .options import BackendOptions
 
 _Backend = TypeVar("_Backend", bound="SessionBackend")

@@ -17,10 +17,10 @@ from qsam2_deploy.errors import InputError, Qsam2Error, UnsupportedModelError
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.export.graph import model_from_graphs, needed_opset
 from qsam2_deploy.export.linear_weights import LinearWeights
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
 from qsam2_deploy.quant.grid import MIN_SCALE
 from qsam2_deploy.quant.modules import SCOPES, LayerPlan, layers_in_scope, quantize_layers
-from qsam2_deploy.runtime.bundle import read_bundle
 from tests.quantized_layers import KINDS, builder_for, graph_of, make_layer
 from tests.quantized_model import quantize_model
 

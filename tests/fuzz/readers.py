@@ -64,8 +64,8 @@ def _lowered() -> tuple[str, str, bytes]:
     """Return a model's digest, the name of a component, and what is kept of it."""
     import tempfile
 
-    from qsam2_deploy.runtime.bundle import read_bundle
-    from qsam2_deploy.runtime.lowered_cache import lowered_model
+    from qsam2_deploy.model_file.bundle import read_bundle
+    from qsam2_deploy.model_file.lowered_cache import lowered_model
     from qsam2_deploy.runtime.ort import lower_here, ort_cache
 
     with tempfile.TemporaryDirectory() as name:

@@ -18,10 +18,10 @@ from sam2.modeling.sam2_utils import get_1d_sine_pe
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.export.pooled_memory import score_shift
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.quant.attention import AttentionSteps, QuantAttention
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
 from qsam2_deploy.runtime.backend import open_backend
-from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.lowering.attention_pattern import find_quantized_attentions
 from qsam2_deploy.runtime.lowering.graph import GraphIndex
 from tests.parity.test_attention_parity import quantized

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from qsam2_deploy._common.seal import seal
 from qsam2_deploy.errors import InputError, MissingDependencyError, ModelFileError
-from qsam2_deploy.runtime.bundle import read_bundle, write_split
+from qsam2_deploy.model_file.bundle import read_bundle, write_split
 from qsam2_deploy.spec import (
     COMPONENTS,
     MASK_DECODER,
@@ -91,7 +91,7 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def denied(*_: Any) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("qsam2_deploy.runtime.bundle.read_bounded", denied)
+    monkeypatch.setattr("qsam2_deploy.model_file.bundle.read_bounded", denied)
     assert refused(tmp_path / "m.onnx").endswith("m.onnx: Permission denied")
 
 
@@ -201,7 +201,7 @@ def test_every_byte_with_a_flipped_bit_isrefused(
     tiny: bytes, monkeypatch: pytest.MonkeyPatch, bit: int
 ) -> None:
     damaged = bytearray(tiny)
-    monkeypatch.setattr("qsam2_deploy.runtime.bundle.read_bounded", lambda *_: bytes(damaged))
+    monkeypatch.setattr("qsam2_deploy.model_file.bundle.read_bounded", lambda *_: bytes(damaged))
     for position in range(len(tiny)):
         damaged[position] ^= 1 << bit
         with pytest.raises(ModelFileError):

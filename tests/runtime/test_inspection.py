@@ -12,7 +12,7 @@ from PIL import Image
 
 from qsam2_deploy._common import seal as _seal
 from qsam2_deploy.errors import InputError, ModelFileError, VideoError
-from qsam2_deploy.runtime.bundle import read_bundle, read_model
+from qsam2_deploy.model_file.bundle import read_bundle, read_model
 from qsam2_deploy.runtime.inspection.clipping import add_probes, clipped_inputs
 from qsam2_deploy.runtime.inspection.layers import quantized_layers
 from qsam2_deploy.runtime.inspection.report import Inspection, inspect_model

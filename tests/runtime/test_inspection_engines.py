@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from qsam2_deploy.errors import ModelFileError
-from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.inspection.engines import (
     engine_version,
     openvino_integer_products,

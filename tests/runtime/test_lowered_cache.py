@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.runtime import lowered_cache, ort
+from qsam2_deploy.model_file import lowered_cache
+from qsam2_deploy.model_file.lowered_cache import LoweredCache
+from qsam2_deploy.runtime import ort
 from qsam2_deploy.runtime.backend import open_backend
-from qsam2_deploy.runtime.lowered_cache import LoweredCache
 from qsam2_deploy.runtime.ort import OrtBackend
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
 from qsam2_deploy.spec import COMPONENTS
@@ -193,7 +194,7 @@ def test_a_full_disk(
         raise error
 
     # Fails in the middle of writing the file.
-    monkeypatch.setattr("qsam2_deploy.runtime.lowered_cache._seal.seal", full)
+    monkeypatch.setattr("qsam2_deploy.model_file.lowered_cache._seal.seal", full)
     assert_equal(outputs(model_path, tmp_path), expected)
     assert list(tmp_path.iterdir()) == [], "half of a file was left behind"
 
@@ -201,7 +202,7 @@ def test_a_full_disk(
 def test_processes_may_write_at_the_same_time(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from qsam2_deploy.runtime.lowered_cache import LoweredCache\n"
+        "from qsam2_deploy.model_file.lowered_cache import LoweredCache\n"
         f"cache = LoweredCache(sys.argv[1], **{ABOUT!r})\n"
         "for _ in range(50):\n"
         "    assert cache.store('c', b'model' * 20000)\n"

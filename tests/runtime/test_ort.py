@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError, ModelFileError
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.backend import open_backend
-from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.ort import OrtBackend, session_from_lowered, session_from_onnx
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ENCODER
 from tests.runtime.test_bundle import random_inputs

@@ -13,9 +13,9 @@ import onnx
 import pytest
 
 from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime import ort_cuda
 from qsam2_deploy.runtime.backend import open_backend
-from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.image_predictor import SAM2ImagePredictor
 from qsam2_deploy.runtime.lowering import lower_for_ort_cuda
 from qsam2_deploy.runtime.ort import OrtBackend

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from ..._common.progress import progress
 from ..._common.spread import spread_indices
 from ...errors import InputError
+from ...model_file.bundle import Bundle
 from ..backend import Arrays
-from ..bundle import Bundle
 from ..lowering import lower_to_float
 from ..lowering.graph import GraphIndex, add_constant
 from ..media.protocols import IndexedFrames

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..._common.contradictions import contradictions
 from ..._common.progress import progress
 from ...errors import InputError, ModelFileError
+from ...model_file.bundle import Bundle, WholeModel, read_model, split_components
 from ...spec import ModelSpec
-from ..bundle import Bundle, WholeModel, read_model, split_components
 from .clipping import DEFAULT_LIMIT, clipped_inputs
 from .engines import ENGINES, EXACT_PRODUCTS, engine_version
 from .layers import QuantizedLayer, quantized_layers

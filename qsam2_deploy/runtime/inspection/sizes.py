@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ..._common.packing import stored_bits
-from ..bundle import WholeModel
+from ...model_file.bundle import WholeModel
 from ..lowering.graph import DEQUANTIZE, QUANTIZE, GraphIndex
 from ..lowering.stored_weights import stored_weights
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..._common.files import atomic_open
 from ...errors import EngineError, InputError, UnsupportedModelError
-from ..bundle import Bundle
+from ...model_file.bundle import Bundle
 from ..inspection.products import copy_of
 from ..lowering import TENSORRT_PRECISIONS, lower_for_tensorrt
 from ..lowering.memory_output import finish_memory

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import EngineError
+from ...model_file.bundle import Bundle
 from ..backend import Arrays
-from ..bundle import Bundle
 from ..lowering import lower_to_tensorrt_reference
 from ..memory import MemoryBank, MemoryEntry
 from ..reference_backend import ReferenceBackend

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import EngineError
+from ...model_file.bundle import Bundle
 from ...spec import ModelSpec
 from ..backend import Arrays
-from ..bundle import Bundle
 from .profiles import Profile
 from .reference import Case, reference_cases
 

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from qsam2_deploy._common.contradictions import contradictions  # noqa: E402
 from qsam2_deploy.errors import EngineError, ModelFileError  # noqa: E402
-from qsam2_deploy.runtime.bundle import read_bundle  # noqa: E402
-from qsam2_deploy.runtime.gate import limits  # noqa: E402
+from qsam2_deploy.model_file.bundle import read_bundle  # noqa: E402
+from qsam2_deploy.model_file.gate import limits  # noqa: E402
 from qsam2_deploy.spec import SPEC_KEY  # noqa: E402
 from tests.runtime.test_bundle import refused  # noqa: E402
 from tests.tiny_model import sealed, tiny_model  # noqa: E402
@@ -302,7 +302,7 @@ def test_parts_that_onnx_does_not_know_are_dropped(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qsam2_deploy.runtime.bundle.MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr("qsam2_deploy.model_file.bundle.MAX_FILE_BYTES", 1000)
     assert "more than the 1000 bytes" in _message(tmp_path / "m.onnx", sealed(tiny_model()))
 
 
@@ -311,7 +311,7 @@ def test_a_graph_that_is_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     where = {"MAX_NODES": "nodes", "MAX_INITIALIZERS": "constants"}[limit]
-    monkeypatch.setattr(f"qsam2_deploy.runtime.gate.{where}.{limit}", 3)
+    monkeypatch.setattr(f"qsam2_deploy.model_file.gate.{where}.{limit}", 3)
     assert "but may have 3" in _message(tmp_path / "m.onnx", sealed(tiny_model()))
 
 

@@ -13,14 +13,14 @@ pytest.importorskip("torch", reason="torch is needed to export the test models")
 from qsam2_deploy.export import onnx_from_checkpoint  # noqa: E402
 from qsam2_deploy.export.graph import IR_VERSIONS as WRITTEN_VERSIONS  # noqa: E402
 from qsam2_deploy.export.graph import OPSET  # noqa: E402
-from qsam2_deploy.quant.checkpoint import load_checkpoint  # noqa: E402
-from qsam2_deploy.runtime.bundle import read_bundle  # noqa: E402
-from qsam2_deploy.runtime.gate.operators import (  # noqa: E402
+from qsam2_deploy.model_file.bundle import read_bundle  # noqa: E402
+from qsam2_deploy.model_file.gate.operators import (
     IR_VERSIONS,
     OPERATORS,
     OPSETS,
     STORED_BITS,
 )
+from qsam2_deploy.quant.checkpoint import load_checkpoint  # noqa: E402
 from tests.quantized_model import quantize_model  # noqa: E402
 from tests.weights import small_config, write_checkpoint  # noqa: E402
 

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.lowering import lower_for_ort
 from qsam2_deploy.runtime.lowering.attention_codes import attention_codes
 from qsam2_deploy.runtime.lowering.fused_attention import fused_attention

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.lowering import lower_for_tensorrt
 from qsam2_deploy.runtime.lowering.break_attention import break_attention
 from qsam2_deploy.runtime.lowering.float_attention import float_attention

@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 
-from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.lowering import integers_of_constants, lower_to_float
 from qsam2_deploy.runtime.lowering.drop_activations import drop_activations
 from qsam2_deploy.spec import COMPONENTS

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from qsam2_deploy.errors import UnsupportedModelError
-from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.inspection.products import copy_of
 from qsam2_deploy.runtime.lowering import (
     TENSORRT_PRECISIONS,

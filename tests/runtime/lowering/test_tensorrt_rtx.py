@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 import pytest
 
-from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.lowering import lower_for_tensorrt_int4, lower_for_tensorrt_int8
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ATTENTION
 

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from qsam2_deploy.errors import EngineError, InputError, ModelFileError, UnsupportedModelError
-from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.tensorrt import build as build_module
 from qsam2_deploy.runtime.tensorrt.build import EngineReport, engine_from_onnx
 from qsam2_deploy.runtime.tensorrt.engine_file import Target, Variant, read_engine

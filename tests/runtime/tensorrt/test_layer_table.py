@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.lowering import lower_for_tensorrt
 from qsam2_deploy.runtime.tensorrt.layer_table import (
     fused_layers,

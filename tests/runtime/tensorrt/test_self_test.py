@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.errors import EngineError, InputError
-from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.tensorrt import build as build_module
 from qsam2_deploy.runtime.tensorrt import self_test as self_test_module
 from qsam2_deploy.runtime.tensorrt.build import EngineReport, engine_from_onnx

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qsam2_deploy.errors import EngineError
-from qsam2_deploy.runtime.bundle import read_bundle
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.tensorrt.adapter import Network, Plan, build_plan
 from qsam2_deploy.runtime.tensorrt.build import engine_from_onnx
 from qsam2_deploy.runtime.tensorrt.component_build import network_from_component

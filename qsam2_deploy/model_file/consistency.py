@@ -10,10 +10,10 @@ import numpy as np
 
 from .._common.packing import stored_bits
 from ..errors import ModelFileError
+from ..runtime.lowering.attention_pattern import find_quantized_attentions
+from ..runtime.lowering.graph import GraphIndex, value_of, zero_point
+from ..runtime.lowering.stored_weights import StoredWeight, stored_weights
 from ..spec import AFFINE, COMPONENTS, SYMMETRIC, ModelSpec, TensorSpec, graph_name
-from .lowering.attention_pattern import find_quantized_attentions
-from .lowering.graph import GraphIndex, value_of, zero_point
-from .lowering.stored_weights import StoredWeight, stored_weights
 
 if TYPE_CHECKING:
     import onnx
