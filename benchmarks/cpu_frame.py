@@ -125,9 +125,9 @@ class Preparation:
         """Return a folder with our float graphs as OpenVINO gets them, of fixed shapes."""
         import onnx
 
+        from qsam2_deploy.lowering import lower_for_openvino
         from qsam2_deploy.model_file.bundle import read_bundle
         from qsam2_deploy.runtime.inspection.products import fix_dimensions
-        from qsam2_deploy.runtime.lowering import lower_for_openvino
 
         folder = self.work / "float"
         if not folder.exists():

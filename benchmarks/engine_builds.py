@@ -20,8 +20,8 @@ from pathlib import Path
 from benchmarks._report import add_report_options, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.errors import EngineError, UnsupportedModelError
+from qsam2_deploy.lowering import TENSORRT_PRECISIONS
 from qsam2_deploy.model_file.bundle import Bundle, read_bundle
-from qsam2_deploy.runtime.lowering import TENSORRT_PRECISIONS
 from qsam2_deploy.runtime.tensorrt.adapter import build_plan
 from qsam2_deploy.runtime.tensorrt.component_build import network_from_component
 from qsam2_deploy.runtime.tensorrt.engine_file import Variant

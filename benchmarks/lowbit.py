@@ -36,16 +36,16 @@ from qsam2_deploy.calibration.data import calibration_images
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.export import onnx_from_checkpoint
+from qsam2_deploy.lowering import (
+    lower_for_tensorrt_int4,
+    lower_for_tensorrt_int8,
+    lower_to_float,
+)
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.runtime import Prompt, VideoSegmenter
 from qsam2_deploy.runtime.inspection.engines import openvino_integer_products
 from qsam2_deploy.runtime.inspection.report import Inspection, inspect_model
-from qsam2_deploy.runtime.lowering import (
-    lower_for_tensorrt_int4,
-    lower_for_tensorrt_int8,
-    lower_to_float,
-)
 from qsam2_deploy.runtime.media.sources import open_frames
 from qsam2_deploy.runtime.ort import session_from_onnx
 

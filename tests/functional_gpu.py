@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from qsam2_deploy.lowering.memory_output import finish_memory
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.lowering.memory_output import finish_memory
 from qsam2_deploy.runtime.ort import session_from_onnx
 from qsam2_deploy.runtime.tensorrt import build as build_module
 from qsam2_deploy.runtime.tensorrt.build import engine_from_onnx

@@ -10,9 +10,9 @@ import numpy as np
 
 from .._common.packing import stored_bits
 from ..errors import ModelFileError
-from ..runtime.lowering.attention_pattern import find_quantized_attentions
-from ..runtime.lowering.graph import GraphIndex, value_of, zero_point
-from ..runtime.lowering.stored_weights import StoredWeight, stored_weights
+from ..onnx_graph.attention_pattern import find_quantized_attentions
+from ..onnx_graph.index import GraphIndex, value_of, zero_point
+from ..onnx_graph.stored_weights import StoredWeight, stored_weights
 from ..spec import AFFINE, COMPONENTS, SYMMETRIC, ModelSpec, TensorSpec, graph_name
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """Lowered graphs on disk, so that a packed model opens without being unpacked again.
 
 A cache is a folder of its user's choice. It holds one file for each component, model and engine:
-the lowered ONNX model, an entry with the key that it was made for, and the seal of ``_common/seal.py``.
-The key covers all that the lowering depends on. A file that is stale, foreign or damaged is made
+the lowered ONNX model, an entry with the key that it was made for, and the seal of
+``_common/seal.py``. The key covers all that the lowering depends on. A file that is stale, foreign or damaged is made
 anew, and a folder that cannot be written to means that nothing is cached; neither is an error.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -173,8 +174,9 @@ def lowered_model(
 @functools.cache
 def lowering_digest() -> str:
     """Return the digest of the passes' own code, which may change without the version."""
-    digest, home = hashlib.sha256(), Path(__file__).parent
-    for path in (*sorted((home / "lowering").glob("*.py")), home.parent / "_packing.py"):
+    digest, package = hashlib.sha256(), Path(__file__).parents[1]
+    passes = (sorted((package / room).glob("*.py")) for room in ("lowering", "onnx_graph"))
+    for path in (*itertools.chain(*passes), package / "_common/packing.py"):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from .._common.machine import cpu_model
 from .._common.requirements import check_imported
 from ..errors import EngineError, MissingDependencyError
+from ..lowering import OPENVINO_QUERY_BLOCK, lower_for_openvino
 from ..model_file.lowered_cache import LoweredCache, engine_cache
 from .backend import Arrays
-from .lowering import OPENVINO_QUERY_BLOCK, lower_for_openvino
 from .openvino_requests import (
     Requests,
     engine_settings,

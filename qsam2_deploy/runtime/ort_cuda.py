@@ -23,9 +23,9 @@ import numpy.typing as npt
 
 from .._common.requirements import check_imported
 from ..errors import EngineError, MissingDependencyError
+from ..lowering import GPU_QUERY_BLOCK, lower_for_ort_cuda
 from ..model_file.lowered_cache import LoweredCache, engine_cache
 from .backend import Arrays
-from .lowering import GPU_QUERY_BLOCK, lower_for_ort_cuda
 from .sessions import SessionBackend
 
 PROVIDER = "CUDAExecutionProvider"

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy.typing as npt
 
+from ..lowering import QUERY_BLOCK
+from ..lowering.chunk_attention import chunk_attention
 from ..model_file.bundle import Bundle
 from ..spec import ModelSpec
 from .backend import Arrays
 from .inspection.products import copy_of
-from .lowering import QUERY_BLOCK
-from .lowering.chunk_attention import chunk_attention
 from .ort import run_session, session_from_lowered
 
 if TYPE_CHECKING:

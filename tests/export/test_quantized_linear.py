@@ -14,9 +14,9 @@ from torch import nn
 from qsam2_deploy.export.graph import GraphBuilder, model_from_graphs
 from qsam2_deploy.export.layers import linear, linear_parts
 from qsam2_deploy.export.linear_weights import LinearWeights
+from qsam2_deploy.lowering.integer_matmul import FUSED, integer_matmul
+from qsam2_deploy.lowering.widen_constants import widen_constants
 from qsam2_deploy.quant.modules import LayerPlan, QuantLinear, quantize_layers
-from qsam2_deploy.runtime.lowering.integer_matmul import FUSED, integer_matmul
-from qsam2_deploy.runtime.lowering.widen_constants import widen_constants
 from qsam2_deploy.spec import ComponentSpec, TensorSpec
 from tests.plain_engine import run_plainly
 

@@ -88,7 +88,7 @@ def test_each_outcome_is_told(read: Callable[[], Any], kind: str, detail: str) -
 def test_without_the_gate_there_are_failures(tmp_path: Path) -> None:
     patch = (
         "from contextlib import nullcontext\n"
-        "from qsam2_deploy.runtime import bundle, sessions\n"
+        "from qsam2_deploy.model_file import bundle\nfrom qsam2_deploy.runtime import sessions\n"
         "bundle.check_model = lambda *_: None\n"
         "sessions.contradictions = lambda *_: nullcontext()"
     )

@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from onnx import helper
 
 from qsam2_deploy.errors import EngineError
-from qsam2_deploy.runtime import ort
-from qsam2_deploy.runtime.lowering import (
+from qsam2_deploy.lowering import (
     OPENVINO_QUERY_BLOCK,
     lower_for_openvino,
     lower_for_ort,
@@ -27,7 +26,8 @@ from qsam2_deploy.runtime.lowering import (
     lower_for_tensorrt_int8,
     lower_to_float,
 )
-from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
+from qsam2_deploy.lowering.integer_matmul import FUSED
+from qsam2_deploy.runtime import ort
 from qsam2_deploy.runtime.openvino_requests import (
     INTEGERS,
     engine_settings,

@@ -19,11 +19,11 @@ from qsam2_deploy.errors import InputError
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.export.pooled_memory import score_shift
 from qsam2_deploy.model_file.bundle import read_bundle
+from qsam2_deploy.onnx_graph.attention_pattern import find_quantized_attentions
+from qsam2_deploy.onnx_graph.index import GraphIndex
 from qsam2_deploy.quant.attention import AttentionSteps, QuantAttention
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
 from qsam2_deploy.runtime.backend import open_backend
-from qsam2_deploy.runtime.lowering.attention_pattern import find_quantized_attentions
-from qsam2_deploy.runtime.lowering.graph import GraphIndex
 from tests.parity.test_attention_parity import quantized
 from tests.parity.test_component_parity import Pair, assert_close, random
 from tests.weights import small_config, write_checkpoint

@@ -13,10 +13,10 @@ import onnx
 import pytest
 import torch
 
+from qsam2_deploy.lowering import lower_for_openvino, lower_for_ort, lower_to_float
+from qsam2_deploy.lowering.integer_conv import CONV
+from qsam2_deploy.lowering.integer_matmul import FUSED
 from qsam2_deploy.runtime import ort
-from qsam2_deploy.runtime.lowering import lower_for_openvino, lower_for_ort, lower_to_float
-from qsam2_deploy.runtime.lowering.integer_conv import CONV
-from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
 from qsam2_deploy.runtime.openvino_requests import (
     FLOATS,
     engine_settings,

@@ -20,15 +20,15 @@ from torch import nn
 
 from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
 from qsam2_deploy.export import onnx_from_checkpoint
+from qsam2_deploy.lowering import lower_for_ort
+from qsam2_deploy.lowering.integer_conv import CONV
+from qsam2_deploy.lowering.integer_matmul import FUSED
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.quant.attention import quantized_attentions
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qsam2_deploy.quant.modules import quantized_layers
 from qsam2_deploy.runtime import SAM2VideoPredictor
 from qsam2_deploy.runtime.backend import open_backend
-from qsam2_deploy.runtime.lowering import lower_for_ort
-from qsam2_deploy.runtime.lowering.integer_conv import CONV
-from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
 from qsam2_deploy.runtime.ort import OrtBackend
 from qsam2_deploy.spec import (
     COMPONENTS,

@@ -12,18 +12,18 @@ from torch import nn
 from qsam2_deploy.calibration.start import start_from_statistics, start_weights
 from qsam2_deploy.calibration.statistics import collect_statistics
 from qsam2_deploy.errors import UnsupportedModelError
+from qsam2_deploy.lowering import (
+    lower_for_tensorrt_int4,
+    lower_for_tensorrt_int8,
+    lower_to_float,
+)
+from qsam2_deploy.lowering.integer_conv import CONV
+from qsam2_deploy.lowering.integer_matmul import FUSED
 from qsam2_deploy.quant.grid import AFFINE, MIDRISE
 from qsam2_deploy.quant.layer import QuantLayer
 from qsam2_deploy.quant.layer_plan import INPUT_GRIDS, WEIGHT_GRIDS
 from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
 from qsam2_deploy.quant.quantizer import quantizer_class, quantizer_names
-from qsam2_deploy.runtime.lowering import (
-    lower_for_tensorrt_int4,
-    lower_for_tensorrt_int8,
-    lower_to_float,
-)
-from qsam2_deploy.runtime.lowering.integer_conv import CONV
-from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
 from qsam2_deploy.runtime.ort import lower_here
 from tests.quantized_layers import KINDS, assert_computes, graph_of
 

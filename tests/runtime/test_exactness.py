@@ -11,15 +11,15 @@ import onnx
 import pytest
 
 from qsam2_deploy.errors import EngineError
-from qsam2_deploy.runtime import exactness, openvino_requests, ort
-from qsam2_deploy.runtime.backend import open_backend
-from qsam2_deploy.runtime.exactness import PRODUCTS, check_exact, inexact_products, probe_inputs
-from qsam2_deploy.runtime.lowering import (
+from qsam2_deploy.lowering import (
     lower_for_ort,
     lower_for_tensorrt_int8,
     lower_to_float,
 )
-from qsam2_deploy.runtime.lowering.fold_weights import fold_weights
+from qsam2_deploy.lowering.fold_weights import fold_weights
+from qsam2_deploy.runtime import exactness, openvino_requests, ort
+from qsam2_deploy.runtime.backend import open_backend
+from qsam2_deploy.runtime.exactness import PRODUCTS, check_exact, inexact_products, probe_inputs
 from tests.plain_engine import run_plainly
 
 Lower = Callable[[onnx.ModelProto], object]

@@ -224,3 +224,11 @@ def test_a_kept_model_is_ordinary_onnx(model_path: Path, tmp_path: Path) -> None
         entries = [entry.key for entry in model.metadata_props]
         assert entries == [lowered_cache.KEY_ENTRY, "qsam2.sha256"]
         assert path.name.endswith(f".{model.graph.name}.onnx")
+
+
+def test_the_key_covers_the_code_of_the_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: set[str] = set()
+    whole = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (read.add(path.name), whole(path))[1])
+    lowered_cache.lowering_digest.__wrapped__()
+    assert {"fused_linear.py", "index.py", "packing.py"} <= read

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError
+from qsam2_deploy.lowering import lower_for_openvino
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime import openvino_requests
 from qsam2_deploy.runtime.backend import engine_of, open_backend
-from qsam2_deploy.runtime.lowering import lower_for_openvino
 from qsam2_deploy.runtime.openvino import OpenVinoBackend
 from qsam2_deploy.runtime.openvino_requests import (
     FIXED_AFTER,

@@ -13,11 +13,11 @@ import onnx
 import pytest
 
 from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError
+from qsam2_deploy.lowering import lower_for_ort_cuda
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime import ort_cuda
 from qsam2_deploy.runtime.backend import open_backend
 from qsam2_deploy.runtime.image_predictor import SAM2ImagePredictor
-from qsam2_deploy.runtime.lowering import lower_for_ort_cuda
 from qsam2_deploy.runtime.ort import OrtBackend
 from qsam2_deploy.runtime.ort_cuda import DEVICE_OUTPUTS, OrtCudaBackend, OrtTensor
 from qsam2_deploy.runtime.results import Prompt

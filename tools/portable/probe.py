@@ -67,7 +67,7 @@ def run_layer(path: Path, engine: str, feeds: dict[str, Any]) -> npt.NDArray[np.
     component = onnx.load(path)
     feeds = {name.replace("|", "/"): value for name, value in feeds.items()}
     if engine == "openvino":
-        from qsam2_deploy.runtime.lowering import lower_for_openvino
+        from qsam2_deploy.lowering import lower_for_openvino
         from qsam2_deploy.runtime.openvino_requests import Requests, engine_settings
 
         output = component.graph.output[0].name

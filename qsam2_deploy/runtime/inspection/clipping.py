@@ -16,10 +16,10 @@ import numpy.typing as npt
 from ..._common.progress import progress
 from ..._common.spread import spread_indices
 from ...errors import InputError
+from ...lowering import lower_to_float
 from ...model_file.bundle import Bundle
+from ...onnx_graph.index import GraphIndex, add_constant
 from ..backend import Arrays
-from ..lowering import lower_to_float
-from ..lowering.graph import GraphIndex, add_constant
 from ..media.protocols import IndexedFrames
 from ..media.sources import open_indexed
 from ..reference_backend import ReferenceBackend

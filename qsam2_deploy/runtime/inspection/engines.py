@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import EngineError
-from ..lowering import lower_for_openvino
-from ..lowering.block_attention import BLOCK_OF
-from ..lowering.graph import GraphIndex
+from ...lowering import lower_for_openvino
+from ...lowering.block_attention import BLOCK_OF
+from ...onnx_graph.index import GraphIndex
 from ..openvino_requests import engine_settings, shared_core
 from ..openvino_requests import products as openvino_products
 from ..ort import ort_products, session_from_onnx

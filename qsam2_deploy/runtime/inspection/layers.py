@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import ModelFileError
+from ...lowering.widen_constants import widen_constants
+from ...onnx_graph.index import QUANTIZE, GraphIndex, value_of, zero_point
+from ...onnx_graph.stored_weights import StoredWeight, stored_weights
 from ...spec import QuantizationInfo
-from ..lowering.graph import QUANTIZE, GraphIndex, value_of, zero_point
-from ..lowering.stored_weights import StoredWeight, stored_weights
-from ..lowering.widen_constants import widen_constants
 from .products import PRODUCTS, copy_of
 
 if TYPE_CHECKING:

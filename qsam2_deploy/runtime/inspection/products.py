@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import ModelFileError
-from ..lowering import lower_to_float
-from ..lowering.graph import attribute
+from ...lowering import lower_to_float
+from ...onnx_graph.index import attribute
 
 if TYPE_CHECKING:
     import onnx

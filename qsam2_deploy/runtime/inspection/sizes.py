@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ..._common.packing import stored_bits
 from ...model_file.bundle import WholeModel
-from ..lowering.graph import DEQUANTIZE, QUANTIZE, GraphIndex
-from ..lowering.stored_weights import stored_weights
+from ...onnx_graph.index import DEQUANTIZE, QUANTIZE, GraphIndex
+from ...onnx_graph.stored_weights import stored_weights
 
 NODES, NAMES = "nodes", "names and shapes of constants"
 REST = "metadata and the rest"

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import EngineError
+from ...lowering.memory_output import MEMORY_SUM
 from ...spec import MEMORY_ENCODER, ModelSpec
 from ..backend import Arrays, DeviceImage
-from ..lowering.memory_output import MEMORY_SUM
 from .component_engine import ComponentEngine, dynamic_sizes
 from .device_memory import DeviceMemory, DeviceTensor, Inbox, Outbox
 from .engine_file import EngineFile, read_engine

@@ -13,9 +13,9 @@ from ..._common.contradictions import contradictions
 from ..._common.files import check_output
 from ..._common.progress import progress
 from ...errors import EngineError, InputError, UnsupportedModelError
+from ...lowering import TENSORRT_PRECISIONS
 from ...model_file.bundle import Bundle, read_bundle
 from ...spec import COMPONENTS, ModelSpec
-from ..lowering import TENSORRT_PRECISIONS
 from .adapter import OnMessage
 from .component_build import Candidate, ComponentBuilder
 from .engine_file import MIXED, EngineHeader, Target, Variant, write_engine

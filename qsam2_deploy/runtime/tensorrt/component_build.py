@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from ..._common.files import atomic_open
 from ...errors import EngineError, InputError, UnsupportedModelError
+from ...lowering import TENSORRT_PRECISIONS, lower_for_tensorrt
+from ...lowering.memory_output import finish_memory
 from ...model_file.bundle import Bundle
 from ..inspection.products import copy_of
-from ..lowering import TENSORRT_PRECISIONS, lower_for_tensorrt
-from ..lowering.memory_output import finish_memory
 from .adapter import Network, OnMessage, Plan, build_plan
 from .engine_file import Variant
 from .layer_table import LAYER, LayerSummary, fused_layers, quantized_weights, summarise

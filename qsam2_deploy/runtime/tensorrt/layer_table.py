@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..lowering.graph import DEQUANTIZE, GraphIndex
+from ...onnx_graph.index import DEQUANTIZE, GraphIndex
 
 if TYPE_CHECKING:
     import onnx

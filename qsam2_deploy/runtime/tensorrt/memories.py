@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import EngineError
-from ..lowering.memory_output import MEMORY, MEMORY_SUM
+from ...lowering.memory_output import MEMORY, MEMORY_SUM
 from .cuda import DeviceArray
 from .device_memory import DeviceMemory, DeviceTensor
 

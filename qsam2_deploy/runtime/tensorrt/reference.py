@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import EngineError
+from ...lowering import lower_to_tensorrt_reference
 from ...model_file.bundle import Bundle
 from ..backend import Arrays
-from ..lowering import lower_to_tensorrt_reference
 from ..memory import MemoryBank, MemoryEntry
 from ..reference_backend import ReferenceBackend
 from ..tracker import Moment, PointInputs, Tracker

@@ -14,7 +14,7 @@ from qsam2_deploy.export import onnx_from_checkpoint  # noqa: E402
 from qsam2_deploy.export.graph import IR_VERSIONS as WRITTEN_VERSIONS  # noqa: E402
 from qsam2_deploy.export.graph import OPSET  # noqa: E402
 from qsam2_deploy.model_file.bundle import read_bundle  # noqa: E402
-from qsam2_deploy.model_file.gate.operators import (
+from qsam2_deploy.model_file.gate.operators import (  # noqa: E402
     IR_VERSIONS,
     OPERATORS,
     OPSETS,

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from qsam2_deploy.runtime.lowering.fused_conv import fused_conv
-from qsam2_deploy.runtime.lowering.integer_conv import integer_conv
+from qsam2_deploy.lowering.fused_conv import fused_conv
+from qsam2_deploy.lowering.integer_conv import integer_conv
 from qsam2_deploy.runtime.ort import (
     multiplies_signed_conv_weights,
     run_session,

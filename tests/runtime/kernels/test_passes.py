@@ -11,14 +11,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from qsam2_deploy.lowering import lower_for_ort
+from qsam2_deploy.lowering.attention_codes import attention_codes
+from qsam2_deploy.lowering.fused_attention import fused_attention
+from qsam2_deploy.lowering.fused_linear import fused_linear
+from qsam2_deploy.lowering.integer_attention import integer_attention
+from qsam2_deploy.lowering.integer_matmul import integer_matmul
+from qsam2_deploy.lowering.lift_quantize import lift_quantize
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.lowering import lower_for_ort
-from qsam2_deploy.runtime.lowering.attention_codes import attention_codes
-from qsam2_deploy.runtime.lowering.fused_attention import fused_attention
-from qsam2_deploy.runtime.lowering.fused_linear import fused_linear
-from qsam2_deploy.runtime.lowering.integer_attention import integer_attention
-from qsam2_deploy.runtime.lowering.integer_matmul import integer_matmul
-from qsam2_deploy.runtime.lowering.lift_quantize import lift_quantize
 from qsam2_deploy.runtime.ort import run_session, session_from_lowered
 from tests.runtime.lowering.attention_graph import (
     VALUES,

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from qsam2_deploy.runtime.lowering.block_attention import BLOCK_OF, block_attention
-from qsam2_deploy.runtime.lowering.chunk_attention import MIN_QUERIES
+from qsam2_deploy.lowering.block_attention import BLOCK_OF, block_attention
+from qsam2_deploy.lowering.chunk_attention import MIN_QUERIES
 from qsam2_deploy.runtime.openvino_requests import (
     FLOATS,
     engine_settings,

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qsam2_deploy.runtime.lowering.block_weights import block_weights
+from qsam2_deploy.lowering.block_weights import block_weights
 
 OUT = 6
 

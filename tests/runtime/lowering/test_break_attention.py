@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
+from qsam2_deploy.lowering import lower_for_tensorrt
+from qsam2_deploy.lowering.break_attention import break_attention
+from qsam2_deploy.lowering.float_attention import float_attention
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.lowering import lower_for_tensorrt
-from qsam2_deploy.runtime.lowering.break_attention import break_attention
-from qsam2_deploy.runtime.lowering.float_attention import float_attention
 from qsam2_deploy.spec import COMPONENTS, MASK_DECODER, MEMORY_ENCODER
 from tests.runtime.lowering.attention_graph import attention_graph, random_factors, run
 

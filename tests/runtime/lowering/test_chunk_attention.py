@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from qsam2_deploy.runtime.lowering.chunk_attention import MIN_QUERIES, chunk_attention
+from qsam2_deploy.lowering.chunk_attention import MIN_QUERIES, chunk_attention
 
 WIDTH, KEYS = 8, 50
 

@@ -9,9 +9,9 @@ import onnx
 import pytest
 import torch
 
+from qsam2_deploy.lowering import integers_of_constants, lower_to_float
+from qsam2_deploy.lowering.drop_activations import drop_activations
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.lowering import integers_of_constants, lower_to_float
-from qsam2_deploy.runtime.lowering.drop_activations import drop_activations
 from qsam2_deploy.spec import COMPONENTS
 from tests.quantized_layers import graph_of, make_layer, run
 

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qsam2_deploy.runtime.lowering.flatten_tokens import flatten_tokens
+from qsam2_deploy.lowering.flatten_tokens import flatten_tokens
 
 H, W, C = 4, 6, 8
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from qsam2_deploy.runtime.lowering.float_attention import float_attention
+from qsam2_deploy.lowering.float_attention import float_attention
 from tests.runtime.lowering.attention_graph import (
     STEPS,
     attention_graph,

@@ -7,9 +7,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from qsam2_deploy.runtime.lowering.fold_activations import fold_activations
-from qsam2_deploy.runtime.lowering.fold_weights import fold_weights
-from qsam2_deploy.runtime.lowering.graph import value_of
+from qsam2_deploy.lowering.fold_activations import fold_activations
+from qsam2_deploy.lowering.fold_weights import fold_weights
+from qsam2_deploy.onnx_graph.index import value_of
 
 STEP = np.float32(0.037)
 

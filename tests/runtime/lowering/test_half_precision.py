@@ -11,16 +11,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from qsam2_deploy.errors import UnsupportedModelError
-from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.inspection.products import copy_of
-from qsam2_deploy.runtime.lowering import (
+from qsam2_deploy.lowering import (
     TENSORRT_PRECISIONS,
     lower_for_tensorrt,
     lower_for_tensorrt_int4,
     lower_for_tensorrt_int8,
 )
-from qsam2_deploy.runtime.lowering.graph import GraphIndex, value_of
-from qsam2_deploy.runtime.lowering.half_precision import half_precision
+from qsam2_deploy.lowering.half_precision import half_precision
+from qsam2_deploy.model_file.bundle import read_bundle
+from qsam2_deploy.onnx_graph.index import GraphIndex, value_of
+from qsam2_deploy.runtime.inspection.products import copy_of
 from qsam2_deploy.runtime.ort import run_session, session_from_lowered
 from qsam2_deploy.spec import COMPONENTS, MASK_DECODER, MEMORY_ATTENTION, MEMORY_ENCODER
 from tests.runtime.test_bundle import random_inputs

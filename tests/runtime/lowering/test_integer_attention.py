@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from qsam2_deploy.runtime.lowering.chunk_attention import MIN_QUERIES
-from qsam2_deploy.runtime.lowering.integer_attention import integer_attention
-from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
+from qsam2_deploy.lowering.chunk_attention import MIN_QUERIES
+from qsam2_deploy.lowering.integer_attention import integer_attention
+from qsam2_deploy.lowering.integer_matmul import FUSED
 from tests.plain_engine import FACTORS
 from tests.runtime.lowering.attention_graph import (
     assert_same,

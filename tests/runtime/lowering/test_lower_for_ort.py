@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from qsam2_deploy.runtime.lowering import QUERY_BLOCK, lower_for_ort
-from qsam2_deploy.runtime.lowering.chunk_attention import MIN_QUERIES
-from qsam2_deploy.runtime.lowering.integer_matmul import FUSED
+from qsam2_deploy.lowering import QUERY_BLOCK, lower_for_ort
+from qsam2_deploy.lowering.chunk_attention import MIN_QUERIES
+from qsam2_deploy.lowering.integer_matmul import FUSED
 
 WIDTH = 8
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from qsam2_deploy.quant.grid import MIDRISE, MIN_SCALE, Grid, dequantize
-from qsam2_deploy.runtime.lowering import (
+from qsam2_deploy.lowering import (
     integers_of_constants,
     lower_for_tensorrt_int4,
     lower_for_tensorrt_int8,
     lower_to_float,
 )
-from qsam2_deploy.runtime.lowering.graph import GraphIndex, attribute, value_of
-from qsam2_deploy.runtime.lowering.odd_codes import odd_codes
-from qsam2_deploy.runtime.lowering.widen_constants import widen_constants
+from qsam2_deploy.lowering.odd_codes import odd_codes
+from qsam2_deploy.lowering.widen_constants import widen_constants
+from qsam2_deploy.onnx_graph.index import GraphIndex, attribute, value_of
+from qsam2_deploy.quant.grid import MIDRISE, MIN_SCALE, Grid, dequantize
 from qsam2_deploy.runtime.ort import lower_here
 from tests.quantized_layers import KINDS, graph_of, make_layer, run
 

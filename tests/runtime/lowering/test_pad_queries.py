@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qsam2_deploy.runtime.lowering.pad_queries import pad_queries
+from qsam2_deploy.lowering.pad_queries import pad_queries
 from qsam2_deploy.runtime.openvino_requests import shared_core
 from tests.runtime.lowering import attention_graph
 

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qsam2_deploy.runtime.lowering.repeat_batch import repeat_batch
+from qsam2_deploy.lowering.repeat_batch import repeat_batch
 from qsam2_deploy.runtime.openvino_requests import shared_core
 
 

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qsam2_deploy.runtime.lowering.resize_constants import cubic_matrix, resize_constants
+from qsam2_deploy.lowering.resize_constants import cubic_matrix, resize_constants
 
 
 def resized(

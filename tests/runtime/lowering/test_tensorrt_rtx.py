@@ -9,8 +9,8 @@ from typing import Any
 import onnx
 import pytest
 
+from qsam2_deploy.lowering import lower_for_tensorrt_int4, lower_for_tensorrt_int8
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.lowering import lower_for_tensorrt_int4, lower_for_tensorrt_int8
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ATTENTION
 
 # The wheels are tensorrt_rtx_cu13_libs and tensorrt_rtx_cu13_bindings.

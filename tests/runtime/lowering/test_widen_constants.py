@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from qsam2_deploy._common.packing import pack
 from qsam2_deploy.errors import ModelFileError
-from qsam2_deploy.runtime.lowering.graph import value_of
-from qsam2_deploy.runtime.lowering.widen_constants import widen_constants
+from qsam2_deploy.lowering.widen_constants import widen_constants
+from qsam2_deploy.onnx_graph.index import value_of
 
 CODES = np.array([[-2, 1, 0], [1, -1, -2]], np.int8)
 SCALE = np.linspace(0.5, 1.5, 3).astype(np.float16)

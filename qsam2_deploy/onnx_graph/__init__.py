@@ -1,0 +1,1 @@
+"""Reading an ONNX graph: who makes what, which products are quantized. Imports ``spec`` at most."""
