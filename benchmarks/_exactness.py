@@ -19,12 +19,12 @@ import torch
 from torch import nn
 
 from qsam2_deploy.calibration.session import TrackingSession
+from qsam2_deploy.engines.onnxruntime.cpu import lower_here
 from qsam2_deploy.export.graph import GraphBuilder, Tensor, model_from_graphs
 from qsam2_deploy.export.layers import conv, conv_transpose, linear
 from qsam2_deploy.export.quantized import fake_quantized
 from qsam2_deploy.lowering import lower_to_float
 from qsam2_deploy.quant.modules import QuantLayer, quantized_layers
-from qsam2_deploy.runtime.ort import lower_here
 from qsam2_deploy.spec import ComponentSpec, TensorSpec
 
 OUTPUT_STEPS = 255

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, helper, numpy_helper
 
+from qsam2_deploy.engines.openvino.requests import engine_settings, shared_core
 from qsam2_deploy.lowering import lower_for_openvino
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.inspection.products import fix_dimensions
-from qsam2_deploy.runtime.openvino_requests import engine_settings, shared_core
 
 _SHOWN = 10
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qsam2_deploy.engines.protocol import Arrays
 from qsam2_deploy.errors import EngineError
-from qsam2_deploy.runtime.backend import Arrays
 from qsam2_deploy.spec import COMPONENTS, ModelSpec
 
 SPEC_FILE = "spec.json"
@@ -94,7 +94,7 @@ class PlainOpenVino(PlainBackend):
             raise EngineError("this processor has no bfloat16; OpenVINO would use float32")
 
     def _open(self, component: str) -> Any:
-        from qsam2_deploy.runtime.openvino_requests import shared_core
+        from qsam2_deploy.engines.openvino.requests import shared_core
 
         found = [self.folder / f"{component}.{kind}" for kind in ("xml", "onnx")]
         path = next(path for path in found if path.exists())
@@ -114,7 +114,7 @@ class PlainOpenVino(PlainBackend):
 
 
 def _capabilities() -> list[str]:
-    from qsam2_deploy.runtime.openvino_requests import shared_core
+    from qsam2_deploy.engines.openvino.requests import shared_core
 
     found: list[str] = shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return found

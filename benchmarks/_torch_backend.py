@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 
 from benchmarks._plain_backends import SPEC_FILE
+from qsam2_deploy.engines.protocol import Arrays
 from qsam2_deploy.export.exporter import spec_from_checkpoint
 from qsam2_deploy.quant.checkpoint import load_checkpoint
-from qsam2_deploy.runtime.backend import Arrays
 from qsam2_deploy.spec import COMPONENTS, ModelSpec
 from tests.official_components import OFFICIAL_COMPONENTS, real_rotation
 

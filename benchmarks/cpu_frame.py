@@ -38,9 +38,9 @@ import numpy.typing as npt
 from benchmarks._plain_backends import SPEC_FILE, PlainOpenVino, PlainOrt
 from benchmarks._report import ROOT, add_report_options, write_report
 from qsam2_deploy.cli._main import command
+from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
+from qsam2_deploy.engines.protocol import Backend, open_backend
 from qsam2_deploy.errors import EngineError
-from qsam2_deploy.runtime.backend import Backend, open_backend
-from qsam2_deploy.runtime.ort import OrtBackend
 from qsam2_deploy.runtime.timing.measure import Timing, measure_in_turns
 from qsam2_deploy.runtime.timing.steady import SteadyTracker, Stopwatch
 from qsam2_deploy.runtime.timing.table import format_timings

@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmarks._report import ROOT, add_report_options, write_report
 from qsam2_deploy.cli._main import command
+from qsam2_deploy.engines.onnxruntime.kernels import find_kernels
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.runtime.kernels import find_kernels
 
 DEMO = ROOT / "examples" / "demo.py"
 LIMIT_SECONDS = 90.0

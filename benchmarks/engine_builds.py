@@ -19,19 +19,16 @@ from pathlib import Path
 
 from benchmarks._report import add_report_options, write_report
 from qsam2_deploy.cli._main import command
+from qsam2_deploy.engine_build.component import network_from_component
+from qsam2_deploy.engines.tensorrt.adapter import build_plan
+from qsam2_deploy.engines.tensorrt.engine_file import Variant
+from qsam2_deploy.engines.tensorrt.layer_table import fused_layers, integer_share
+from qsam2_deploy.engines.tensorrt.library import BUILDERS, Library, find_library
+from qsam2_deploy.engines.tensorrt.options import BuildOptions, Limits
+from qsam2_deploy.engines.tensorrt.plan_blocks import packed_blocks
 from qsam2_deploy.errors import EngineError, UnsupportedModelError
 from qsam2_deploy.lowering import TENSORRT_PRECISIONS
 from qsam2_deploy.model_file.bundle import Bundle, read_bundle
-from qsam2_deploy.runtime.tensorrt.adapter import build_plan
-from qsam2_deploy.runtime.tensorrt.component_build import network_from_component
-from qsam2_deploy.runtime.tensorrt.engine_file import Variant
-from qsam2_deploy.runtime.tensorrt.layer_table import (
-    fused_layers,
-    integer_share,
-)
-from qsam2_deploy.runtime.tensorrt.library import BUILDERS, Library, find_library
-from qsam2_deploy.runtime.tensorrt.options import BuildOptions, Limits
-from qsam2_deploy.runtime.tensorrt.plan_blocks import packed_blocks
 from qsam2_deploy.spec import COMPONENTS
 
 _COLUMNS = (

@@ -24,10 +24,10 @@ from qsam2_deploy.cli._main import command
 
 def measure(path: Path, repeat: int) -> dict[str, Any]:
     """Return the seconds of the gate, of what it replaced, and of opening ``path``."""
+    from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
     from qsam2_deploy.model_file import gate
     from qsam2_deploy.model_file.bundle import read_model
     from qsam2_deploy.model_file.consistency import check_interface, check_quantization
-    from qsam2_deploy.runtime.ort import OrtBackend
 
     def open_model() -> None:
         with OrtBackend(path, 1):

@@ -34,6 +34,7 @@ from qsam2_deploy._common.files import file_digest
 from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
 from qsam2_deploy.calibration.data import calibration_images
 from qsam2_deploy.cli._main import command
+from qsam2_deploy.engines.onnxruntime.cpu import session_from_onnx
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.lowering import (
@@ -47,7 +48,6 @@ from qsam2_deploy.runtime import Prompt, VideoSegmenter
 from qsam2_deploy.runtime.inspection.engines import openvino_integer_products
 from qsam2_deploy.runtime.inspection.report import Inspection, inspect_model
 from qsam2_deploy.runtime.media.sources import open_frames
-from qsam2_deploy.runtime.ort import session_from_onnx
 
 WIDTHS = ("w8a8", "w4a8", "w4a4", "w3a3", "w2a4", "w2a2")
 SCOPES = ("encoder", "all")

@@ -25,7 +25,7 @@ from qsam2_deploy.cli._main import command
 _OPEN = """
 import json, sys, time
 import onnx, onnxruntime
-from qsam2_deploy.runtime.ort import OrtBackend
+from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
 model, cache = sys.argv[1], sys.argv[2] or None
 wall, processor = time.perf_counter(), time.process_time()
 with OrtBackend(model, 1, cache=cache):

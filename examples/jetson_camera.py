@@ -24,9 +24,9 @@ from _newest import NewestFrames
 from _window import Window
 
 from qsam2_deploy.cli._main import EXIT_OK, Parser, command, whole_number
+from qsam2_deploy.engines.protocol import BACKENDS
 from qsam2_deploy.errors import PromptError
 from qsam2_deploy.runtime import FrameResult, VideoSegmenter
-from qsam2_deploy.runtime.backend import BACKENDS
 from qsam2_deploy.runtime.media.drawing import draw_overlay
 from qsam2_deploy.runtime.media.interrupt import stop_on_interrupt
 from qsam2_deploy.runtime.media.prompt_flags import prompts_from_flags

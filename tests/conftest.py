@@ -52,7 +52,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     """Which engine is faster is remembered among the user's caches, but not from tests."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("caches")
-        patch.setattr("qsam2_deploy.runtime.auto.user_cache_folder", lambda: folder)
+        patch.setattr("qsam2_deploy.engines.choose.user_cache_folder", lambda: folder)
         yield
 
 
@@ -73,9 +73,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if given := os.environ.get("QSAM2_TEST_KERNELS"):
         return Path(given)
     pytest.importorskip("onnxruntime", reason="the kernels are for ONNX Runtime")
+    from qsam2_deploy.engines.onnxruntime.kernels import build_kernels
+    from qsam2_deploy.engines.onnxruntime.kernels.build import find_compiler
     from qsam2_deploy.errors import EngineError
-    from qsam2_deploy.runtime.kernels import build_kernels
-    from qsam2_deploy.runtime.kernels.build import find_compiler
 
     try:
         find_compiler()

@@ -14,19 +14,19 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from qsam2_deploy.lowering.memory_output import finish_memory
-from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.ort import session_from_onnx
-from qsam2_deploy.runtime.tensorrt import build as build_module
-from qsam2_deploy.runtime.tensorrt.build import engine_from_onnx
-from qsam2_deploy.runtime.tensorrt.gpu import Gpu
-from qsam2_deploy.runtime.tensorrt.library import (
+from qsam2_deploy.engine_build import build as build_module
+from qsam2_deploy.engine_build.build import engine_from_onnx
+from qsam2_deploy.engines.onnxruntime.cpu import session_from_onnx
+from qsam2_deploy.engines.tensorrt.gpu import Gpu
+from qsam2_deploy.engines.tensorrt.library import (
     TENSORRT,
     TENSORRT_RTX,
     Library,
     library_from_module,
 )
-from qsam2_deploy.runtime.tensorrt.options import Limits
+from qsam2_deploy.engines.tensorrt.options import Limits
+from qsam2_deploy.lowering.memory_output import finish_memory
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.spec import COMPONENTS
 from tests.cuda_double import VERSIONS as CUDA_VERSIONS
 from tests.cuda_double import CudaDouble, MisuseError

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from qsam2_deploy.engine_build import component as component_build
+from qsam2_deploy.engine_build.build import engine_from_onnx
+from qsam2_deploy.engines.tensorrt.gpu import current_gpu
+from qsam2_deploy.engines.tensorrt.library import Library, find_library
+from qsam2_deploy.engines.tensorrt.options import Limits
 from qsam2_deploy.errors import EngineError, MissingDependencyError
-from qsam2_deploy.runtime.tensorrt import component_build
-from qsam2_deploy.runtime.tensorrt.build import engine_from_onnx
-from qsam2_deploy.runtime.tensorrt.gpu import current_gpu
-from qsam2_deploy.runtime.tensorrt.library import Library, find_library
-from qsam2_deploy.runtime.tensorrt.options import Limits
 
 
 def _stays_as_it_is(component: Any, precision: str, *, fused_attention: bool) -> int:

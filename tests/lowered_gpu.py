@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from qsam2_deploy.runtime.ort import session_from_lowered
-from qsam2_deploy.runtime.tensorrt.execution import EngineRunner
-from qsam2_deploy.runtime.tensorrt.options import Limits
-from qsam2_deploy.runtime.tensorrt.profiles import Profile
+from qsam2_deploy.engines.onnxruntime.cpu import session_from_lowered
+from qsam2_deploy.engines.tensorrt.execution import EngineRunner
+from qsam2_deploy.engines.tensorrt.options import Limits
+from qsam2_deploy.engines.tensorrt.profiles import Profile
 from qsam2_deploy.spec import ModelSpec
 from tests.functional_gpu import FunctionalGpu
 

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from qsam2_deploy.runtime.ort import ort_products
+from qsam2_deploy.engines.onnxruntime.cpu import ort_products
 
 
 def run_plainly(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> list[np.ndarray]:

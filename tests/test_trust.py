@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from qsam2_deploy._common.trust import distrust, trusted_cache
+from qsam2_deploy.engines.onnxruntime.kernels import build_kernels
+from qsam2_deploy.engines.onnxruntime.kernels.library import unsafe
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.model_file.lowered_cache import LoweredCache
-from qsam2_deploy.runtime.kernels import build_kernels
-from qsam2_deploy.runtime.kernels.library import unsafe
 
 root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
 SOMEBODY = 12345

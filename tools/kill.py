@@ -245,7 +245,7 @@ def _check_page(path: Path) -> None:
 
 
 def _check_library(path: Path) -> None:
-    from qsam2_deploy.runtime.kernels import processor_path
+    from qsam2_deploy.engines.onnxruntime.kernels import processor_path
 
     assert processor_path(path)
 

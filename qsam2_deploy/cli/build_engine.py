@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ._main import EXIT_OK, Parser, command, require, whole_number
 
 if TYPE_CHECKING:
-    from ..runtime.tensorrt.build import EngineReport, PlanReport
+    from ..engine_build.build import EngineReport, PlanReport
 
 NAME = "qsam2-build-engine"
 
@@ -133,8 +133,8 @@ def _trials(report: EngineReport) -> str:
 
 
 def _build(args: argparse.Namespace, precision: str) -> EngineReport:
-    from ..runtime.tensorrt.build import engine_from_onnx
-    from ..runtime.tensorrt.options import BuildOptions, Limits
+    from ..engine_build.build import engine_from_onnx
+    from ..engines.tensorrt.options import BuildOptions, Limits
 
     return engine_from_onnx(
         args.model,

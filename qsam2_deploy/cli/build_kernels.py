@@ -25,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     args = _parser().parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
+    from ..engines.onnxruntime.kernels import build_kernels, processor_path
     from ..errors import EngineError
-    from ..runtime.kernels import build_kernels, processor_path
 
     try:
         path = build_kernels(force=args.force)

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
-    from ..runtime.tensorrt.engine_file import is_engine
+    from ..engines.tensorrt.engine_file import is_engine
 
     if is_engine(args.model):
         if args.layers or args.data is not None:

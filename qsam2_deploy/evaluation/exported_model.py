@@ -13,8 +13,8 @@ import numpy as np
 from .._common.files import file_digest
 from .._common.versions import installed_versions
 from ..data.sample import VideoSequence
+from ..engines.protocol import ENGINES
 from ..errors import PromptError
-from ..runtime.backend import ENGINES
 from ..runtime.image_predictor import SAM2ImagePredictor
 from ..runtime.results import Prompt
 from ..runtime.segmenter import VideoSegmenter

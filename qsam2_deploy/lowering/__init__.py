@@ -51,7 +51,7 @@ def lower_for_ort(
         unsigned: multiply unsigned codes with unsigned ones, for processors on which products with
             signed ones are not exact; see :mod:`.unsigned_codes`.
         unsigned_conv_weights: for versions that multiply no others in convolutions.
-        kernels: use the operators of :mod:`qsam2_deploy.runtime.kernels`.
+        kernels: use the operators of :mod:`qsam2_deploy.engines.onnxruntime.kernels`.
     """
     from .attention_codes import attention_codes
     from .chunk_attention import chunk_attention

@@ -1,4 +1,4 @@
-"""Run each quantized attention product as one operator of :mod:`qsam2_deploy.runtime.kernels`.
+"""Run each quantized attention product as one operator of our own; see ``docs/kernels.md``.
 
 It quantizes queries, keys and values itself and keeps no scores in memory beyond some queries at a
 time. Heads may stay inside, as ``[batch, rows, heads, columns]``, so the transpositions around the

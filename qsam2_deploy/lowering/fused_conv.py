@@ -1,4 +1,4 @@
-"""Run each quantized convolution as one operator of :mod:`qsam2_deploy.runtime.kernels`.
+"""Run each quantized convolution as one operator of our own; see ``docs/kernels.md``.
 
 It takes windows of codes as the rows of a matrix product, and puts the channels last. Where a
 transposition to that follows, it is dropped; else one back to channels first is added.

@@ -1,4 +1,4 @@
-"""Run each quantized linear layer as one operator of :mod:`qsam2_deploy.runtime.kernels`.
+"""Run each quantized linear layer as one operator of our own; see ``docs/kernels.md``.
 
 With the product go the quantization of its input, where nobody else needs its codes; the bias; and
 what follows: a ReLU, or an activation and the QuantizeLinear of the next layer, which then gets

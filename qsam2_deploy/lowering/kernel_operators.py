@@ -1,4 +1,4 @@
-"""What the passes have in common that put in operators of :mod:`qsam2_deploy.runtime.kernels`."""
+"""What the passes have in common that put in operators of our own; see ``docs/kernels.md``."""
 
 from __future__ import annotations
 

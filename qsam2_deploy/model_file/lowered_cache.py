@@ -2,8 +2,9 @@
 
 A cache is a folder of its user's choice. It holds one file for each component, model and engine:
 the lowered ONNX model, an entry with the key that it was made for, and the seal of
-``_common/seal.py``. The key covers all that the lowering depends on. A file that is stale, foreign or damaged is made
-anew, and a folder that cannot be written to means that nothing is cached; neither is an error.
+``_common/seal.py``. The key covers all that the lowering depends on. A file that is stale, foreign
+or damaged is made anew, and a folder that cannot be written to means that nothing is cached;
+neither is an error.
 """
 
 from __future__ import annotations

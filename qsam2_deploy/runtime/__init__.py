@@ -17,8 +17,8 @@ _LAZY = {
     "SAM2VideoPredictor": "video_predictor",
     "VideoSegmenter": "segmenter",
     "build_sam2_video_predictor": "build",
-    "engine_from_onnx": "tensorrt.build",
-    "open_backend": "backend",
+    "engine_from_onnx": ".engine_build.build",
+    "open_backend": ".engines.protocol",
     "segment_video": "segment_video",
 }
 
@@ -36,13 +36,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .backend import open_backend
+    from ..engine_build.build import engine_from_onnx
+    from ..engines.protocol import open_backend
     from .build import build_sam2_video_predictor
     from .image_predictor import SAM2ImagePredictor
     from .results import FrameResult, ObjectResult, Prompt
     from .segment_video import segment_video
     from .segmenter import VideoSegmenter
-    from .tensorrt.build import engine_from_onnx
     from .video_predictor import SAM2VideoPredictor
 
 __getattr__, __dir__ = lazy_names(__name__, _LAZY, __all__)

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ..engines.protocol import Backend, engine_of, open_backend
 from ..errors import ModelFileError, PromptError, VideoError
 from ..spec import IMAGE_ENCODER, MASK_DECODER, TrackingRules
-from .backend import Backend, engine_of, open_backend
 from .image_prompts import DecoderPrompts, decoder_prompts
 from .postprocess import select_mask, small_regions
 from .preprocess import preprocess_image

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..engines.protocol import Backend, DeviceImage, engine_of, open_backend
 from ..errors import EngineError, PromptError, VideoError
 from ..spec import ModelSpec
-from .backend import Backend, DeviceImage, engine_of, open_backend
 from .enlarged_masks import lazy_results
 from .look_ahead import look_ahead
 from .media.prompts import validate_prompt

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..engines.protocol import Arrays, Backend, DeviceImage, runs_concurrently
 from ..errors import EngineError, InputError
 from ..spec import (
     IMAGE_ENCODER,
@@ -24,7 +25,6 @@ from ..spec import (
     NO_OBJ_SCORE,
     TrackingRules,
 )
-from .backend import Arrays, Backend, DeviceImage, runs_concurrently
 from .memory import (
     HostMemories,
     MemoryBank,

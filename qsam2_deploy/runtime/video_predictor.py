@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .._common.progress import progress
+from ..engines.protocol import Backend, engine_of, open_backend
 from ..errors import PromptError
 from ..spec import NO_OBJ_SCORE, ModelSpec
-from .backend import Backend, engine_of, open_backend
 from .inference_state import InferenceState, ObjectTrack
 from .look_ahead import look_ahead
 from .media.sources import open_indexed

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from qsam2_deploy.cli.build_engine import main
-from qsam2_deploy.runtime.tensorrt import build as build_module
-from qsam2_deploy.runtime.tensorrt.engine_file import read_engine
-from qsam2_deploy.runtime.tensorrt.gpu import Gpu
-from qsam2_deploy.runtime.tensorrt.library import BUILDERS, Library
+from qsam2_deploy.engine_build import build as build_module
+from qsam2_deploy.engines.tensorrt.engine_file import read_engine
+from qsam2_deploy.engines.tensorrt.gpu import Gpu
+from qsam2_deploy.engines.tensorrt.library import BUILDERS, Library
 from qsam2_deploy.spec import COMPONENTS
 from tests.cli.helptext import check_help
 from tests.lowered_gpu import LoweredGpu, not_finite

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from qsam2_deploy.cli.inspect import main
-from qsam2_deploy.runtime.tensorrt.build import engine_from_onnx
-from qsam2_deploy.runtime.tensorrt.library import library_from_module
+from qsam2_deploy.engine_build.build import engine_from_onnx
+from qsam2_deploy.engines.tensorrt.library import library_from_module
 from qsam2_deploy.spec import COMPONENTS
 from tests import tensorrt_double as doubles
 from tests.cli.helptext import check_help

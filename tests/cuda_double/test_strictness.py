@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qsam2_deploy.engines.tensorrt.cuda import Cuda, DeviceArray, Event, Graph, PinnedArray, Stream
 from qsam2_deploy.errors import EngineError
-from qsam2_deploy.runtime.tensorrt.cuda import Cuda, DeviceArray, Event, Graph, PinnedArray, Stream
 from tests.cuda_double import VERSIONS, CudaDouble, MisuseError
 
 

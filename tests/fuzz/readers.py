@@ -40,7 +40,7 @@ def _make_model(rng: random.Random) -> bytes:
 
 def _read_model(path: Path, rng: random.Random) -> None:
     """Open the model in ONNX Runtime; of some, segment a frame and track one."""
-    from qsam2_deploy.runtime.ort import OrtBackend
+    from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
     from qsam2_deploy.runtime.results import Prompt
     from qsam2_deploy.runtime.segmenter import VideoSegmenter
 
@@ -64,9 +64,9 @@ def _lowered() -> tuple[str, str, bytes]:
     """Return a model's digest, the name of a component, and what is kept of it."""
     import tempfile
 
+    from qsam2_deploy.engines.onnxruntime.cpu import lower_here, ort_cache
     from qsam2_deploy.model_file.bundle import read_bundle
     from qsam2_deploy.model_file.lowered_cache import lowered_model
-    from qsam2_deploy.runtime.ort import lower_here, ort_cache
 
     with tempfile.TemporaryDirectory() as name:
         path = Path(name, "m.onnx")
@@ -82,7 +82,7 @@ def _make_lowered(rng: random.Random) -> bytes:
 
 
 def _read_lowered(path: Path, rng: random.Random) -> None:
-    from qsam2_deploy.runtime.ort import ort_cache
+    from qsam2_deploy.engines.onnxruntime.cpu import ort_cache
 
     digest, component, _ = _lowered()
     cache = ort_cache(path.parent, digest)
@@ -143,7 +143,7 @@ def _make_engine(rng: random.Random) -> bytes:
 
 
 def _read_engine(path: Path, rng: random.Random) -> None:
-    from qsam2_deploy.runtime.tensorrt.engine_file import read_engine
+    from qsam2_deploy.engines.tensorrt.engine_file import read_engine
 
     read_engine(path)
 
@@ -217,8 +217,8 @@ def _read_log(path: Path, rng: random.Random) -> None:
 
 
 def _read_choice(path: Path, rng: random.Random) -> None:
-    from qsam2_deploy.runtime.auto import _RememberedChoice
-    from qsam2_deploy.runtime.options import BackendOptions
+    from qsam2_deploy.engines.choose import _RememberedChoice
+    from qsam2_deploy.engines.options import BackendOptions
 
     remembered = _RememberedChoice("ab", ["ort"], BackendOptions(cache=path.parent))
     shutil.copy(path, remembered._path)
@@ -227,8 +227,8 @@ def _read_choice(path: Path, rng: random.Random) -> None:
 
 @functools.cache
 def _choice() -> Any:
-    from qsam2_deploy.runtime.auto import _RememberedChoice
-    from qsam2_deploy.runtime.options import BackendOptions
+    from qsam2_deploy.engines.choose import _RememberedChoice
+    from qsam2_deploy.engines.options import BackendOptions
 
     remembered = _RememberedChoice("ab", ["ort"], BackendOptions())
     return {"engine": "ort", "milliseconds": {"ort": 1.5}, "about": remembered._about}

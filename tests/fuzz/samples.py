@@ -58,7 +58,7 @@ def _torch_files() -> dict[str, tuple[bytes, ...]]:
 @functools.cache
 def engine_file() -> bytes:
     """Return an engine file with plans that are stored in both ways."""
-    from qsam2_deploy.runtime.tensorrt.engine_file import write_engine
+    from qsam2_deploy.engines.tensorrt.engine_file import write_engine
     from qsam2_deploy.spec import COMPONENTS
     from tests.runtime.tensorrt.test_engine_file import header
 

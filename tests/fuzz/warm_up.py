@@ -40,7 +40,7 @@ def warm_up(names: Iterable[str]) -> None:
 
 def _warm_up_engine() -> None:
     """Open a valid model once, so that what is found out about the processor is known."""
-    from qsam2_deploy.runtime.ort import OrtBackend
+    from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
     from tests.fuzz.samples import model_files
 
     with tempfile.TemporaryDirectory() as folder:

@@ -21,12 +21,12 @@ from qsam2_deploy.calibration.attention import observed_parts, quantize_products
 from qsam2_deploy.calibration.calibrate import quantize_calibrated
 from qsam2_deploy.calibration.session import TrackingSession
 from qsam2_deploy.calibration.statistics import collect_statistics
+from qsam2_deploy.engines.protocol import open_backend
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.attention import attentions, float_attention, product_plan
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
 from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantized_layers
-from qsam2_deploy.runtime.backend import open_backend
 from tests.parity.test_component_parity import Pair, random
 from tests.weights import small_config, write_checkpoint
 

@@ -17,6 +17,14 @@ import torch
 import torch.nn.functional as F
 from onnx import helper
 
+from qsam2_deploy.engines.onnxruntime import cpu as ort
+from qsam2_deploy.engines.onnxruntime.cpu import session_from_lowered
+from qsam2_deploy.engines.openvino.requests import (
+    INTEGERS,
+    engine_settings,
+    products,
+    shared_core,
+)
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.lowering import (
     OPENVINO_QUERY_BLOCK,
@@ -27,14 +35,6 @@ from qsam2_deploy.lowering import (
     lower_to_float,
 )
 from qsam2_deploy.lowering.integer_matmul import FUSED
-from qsam2_deploy.runtime import ort
-from qsam2_deploy.runtime.openvino_requests import (
-    INTEGERS,
-    engine_settings,
-    products,
-    shared_core,
-)
-from qsam2_deploy.runtime.ort import session_from_lowered
 from tests.attention_products import Shape, feeds_of, graph_of_product, make_product
 from tests.plain_engine import run_plainly
 from tests.quantized_layers import steps_apart

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from qsam2_deploy.engines.protocol import Backend, open_backend
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.architecture import OFFICIAL_NAMES, official_config
 from qsam2_deploy.quant.checkpoint import load_checkpoint
-from qsam2_deploy.runtime.backend import Backend, open_backend
 from tests.official_components import OFFICIAL_COMPONENTS, real_rotation
 from tests.weights import small_config, write_checkpoint
 

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from qsam2_deploy.engines.tensorrt.backend import TensorRtBackend
+from qsam2_deploy.engines.tensorrt.options import Limits
 from qsam2_deploy.runtime import SAM2VideoPredictor
-from qsam2_deploy.runtime.tensorrt.backend import TensorRtBackend
-from qsam2_deploy.runtime.tensorrt.options import Limits
 from tests.functional_gpu import FunctionalGpu
 from tests.gpu_machine import RealGpu
 from tests.parity.clip import HEIGHT, WIDTH

@@ -13,16 +13,16 @@ import onnx
 import pytest
 import torch
 
-from qsam2_deploy.lowering import lower_for_openvino, lower_for_ort, lower_to_float
-from qsam2_deploy.lowering.integer_conv import CONV
-from qsam2_deploy.lowering.integer_matmul import FUSED
-from qsam2_deploy.runtime import ort
-from qsam2_deploy.runtime.openvino_requests import (
+from qsam2_deploy.engines.onnxruntime import cpu as ort
+from qsam2_deploy.engines.openvino.requests import (
     FLOATS,
     engine_settings,
     products,
     shared_core,
 )
+from qsam2_deploy.lowering import lower_for_openvino, lower_for_ort, lower_to_float
+from qsam2_deploy.lowering.integer_conv import CONV
+from qsam2_deploy.lowering.integer_matmul import FUSED
 from tests.quantized_layers import KINDS, assert_computes, graph_of, make_layer, steps_apart
 
 INTEGER_OPERATOR = {"linear": FUSED, "conv": CONV, "patches": CONV, "pointwise": CONV}

@@ -19,6 +19,8 @@ import torch
 from torch import nn
 
 from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
+from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
+from qsam2_deploy.engines.protocol import open_backend
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.lowering import lower_for_ort
 from qsam2_deploy.lowering.integer_conv import CONV
@@ -28,8 +30,6 @@ from qsam2_deploy.quant.attention import quantized_attentions
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qsam2_deploy.quant.modules import quantized_layers
 from qsam2_deploy.runtime import SAM2VideoPredictor
-from qsam2_deploy.runtime.backend import open_backend
-from qsam2_deploy.runtime.ort import OrtBackend
 from qsam2_deploy.spec import (
     COMPONENTS,
     IMAGE_ENCODER,
@@ -238,7 +238,7 @@ def test_masks_follow_the_fake_quantized_model(quantized: _Made, clips: Clips) -
 def test_openvino_computes_the_same_for_sizes_that_repeat(quantized: _Made, component: str) -> None:
     """A model compiled for fixed sizes is right, too, which it was not for clips and two points."""
     pytest.importorskip("openvino", reason="needs OpenVINO")
-    from qsam2_deploy.runtime.openvino_requests import FIXED_AFTER
+    from qsam2_deploy.engines.openvino.requests import FIXED_AFTER
 
     with open_backend(quantized[0], "openvino", threads=1) as backend:
         feeds = random_inputs(backend.spec, component, points=2)

@@ -11,6 +11,7 @@ from torch import nn
 
 from qsam2_deploy.calibration.start import start_from_statistics, start_weights
 from qsam2_deploy.calibration.statistics import collect_statistics
+from qsam2_deploy.engines.onnxruntime.cpu import lower_here
 from qsam2_deploy.errors import UnsupportedModelError
 from qsam2_deploy.lowering import (
     lower_for_tensorrt_int4,
@@ -24,7 +25,6 @@ from qsam2_deploy.quant.layer import QuantLayer
 from qsam2_deploy.quant.layer_plan import INPUT_GRIDS, WEIGHT_GRIDS
 from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
 from qsam2_deploy.quant.quantizer import quantizer_class, quantizer_names
-from qsam2_deploy.runtime.ort import lower_here
 from tests.quantized_layers import KINDS, assert_computes, graph_of
 
 INTEGER_OPERATOR = {"linear": FUSED, "conv": CONV}

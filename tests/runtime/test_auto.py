@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from qsam2_deploy._common.files import user_cache_folder
+from qsam2_deploy.engines import choose as auto
+from qsam2_deploy.engines.choose import AutoBackend
+from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
+from qsam2_deploy.engines.options import BackendOptions
+from qsam2_deploy.engines.protocol import Backend, engine_of, open_backend
 from qsam2_deploy.errors import EngineError, ModelFileError
-from qsam2_deploy.runtime import auto
-from qsam2_deploy.runtime.auto import AutoBackend
-from qsam2_deploy.runtime.backend import Backend, engine_of, open_backend
-from qsam2_deploy.runtime.options import BackendOptions
-from qsam2_deploy.runtime.ort import OrtBackend
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER
 from tests.runtime.test_bundle import random_inputs

@@ -248,7 +248,7 @@ def test_a_truncated_real_model_isrefused(model_path: Path, tmp_path: Path, shar
 def test_split_models_are_valid_and_give_the_same_numbers(model_path: Path, tmp_path: Path) -> None:
     import onnxruntime
 
-    from qsam2_deploy.runtime.ort import OrtBackend
+    from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
 
     paths = write_split(model_path, tmp_path / "new" / "folder")
     assert [path.name for path in paths] == [f"{name}.onnx" for name in COMPONENTS]

@@ -10,6 +10,11 @@ import numpy as np
 import onnx
 import pytest
 
+from qsam2_deploy.engines import exactness
+from qsam2_deploy.engines.exactness import PRODUCTS, check_exact, inexact_products, probe_inputs
+from qsam2_deploy.engines.onnxruntime import cpu as ort
+from qsam2_deploy.engines.openvino import requests as openvino_requests
+from qsam2_deploy.engines.protocol import open_backend
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.lowering import (
     lower_for_ort,
@@ -17,9 +22,6 @@ from qsam2_deploy.lowering import (
     lower_to_float,
 )
 from qsam2_deploy.lowering.fold_weights import fold_weights
-from qsam2_deploy.runtime import exactness, openvino_requests, ort
-from qsam2_deploy.runtime.backend import open_backend
-from qsam2_deploy.runtime.exactness import PRODUCTS, check_exact, inexact_products, probe_inputs
 from tests.plain_engine import run_plainly
 
 Lower = Callable[[onnx.ModelProto], object]

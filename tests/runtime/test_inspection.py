@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy._common import seal as _seal
+from qsam2_deploy.engines.onnxruntime.cpu import session_from_lowered
 from qsam2_deploy.errors import InputError, ModelFileError, VideoError
 from qsam2_deploy.lowering import lower_to_float
 from qsam2_deploy.model_file.bundle import read_bundle, read_model
@@ -19,7 +20,6 @@ from qsam2_deploy.runtime.inspection.layers import quantized_layers
 from qsam2_deploy.runtime.inspection.report import Inspection, inspect_model
 from qsam2_deploy.runtime.inspection.sizes import STEPS, file_sizes
 from qsam2_deploy.runtime.inspection.table import format_layers, format_summary
-from qsam2_deploy.runtime.ort import session_from_lowered
 from qsam2_deploy.spec import COMPONENTS, QuantizationInfo
 from tests.quantized_layers import graph_of, make_layer, run
 

@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from qsam2_deploy.engines.openvino.requests import INTEGERS, products
 from qsam2_deploy.errors import ModelFileError
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.inspection.engines import (
@@ -18,7 +19,6 @@ from qsam2_deploy.runtime.inspection.engines import (
 from qsam2_deploy.runtime.inspection.layers import quantized_layers
 from qsam2_deploy.runtime.inspection.products import multiply_adds
 from qsam2_deploy.runtime.inspection.report import inspect_component
-from qsam2_deploy.runtime.openvino_requests import INTEGERS, products
 from qsam2_deploy.spec import IMAGE_ENCODER, QuantizationInfo
 from tests.quantized_layers import graph_of, make_layer
 

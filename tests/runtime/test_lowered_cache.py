@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qsam2_deploy.engines.onnxruntime import cpu as ort
+from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
+from qsam2_deploy.engines.protocol import open_backend
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.model_file import lowered_cache
 from qsam2_deploy.model_file.lowered_cache import LoweredCache
-from qsam2_deploy.runtime import ort
-from qsam2_deploy.runtime.backend import open_backend
-from qsam2_deploy.runtime.ort import OrtBackend
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
 from qsam2_deploy.spec import COMPONENTS
 from tests.runtime.test_bundle import random_inputs

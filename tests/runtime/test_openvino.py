@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError
-from qsam2_deploy.lowering import lower_for_openvino
-from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime import openvino_requests
-from qsam2_deploy.runtime.backend import engine_of, open_backend
-from qsam2_deploy.runtime.openvino import OpenVinoBackend
-from qsam2_deploy.runtime.openvino_requests import (
+from qsam2_deploy.engines.openvino import requests as openvino_requests
+from qsam2_deploy.engines.openvino.backend import OpenVinoBackend
+from qsam2_deploy.engines.openvino.requests import (
     FIXED_AFTER,
     KEPT_MODELS,
     Requests,
     engine_settings,
     shared_core,
 )
+from qsam2_deploy.engines.protocol import engine_of, open_backend
+from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError
+from qsam2_deploy.lowering import lower_for_openvino
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.segmenter import Prompt, VideoSegmenter
 from qsam2_deploy.spec import (
     COMPONENTS,
@@ -217,7 +217,7 @@ def test_another_processor_compiles_its_own(
     pytest.importorskip("openvino", reason="needs OpenVINO")
     outputs(model_path, tmp_path)
     compilations.clear()
-    monkeypatch.setattr("qsam2_deploy.runtime.openvino.cpu_model", lambda: "another one")
+    monkeypatch.setattr("qsam2_deploy.engines.openvino.backend.cpu_model", lambda: "another one")
     outputs(model_path, tmp_path)
     assert sorted(compilations) == COMPILED
 
@@ -237,12 +237,14 @@ class Capable:
 def test_fast_needs_bfloat16(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino", reason="needs OpenVINO")
     monkeypatch.setattr(
-        "qsam2_deploy.runtime.openvino.shared_core", lambda: Capable(["FP32", "INT8"])
+        "qsam2_deploy.engines.openvino.backend.shared_core", lambda: Capable(["FP32", "INT8"])
     )
     with pytest.warns(UserWarning, match="no bfloat16, so precision 'fast' computes exactly"):
         backend = open_backend(model_path, "openvino", threads=1, precision="fast")
     assert engine_of(backend) == "openvino, exact"
-    monkeypatch.setattr("qsam2_deploy.runtime.openvino.shared_core", lambda: Capable(["BF16"]))
+    monkeypatch.setattr(
+        "qsam2_deploy.engines.openvino.backend.shared_core", lambda: Capable(["BF16"])
+    )
     backend = open_backend(model_path, "openvino", threads=1, precision="fast")
     assert engine_of(backend) == "openvino, fast"
     hints = {p: engine_settings(1, p)["INFERENCE_PRECISION_HINT"] for p in ("exact", "fast")}
@@ -372,7 +374,7 @@ def test_ctrl_c_after_models_are_closed(model_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs OpenVINO")
     script = f"""
 import gc, signal
-from qsam2_deploy.runtime.backend import open_backend
+from qsam2_deploy.engines.protocol import open_backend
 for _ in range(2):
     with open_backend({str(model_path)!r}, "openvino", threads=1):
         pass

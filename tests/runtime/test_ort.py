@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend, session_from_lowered, session_from_onnx
+from qsam2_deploy.engines.protocol import open_backend
 from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError, ModelFileError
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.backend import open_backend
-from qsam2_deploy.runtime.ort import OrtBackend, session_from_lowered, session_from_onnx
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ENCODER
 from tests.runtime.test_bundle import random_inputs
 
@@ -112,7 +112,7 @@ def test_a_failed_start_leaves_nothing_half_open(
             raise EngineError("no memory")
         return session_from_lowered(model, name, threads, **options)
 
-    monkeypatch.setattr("qsam2_deploy.runtime.ort.session_from_lowered", fails_later)
+    monkeypatch.setattr("qsam2_deploy.engines.onnxruntime.cpu.session_from_lowered", fails_later)
     with pytest.raises(EngineError, match="no memory"):
         backend.__enter__()
     with pytest.raises(EngineError, match="closed"):

@@ -12,18 +12,18 @@ import numpy as np
 import onnx
 import pytest
 
+from qsam2_deploy.engine_build.reference import scene
+from qsam2_deploy.engines.onnxruntime import cuda as ort_cuda
+from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
+from qsam2_deploy.engines.onnxruntime.cuda import DEVICE_OUTPUTS, OrtCudaBackend, OrtTensor
+from qsam2_deploy.engines.protocol import open_backend
+from qsam2_deploy.engines.tensorrt.gpu import current_gpu
 from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError
 from qsam2_deploy.lowering import lower_for_ort_cuda
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime import ort_cuda
-from qsam2_deploy.runtime.backend import open_backend
 from qsam2_deploy.runtime.image_predictor import SAM2ImagePredictor
-from qsam2_deploy.runtime.ort import OrtBackend
-from qsam2_deploy.runtime.ort_cuda import DEVICE_OUTPUTS, OrtCudaBackend, OrtTensor
 from qsam2_deploy.runtime.results import Prompt
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
-from qsam2_deploy.runtime.tensorrt.gpu import current_gpu
-from qsam2_deploy.runtime.tensorrt.reference import scene
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ATTENTION
 from tests.runtime.test_bundle import random_inputs
 

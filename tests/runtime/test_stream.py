@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from qsam2_deploy.engines.protocol import open_backend, runs_concurrently
 from qsam2_deploy.errors import EngineError, PromptError, VideoError
-from qsam2_deploy.runtime.backend import open_backend, runs_concurrently
 from qsam2_deploy.runtime.results import FrameResult, Prompt
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
 from qsam2_deploy.spec import IMAGE_ENCODER, MEMORY_ATTENTION

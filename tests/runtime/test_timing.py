@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qsam2_deploy.engines.protocol import open_backend
 from qsam2_deploy.errors import EngineError, InputError, ModelFileError
-from qsam2_deploy.runtime.backend import open_backend
 from qsam2_deploy.runtime.timing.measure import Timing, measure_in_turns
 from qsam2_deploy.runtime.timing.steady import FrameTime, SteadyTracker, synthetic_video
 from qsam2_deploy.runtime.timing.table import format_timings, timings_to_json

@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto, helper, numpy_helper
 
-from qsam2_deploy.runtime.kernels import processor_path
+from qsam2_deploy.engines.onnxruntime.kernels import processor_path
 from tools.fuzz_kernels.calls import Call, random_call
 
 PATHS = ("avx512vnni", "avxvnni", "avx2", "neon", "generic")

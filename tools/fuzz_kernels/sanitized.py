@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from qsam2_deploy.runtime.kernels.library import FLAGS, SOURCES
+from qsam2_deploy.engines.onnxruntime.kernels.library import FLAGS, SOURCES
 
 COMPILER = "gcc"
 

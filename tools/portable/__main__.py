@@ -141,7 +141,8 @@ def _probed(processor: Processor, engine: str, folder: Path, args: argparse.Name
         return out
     caches = folder / f"caches-{processor.name}"
     if engine == "kernels":
-        build = "from qsam2_deploy.runtime.kernels import build_kernels; build_kernels(force=True)"
+        room = "qsam2_deploy.engines.onnxruntime.kernels"
+        build = f"from {room} import build_kernels; build_kernels(force=True)"
         processor.run(["-c", build], caches, timeout=600)
     arguments = ["-m", "tools.portable.probe", str(folder), engine, str(out)]
     arguments += ["--frames", str(args.frames), "--models", *args.models]

@@ -67,16 +67,16 @@ def run_layer(path: Path, engine: str, feeds: dict[str, Any]) -> npt.NDArray[np.
     component = onnx.load(path)
     feeds = {name.replace("|", "/"): value for name, value in feeds.items()}
     if engine == "openvino":
+        from qsam2_deploy.engines.openvino.requests import Requests, engine_settings
         from qsam2_deploy.lowering import lower_for_openvino
-        from qsam2_deploy.runtime.openvino_requests import Requests, engine_settings
 
         output = component.graph.output[0].name
         lower_for_openvino(component)
         request = Requests(component.SerializeToString(), path.stem, engine_settings(1))
         result: npt.NDArray[np.float32] = request.infer(feeds)[output]
         return result
-    from qsam2_deploy.runtime.kernels import find_kernels
-    from qsam2_deploy.runtime.ort import session_from_onnx
+    from qsam2_deploy.engines.onnxruntime.cpu import session_from_onnx
+    from qsam2_deploy.engines.onnxruntime.kernels import find_kernels
 
     kernels = find_kernels(True) if engine == "kernels" else None
     session = session_from_onnx(component, 1, kernels=kernels)
@@ -96,9 +96,9 @@ def masks(
     model: Path, engine: str, frames: list[npt.NDArray[np.uint8]]
 ) -> tuple[npt.NDArray[np.bool_], str]:
     """Return the masks of a tracked object, bool ``[n, h, w]``, and what computed them."""
+    from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
+    from qsam2_deploy.engines.protocol import open_backend
     from qsam2_deploy.runtime import Prompt, VideoSegmenter
-    from qsam2_deploy.runtime.backend import open_backend
-    from qsam2_deploy.runtime.ort import OrtBackend
 
     backend: Any
     if engine == "openvino":

@@ -15,14 +15,14 @@ import numpy.typing as npt
 
 from ..._common.progress import progress
 from ..._common.spread import spread_indices
+from ...engines.protocol import Arrays
+from ...engines.reference import ReferenceBackend
 from ...errors import InputError
 from ...lowering import lower_to_float
 from ...model_file.bundle import Bundle
 from ...onnx_graph.index import GraphIndex, add_constant
-from ..backend import Arrays
 from ..media.protocols import IndexedFrames
 from ..media.sources import open_indexed
-from ..reference_backend import ReferenceBackend
 from ..results import Prompt
 from ..segmenter import VideoSegmenter
 from .layers import input_grid, input_quantizers

@@ -6,8 +6,8 @@ import os
 from dataclasses import asdict
 from typing import Any
 
+from ...engines.tensorrt.engine_file import EngineFile, EngineHeader, read_engine
 from ...spec import COMPONENTS
-from ..tensorrt.engine_file import EngineFile, EngineHeader, read_engine
 
 REPORT_VERSION = 1
 

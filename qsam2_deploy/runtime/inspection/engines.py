@@ -14,13 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...engines.onnxruntime.cpu import ort_products, session_from_onnx
+from ...engines.openvino.requests import engine_settings, shared_core
+from ...engines.openvino.requests import products as openvino_products
 from ...errors import EngineError
 from ...lowering import lower_for_openvino
 from ...lowering.block_attention import BLOCK_OF
 from ...onnx_graph.index import GraphIndex
-from ..openvino_requests import engine_settings, shared_core
-from ..openvino_requests import products as openvino_products
-from ..ort import ort_products, session_from_onnx
 from .products import PRODUCTS, copy_of, fix_dimensions
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...engines.protocol import Arrays, Backend, WrappedBackend
 from ...errors import InputError
-from ..backend import Arrays, Backend, WrappedBackend
 from ..memory import MemoryBank, MemoryEntry
 from ..resize import resize_bilinear
 from ..tracker import FrameFeatures, Moment, PointInputs, Tracker

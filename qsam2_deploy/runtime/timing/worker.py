@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ...engines.protocol import Backend
 from ...errors import EngineError, Qsam2Error
-from ..backend import Backend
 from .steady import FRAME_SIZE, FrameTime, SteadyTracker
 
 OpenBackend = Callable[[], Backend]
@@ -29,7 +29,8 @@ class TimedProcess:
     Attributes:
         load_seconds: from the model's file to an engine that can run.
         products: how the engine multiplies integers, see
-            :attr:`~qsam2_deploy.runtime.ort.OrtBackend.products`; empty for a float model.
+            :attr:`~qsam2_deploy.engines.onnxruntime.cpu.OrtBackend.products`; empty for a float
+            model.
     """
 
     def __init__(

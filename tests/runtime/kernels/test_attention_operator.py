@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qsam2_deploy.runtime.kernels import processor_path
+from qsam2_deploy.engines.onnxruntime.kernels import processor_path
 from tests.runtime.kernels.operators import STEPS, attend, expected_attention, random_codes
 
 PATHS = ("avx512vnni", "avxvnni", "avx2", "neon", "generic")

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from qsam2_deploy.lowering.fused_conv import fused_conv
-from qsam2_deploy.lowering.integer_conv import integer_conv
-from qsam2_deploy.runtime.ort import (
+from qsam2_deploy.engines.onnxruntime.cpu import (
     multiplies_signed_conv_weights,
     run_session,
     session_from_lowered,
 )
+from qsam2_deploy.lowering.fused_conv import fused_conv
+from qsam2_deploy.lowering.integer_conv import integer_conv
 from tests.runtime.kernels.operators import random_codes, session
 
 

@@ -11,10 +11,15 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.cli.build_kernels import main
+from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend, ort_cache
+from qsam2_deploy.engines.onnxruntime.kernels import (
+    build_kernels,
+    find_kernels,
+    kernels_path,
+    processor_path,
+)
 from qsam2_deploy.errors import EngineError, InputError
 from qsam2_deploy.lowering.fused_attention import OPERATOR
-from qsam2_deploy.runtime.kernels import build_kernels, find_kernels, kernels_path, processor_path
-from qsam2_deploy.runtime.ort import OrtBackend, ort_cache
 from qsam2_deploy.spec import COMPONENTS
 from tests.cli.helptext import check_help
 from tests.runtime.test_bundle import random_inputs

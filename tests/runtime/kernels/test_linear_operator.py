@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from qsam2_deploy.runtime.kernels import processor_path
+from qsam2_deploy.engines.onnxruntime.kernels import processor_path
 from tests.runtime.kernels.operators import random_codes, session
 from tests.runtime.kernels.test_attention_operator import PATHS
 

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from qsam2_deploy.engines.onnxruntime.cpu import run_session, session_from_lowered
 from qsam2_deploy.lowering import lower_for_ort
 from qsam2_deploy.lowering.attention_codes import attention_codes
 from qsam2_deploy.lowering.fused_attention import fused_attention
@@ -19,7 +20,6 @@ from qsam2_deploy.lowering.integer_attention import integer_attention
 from qsam2_deploy.lowering.integer_matmul import integer_matmul
 from qsam2_deploy.lowering.lift_quantize import lift_quantize
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.ort import run_session, session_from_lowered
 from tests.runtime.lowering.attention_graph import (
     VALUES,
     WIDTH,

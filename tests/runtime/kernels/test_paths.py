@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from qsam2_deploy.runtime.kernels import processor_path
-from qsam2_deploy.runtime.kernels.library import FLAGS, SOURCES
+from qsam2_deploy.engines.onnxruntime.kernels import processor_path
+from qsam2_deploy.engines.onnxruntime.kernels.library import FLAGS, SOURCES
 
 PROGRAM = Path(__file__).with_name("compare_paths.c")
 

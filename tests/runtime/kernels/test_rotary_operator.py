@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qsam2_deploy.runtime.kernels import processor_path
+from qsam2_deploy.engines.onnxruntime.kernels import processor_path
 from tests.runtime.kernels.operators import session
 from tests.runtime.kernels.test_attention_operator import PATHS
 

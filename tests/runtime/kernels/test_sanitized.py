@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qsam2_deploy.runtime.kernels.library import SOURCES
+from qsam2_deploy.engines.onnxruntime.kernels.library import SOURCES
 from tools.fuzz_kernels.__main__ import fuzz, table
 from tools.fuzz_kernels.calls import random_call
 from tools.fuzz_kernels.child import model_of

@@ -8,14 +8,14 @@ import numpy as np
 import onnx
 import pytest
 
-from qsam2_deploy.lowering.block_attention import BLOCK_OF, block_attention
-from qsam2_deploy.lowering.chunk_attention import MIN_QUERIES
-from qsam2_deploy.runtime.openvino_requests import (
+from qsam2_deploy.engines.openvino.requests import (
     FLOATS,
     engine_settings,
     products,
     shared_core,
 )
+from qsam2_deploy.lowering.block_attention import BLOCK_OF, block_attention
+from qsam2_deploy.lowering.chunk_attention import MIN_QUERIES
 from tests.runtime.lowering.attention_graph import (
     assert_same,
     attention_graph,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from onnx import TensorProto
 
+from qsam2_deploy.engines.onnxruntime.cpu import lower_here
 from qsam2_deploy.lowering import (
     integers_of_constants,
     lower_for_tensorrt_int4,
@@ -20,7 +21,6 @@ from qsam2_deploy.lowering.odd_codes import odd_codes
 from qsam2_deploy.lowering.widen_constants import widen_constants
 from qsam2_deploy.onnx_graph.index import GraphIndex, attribute, value_of
 from qsam2_deploy.quant.grid import MIDRISE, MIN_SCALE, Grid, dequantize
-from qsam2_deploy.runtime.ort import lower_here
 from tests.quantized_layers import KINDS, graph_of, make_layer, run
 
 

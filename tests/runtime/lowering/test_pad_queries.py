@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from qsam2_deploy.engines.openvino.requests import shared_core
 from qsam2_deploy.lowering.pad_queries import pad_queries
-from qsam2_deploy.runtime.openvino_requests import shared_core
 from tests.runtime.lowering import attention_graph
 
 WINDOWS, WIDTH, KEYS = 3, 16, 9

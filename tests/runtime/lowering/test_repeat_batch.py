@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from qsam2_deploy.engines.openvino.requests import shared_core
 from qsam2_deploy.lowering.repeat_batch import repeat_batch
-from qsam2_deploy.runtime.openvino_requests import shared_core
 
 
 def sum_of_convolutions(shared: int | str, batch: int | str, *, swapped: bool) -> onnx.ModelProto:

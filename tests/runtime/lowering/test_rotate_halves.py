@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from qsam2_deploy.engines.openvino.requests import engine_settings, shared_core
 from qsam2_deploy.lowering.rotate_halves import rotate_halves
-from qsam2_deploy.runtime.openvino_requests import engine_settings, shared_core
 
 TOKENS, HALF = 12, 8
 

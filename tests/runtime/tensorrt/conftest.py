@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from qsam2_deploy.runtime.tensorrt import backend as backend_module
-from qsam2_deploy.runtime.tensorrt import cuda as cuda_module
+from qsam2_deploy.engines.tensorrt import backend as backend_module
+from qsam2_deploy.engines.tensorrt import cuda as cuda_module
 from tests.functional_gpu import FunctionalGpu
 
 

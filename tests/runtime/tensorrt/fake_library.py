@@ -9,7 +9,7 @@ import weakref
 from types import SimpleNamespace
 from typing import Any
 
-from qsam2_deploy.runtime.tensorrt.library import TENSORRT, Library
+from qsam2_deploy.engines.tensorrt.library import TENSORRT, Library
 
 
 class _Severity:

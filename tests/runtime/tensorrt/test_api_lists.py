@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from qsam2_deploy.engine_build.build import engine_from_onnx
+from qsam2_deploy.engines.tensorrt.engine_file import read_engine
+from qsam2_deploy.engines.tensorrt.library import TENSORRT, TENSORRT_RTX, library_from_module
+from qsam2_deploy.engines.tensorrt.options import BuildOptions
 from qsam2_deploy.errors import EngineError, InputError
-from qsam2_deploy.runtime.tensorrt.build import engine_from_onnx
-from qsam2_deploy.runtime.tensorrt.engine_file import read_engine
-from qsam2_deploy.runtime.tensorrt.library import TENSORRT, TENSORRT_RTX, library_from_module
-from qsam2_deploy.runtime.tensorrt.options import BuildOptions
 from tests import tensorrt_double as doubles
 
 

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
+from qsam2_deploy.engines.tensorrt.backend import DEVICE_OUTPUTS
+from qsam2_deploy.engines.tensorrt.cuda import DeviceArray
+from qsam2_deploy.engines.tensorrt.device_memory import DeviceTensor
+from qsam2_deploy.engines.tensorrt.options import Limits
 from qsam2_deploy.errors import EngineError
-from qsam2_deploy.runtime.ort import OrtBackend
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
-from qsam2_deploy.runtime.tensorrt.backend import DEVICE_OUTPUTS
-from qsam2_deploy.runtime.tensorrt.cuda import DeviceArray
-from qsam2_deploy.runtime.tensorrt.device_memory import DeviceTensor
-from qsam2_deploy.runtime.tensorrt.options import Limits
 from qsam2_deploy.spec import (
     COMPONENTS,
     IMAGE_ENCODER,
@@ -259,7 +259,7 @@ def test_outside_its_context_it_says_so(gpu: FunctionalGpu, engine: Path) -> Non
 
 
 def test_device_arrays_are_shown_to_other_libraries(gpu: FunctionalGpu) -> None:
-    from qsam2_deploy.runtime.tensorrt.cuda import Cuda
+    from qsam2_deploy.engines.tensorrt.cuda import Cuda
 
     with DeviceArray(Cuda(gpu.runtime), (2, 3), np.float32) as array:
         shown = array.__cuda_array_interface__

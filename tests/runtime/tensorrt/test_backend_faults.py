@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qsam2_deploy.engines.tensorrt.backend import TensorRtBackend
 from qsam2_deploy.errors import EngineError, ModelFileError, VideoError
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
-from qsam2_deploy.runtime.tensorrt.backend import TensorRtBackend
 from qsam2_deploy.spec import MASK_DECODER, MEMORY_ATTENTION
 from tests.functional_gpu import FunctionalGpu
 from tests.runtime.tensorrt.sessions import clicks, frame, open_engine, play
@@ -43,7 +43,7 @@ def _execution_is_out_of_memory(gpu: FunctionalGpu) -> None:
 
 
 def _logger(gpu: FunctionalGpu) -> Any:
-    from qsam2_deploy.runtime.tensorrt.adapter import library_logger
+    from qsam2_deploy.engines.tensorrt.adapter import library_logger
 
     return library_logger(gpu.library.module)
 

@@ -10,13 +10,13 @@ from typing import Any
 import onnx
 import pytest
 
+from qsam2_deploy.engine_build import build as build_module
+from qsam2_deploy.engine_build.build import EngineReport, engine_from_onnx
+from qsam2_deploy.engines.tensorrt.engine_file import Target, Variant, read_engine
+from qsam2_deploy.engines.tensorrt.gpu import Gpu
+from qsam2_deploy.engines.tensorrt.options import BuildOptions, Limits
 from qsam2_deploy.errors import EngineError, InputError, ModelFileError, UnsupportedModelError
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.tensorrt import build as build_module
-from qsam2_deploy.runtime.tensorrt.build import EngineReport, engine_from_onnx
-from qsam2_deploy.runtime.tensorrt.engine_file import Target, Variant, read_engine
-from qsam2_deploy.runtime.tensorrt.gpu import Gpu
-from qsam2_deploy.runtime.tensorrt.options import BuildOptions, Limits
 from qsam2_deploy.spec import COMPONENTS, MASK_DECODER
 from tests.runtime.tensorrt.fake_library import FakeTensorRT
 

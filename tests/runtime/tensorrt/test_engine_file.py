@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qsam2_deploy.errors import EngineError, InputError, ModelFileError
-from qsam2_deploy.runtime.tensorrt import engine_file
-from qsam2_deploy.runtime.tensorrt.engine_file import (
+from qsam2_deploy.engines.tensorrt import engine_file
+from qsam2_deploy.engines.tensorrt.engine_file import (
     EngineHeader,
     Target,
     Variant,
     read_engine,
     write_engine,
 )
-from qsam2_deploy.runtime.tensorrt.library import Library
-from qsam2_deploy.runtime.tensorrt.options import Limits
-from qsam2_deploy.runtime.tensorrt.profiles import component_profiles
+from qsam2_deploy.engines.tensorrt.library import Library
+from qsam2_deploy.engines.tensorrt.options import Limits
+from qsam2_deploy.engines.tensorrt.profiles import component_profiles
+from qsam2_deploy.errors import EngineError, InputError, ModelFileError
 from qsam2_deploy.spec import COMPONENTS, ModelSpec
 
 PLANS = {name: name.encode() * (i + 3) for i, name in enumerate(COMPONENTS)}

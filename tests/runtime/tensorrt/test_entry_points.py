@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.cli.segment import main as segment
+from qsam2_deploy.engines.protocol import engine_of, open_backend
+from qsam2_deploy.engines.tensorrt.backend import TensorRtBackend
 from qsam2_deploy.errors import InputError, MissingDependencyError, ModelFileError
 from qsam2_deploy.runtime import SAM2ImagePredictor, SAM2VideoPredictor, VideoSegmenter
-from qsam2_deploy.runtime.backend import engine_of, open_backend
 from qsam2_deploy.runtime.build import build_sam2_video_predictor
 from qsam2_deploy.runtime.results import Prompt
-from qsam2_deploy.runtime.tensorrt.backend import TensorRtBackend
 from tests.functional_gpu import FunctionalGpu
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -125,7 +125,7 @@ def test_the_older_layout_of_cuda_python_is_found(
 ) -> None:
     from types import ModuleType
 
-    from qsam2_deploy.runtime.tensorrt.cuda import Cuda
+    from qsam2_deploy.engines.tensorrt.cuda import Cuda
 
     package: Any = ModuleType("cuda")
     package.cudart = gpu.runtime

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.cli.eval import main as evaluate
+from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
 from qsam2_deploy.lowering import lower_for_tensorrt
-from qsam2_deploy.runtime.ort import OrtBackend
 from tests.data.datasets import moving, square, write_davis
 from tests.lowered_gpu import LoweredGpu
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
+from qsam2_deploy.engines.tensorrt.engine_file import read_engine
+from qsam2_deploy.engines.tensorrt.execution import EngineRunner
 from qsam2_deploy.runtime.bfloat16 import from_bfloat16_bits, to_bfloat16_bits
-from qsam2_deploy.runtime.ort import OrtBackend
-from qsam2_deploy.runtime.tensorrt.engine_file import read_engine
-from qsam2_deploy.runtime.tensorrt.execution import EngineRunner
 from qsam2_deploy.spec import (
     COMPONENTS,
     MASK_DECODER,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qsam2_deploy.runtime.tensorrt.gpu import Gpu, gpu_from_runtime
+from qsam2_deploy.engines.tensorrt.gpu import Gpu, gpu_from_runtime
 
 
 class FakeRuntime:

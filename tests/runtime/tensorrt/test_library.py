@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from qsam2_deploy.engines.tensorrt.library import find_library, version_numbers
 from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError
-from qsam2_deploy.runtime.tensorrt.library import find_library, version_numbers
 
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 

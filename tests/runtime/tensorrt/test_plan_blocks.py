@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
-from qsam2_deploy.runtime.tensorrt.plan_blocks import (
+from qsam2_deploy.engines.tensorrt.plan_blocks import (
     BLOCK,
     block_sizes,
     packed_blocks,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from qsam2_deploy.engines.tensorrt.options import BuildOptions, Limits
+from qsam2_deploy.engines.tensorrt.profiles import component_profiles
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.runtime.tensorrt.options import BuildOptions, Limits
-from qsam2_deploy.runtime.tensorrt.profiles import component_profiles
 from qsam2_deploy.spec import (
     COMPONENTS,
     IMAGE_ENCODER,

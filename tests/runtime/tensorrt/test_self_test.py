@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qsam2_deploy.engine_build import build as build_module
+from qsam2_deploy.engine_build import self_test as self_test_module
+from qsam2_deploy.engine_build.build import EngineReport, engine_from_onnx
+from qsam2_deploy.engine_build.reference import reference_cases, scene
+from qsam2_deploy.engine_build.self_test import output_error, tolerance
+from qsam2_deploy.engines.tensorrt.engine_file import Variant, read_engine
+from qsam2_deploy.engines.tensorrt.gpu import Gpu
+from qsam2_deploy.engines.tensorrt.options import BuildOptions
 from qsam2_deploy.errors import EngineError, InputError
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.tensorrt import build as build_module
-from qsam2_deploy.runtime.tensorrt import self_test as self_test_module
-from qsam2_deploy.runtime.tensorrt.build import EngineReport, engine_from_onnx
-from qsam2_deploy.runtime.tensorrt.engine_file import Variant, read_engine
-from qsam2_deploy.runtime.tensorrt.gpu import Gpu
-from qsam2_deploy.runtime.tensorrt.options import BuildOptions
-from qsam2_deploy.runtime.tensorrt.reference import reference_cases, scene
-from qsam2_deploy.runtime.tensorrt.self_test import output_error, tolerance
 from qsam2_deploy.spec import (
     COMPONENTS,
     IMAGE_ENCODER,

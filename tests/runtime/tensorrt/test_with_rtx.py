@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from qsam2_deploy.errors import EngineError
-from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.tensorrt.adapter import Network, Plan, build_plan
-from qsam2_deploy.runtime.tensorrt.build import engine_from_onnx
-from qsam2_deploy.runtime.tensorrt.component_build import network_from_component
-from qsam2_deploy.runtime.tensorrt.engine_file import Variant, read_engine
-from qsam2_deploy.runtime.tensorrt.layer_table import (
+from qsam2_deploy.engine_build.build import engine_from_onnx
+from qsam2_deploy.engine_build.component import network_from_component
+from qsam2_deploy.engines.tensorrt.adapter import Network, Plan, build_plan
+from qsam2_deploy.engines.tensorrt.engine_file import Variant, read_engine
+from qsam2_deploy.engines.tensorrt.layer_table import (
     FusedLayer,
     fused_attentions,
     fused_layers,
     integer_share,
 )
-from qsam2_deploy.runtime.tensorrt.library import TENSORRT_RTX, find_library
-from qsam2_deploy.runtime.tensorrt.options import BuildOptions, Limits
-from qsam2_deploy.runtime.tensorrt.plan_blocks import packed_blocks
+from qsam2_deploy.engines.tensorrt.library import TENSORRT_RTX, find_library
+from qsam2_deploy.engines.tensorrt.options import BuildOptions, Limits
+from qsam2_deploy.engines.tensorrt.plan_blocks import packed_blocks
+from qsam2_deploy.errors import EngineError
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.spec import (
     COMPONENTS,
     IMAGE_ENCODER,

@@ -32,9 +32,9 @@ from ..errors import EngineError, InputError
 from ..model_file.bundle import read_bundle
 from ..model_file.lowered_cache import PRIVATE_FILE, PRIVATE_FOLDER, lowering_digest
 from ..spec import IMAGE_ENCODER, MEMORY_ATTENTION, ModelSpec
-from .backend import CPU_BACKENDS, ENGINES, Arrays, Backend
-from .kernels import find_kernels
+from .onnxruntime.kernels import find_kernels
 from .options import BackendOptions
+from .protocol import CPU_BACKENDS, ENGINES, Arrays, Backend
 
 OpenEngine = Callable[[BackendOptions, str], Backend]
 """Makes the backend of an engine, by its name."""
@@ -137,7 +137,7 @@ class AutoBackend:
             self._inner.__exit__(kind, error, trace)
 
     def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        """Run one component; see :class:`~qsam2_deploy.runtime.backend.Backend`."""
+        """Run one component; see :class:`~qsam2_deploy.engines.protocol.Backend`."""
         if self._inner is None:
             raise EngineError(f"the backend is closed: enter it before running {component}")
         return self._inner.run(component, inputs)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError
-from .backend import Arrays
+from .protocol import Arrays
 
 if TYPE_CHECKING:
     import onnx

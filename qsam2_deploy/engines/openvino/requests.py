@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EngineError
-from ..lowering import lower_for_openvino
-from ..model_file.lowered_cache import LoweredCache
-from .backend import Arrays
-from .exactness import RunProbe, check_exact, inexact_products, probe_inputs
+from ...errors import EngineError
+from ...lowering import lower_for_openvino
+from ...model_file.lowered_cache import LoweredCache
+from ..exactness import RunProbe, check_exact, inexact_products, probe_inputs
+from ..protocol import Arrays
 
 FIXED_AFTER = 3
 """Runs of the same sizes, among the latest :data:`RECENT_RUNS`, that a model is compiled for."""

@@ -16,8 +16,8 @@ from ..errors import EngineError
 from ..model_file.bundle import read_bundle
 from ..model_file.lowered_cache import LoweredCache, lowered_model
 from ..spec import ModelSpec
-from .backend import Arrays
 from .options import BackendOptions
+from .protocol import Arrays
 
 _Backend = TypeVar("_Backend", bound="SessionBackend")
 
@@ -126,7 +126,7 @@ class SessionBackend(ABC):
         self._sessions.clear()
 
     def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        """Run one component; see :class:`~qsam2_deploy.runtime.backend.Backend`."""
+        """Run one component; see :class:`~qsam2_deploy.engines.protocol.Backend`."""
         if component not in self._sessions:
             raise EngineError(f"the backend is closed: enter it before running {component}")
         return self._run(self._sessions[component], component, inputs)

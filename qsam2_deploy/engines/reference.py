@@ -12,10 +12,10 @@ import numpy.typing as npt
 from ..lowering import QUERY_BLOCK
 from ..lowering.chunk_attention import chunk_attention
 from ..model_file.bundle import Bundle
+from ..runtime.inspection.products import copy_of
 from ..spec import ModelSpec
-from .backend import Arrays
-from .inspection.products import copy_of
-from .ort import run_session, session_from_lowered
+from .onnxruntime.cpu import run_session, session_from_lowered
+from .protocol import Arrays
 
 if TYPE_CHECKING:
     import onnx

@@ -19,11 +19,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import EngineError
-from ...model_file.bundle import Bundle
-from ...spec import ModelSpec
-from ..backend import Arrays
-from .profiles import Profile
+from ..engines.protocol import Arrays
+from ..engines.tensorrt.profiles import Profile
+from ..errors import EngineError
+from ..model_file.bundle import Bundle
+from ..spec import ModelSpec
 from .reference import Case, reference_cases
 
 TOLERANCE = 0.02

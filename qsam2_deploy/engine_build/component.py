@@ -6,18 +6,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..._common.files import atomic_open
-from ...errors import EngineError, InputError, UnsupportedModelError
-from ...lowering import TENSORRT_PRECISIONS, lower_for_tensorrt
-from ...lowering.memory_output import finish_memory
-from ...model_file.bundle import Bundle
-from ..inspection.products import copy_of
-from .adapter import Network, OnMessage, Plan, build_plan
-from .engine_file import Variant
-from .layer_table import LAYER, LayerSummary, fused_layers, quantized_weights, summarise
-from .library import Library
-from .options import BuildOptions, Limits
-from .profiles import Profile, component_profiles
+from .._common.files import atomic_open
+from ..engines.tensorrt.adapter import Network, OnMessage, Plan, build_plan
+from ..engines.tensorrt.engine_file import Variant
+from ..engines.tensorrt.layer_table import (
+    LAYER,
+    LayerSummary,
+    fused_layers,
+    quantized_weights,
+    summarise,
+)
+from ..engines.tensorrt.library import Library
+from ..engines.tensorrt.options import BuildOptions, Limits
+from ..engines.tensorrt.profiles import Profile, component_profiles
+from ..errors import EngineError, InputError, UnsupportedModelError
+from ..lowering import TENSORRT_PRECISIONS, lower_for_tensorrt
+from ..lowering.memory_output import finish_memory
+from ..model_file.bundle import Bundle
+from ..runtime.inspection.products import copy_of
 from .self_test import Outcome, SelfTest
 
 if TYPE_CHECKING:

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy.typing as npt
 
-from .._common.machine import cpu_model
-from .._common.requirements import check_imported
-from ..errors import EngineError, MissingDependencyError
-from ..lowering import OPENVINO_QUERY_BLOCK, lower_for_openvino
-from ..model_file.lowered_cache import LoweredCache, engine_cache
-from .backend import Arrays
-from .openvino_requests import (
+from ..._common.machine import cpu_model
+from ..._common.requirements import check_imported
+from ...errors import EngineError, MissingDependencyError
+from ...lowering import OPENVINO_QUERY_BLOCK, lower_for_openvino
+from ...model_file.lowered_cache import LoweredCache, engine_cache
+from ..protocol import Arrays
+from ..sessions import SessionBackend
+from .requests import (
     Requests,
     engine_settings,
     first_line,
@@ -22,7 +23,6 @@ from .openvino_requests import (
     require_exact_products,
     shared_core,
 )
-from .sessions import SessionBackend
 
 
 class OpenVinoBackend(SessionBackend):

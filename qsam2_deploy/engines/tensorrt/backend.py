@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ...errors import EngineError
 from ...lowering.memory_output import MEMORY_SUM
 from ...spec import MEMORY_ENCODER, ModelSpec
-from ..backend import Arrays, DeviceImage
+from ..protocol import Arrays, DeviceImage
 from .component_engine import ComponentEngine, dynamic_sizes
 from .device_memory import DeviceMemory, DeviceTensor, Inbox, Outbox
 from .engine_file import EngineFile, read_engine
@@ -133,7 +133,7 @@ class TensorRtBackend:
         self._resources.close()
 
     def run(self, component: str, inputs: Mapping[str, Any]) -> Arrays:
-        """Run one component; see :class:`~qsam2_deploy.runtime.backend.Backend`.
+        """Run one component; see :class:`~qsam2_deploy.engines.protocol.Backend`.
 
         More objects than the engine takes at once run in several batches.
 
@@ -152,7 +152,7 @@ class TensorRtBackend:
             return self._components[component].run(inputs)
 
     def take_frame(self, frame: Any) -> npt.NDArray[np.uint8] | DeviceImage:
-        """Take a frame that is on the GPU; see :class:`~qsam2_deploy.runtime.backend.Backend`.
+        """Take a frame that is on the GPU; see :class:`~qsam2_deploy.engines.protocol.Backend`.
 
         Args:
             frame: float32 ``[1, 3, S, S]``, which is the model's normalised input and stays on

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._common.requirements import check_imported
-from ..errors import EngineError, MissingDependencyError
-from ..lowering import GPU_QUERY_BLOCK, lower_for_ort_cuda
-from ..model_file.lowered_cache import LoweredCache, engine_cache
-from .backend import Arrays
-from .sessions import SessionBackend
+from ..._common.requirements import check_imported
+from ...errors import EngineError, MissingDependencyError
+from ...lowering import GPU_QUERY_BLOCK, lower_for_ort_cuda
+from ...model_file.lowered_cache import LoweredCache, engine_cache
+from ..protocol import Arrays
+from ..sessions import SessionBackend
 
 PROVIDER = "CUDAExecutionProvider"
 

@@ -197,12 +197,12 @@ def open_backend(
     if backend in GPU_BACKENDS or is_engine(model):
         return _open_tensorrt(model, backend)
     if backend == "ort-cuda":
-        from .ort_cuda import OrtCudaBackend
+        from .onnxruntime.cuda import OrtCudaBackend
 
         return OrtCudaBackend(model, cache=cache)
     if backend != "auto":
         return _open_engine(model, options, backend)
-    from .auto import AutoBackend, installed_engines
+    from .choose import AutoBackend, installed_engines
 
     engines = installed_engines()
     if len(engines) < 2:
@@ -212,10 +212,10 @@ def open_backend(
 
 def _open_engine(model: str | os.PathLike[str], options: BackendOptions, engine: str) -> Backend:
     if engine == "openvino":
-        from .openvino import OpenVinoBackend
+        from .openvino.backend import OpenVinoBackend
 
         return OpenVinoBackend(model, **vars(options))
-    from .ort import OrtBackend
+    from .onnxruntime.cpu import OrtBackend
 
     return OrtBackend(model, **vars(options))
 

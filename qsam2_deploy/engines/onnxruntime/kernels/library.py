@@ -11,9 +11,9 @@ import sys
 import warnings
 from pathlib import Path
 
-from ..._common.files import user_cache_folder
-from ..._common.trust import distrust
-from ...errors import EngineError
+from ...._common.files import user_cache_folder
+from ...._common.trust import distrust
+from ....errors import EngineError
 
 SOURCES = Path(__file__).parent / "src"
 

@@ -10,9 +10,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..._common.files import atomic_path, describe_os_error
-from ..._common.trust import distrust
-from ...errors import EngineError, InputError
+from ...._common.files import atomic_path, describe_os_error
+from ...._common.trust import distrust
+from ....errors import EngineError, InputError
 from .library import FLAGS, SOURCES, kernels_path
 
 COMPILERS = ("cc", "gcc", "clang")

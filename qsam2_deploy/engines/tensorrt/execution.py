@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...errors import EngineError
 from ...spec import ModelSpec
-from ..backend import Arrays
+from ..protocol import Arrays
 from .component_engine import Addresses, ComponentEngine, ExecutionContext
 from .cuda import Cuda, DeviceArray, Event, PinnedArray, Stream
 from .engine_file import EngineFile

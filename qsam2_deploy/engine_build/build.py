@@ -9,20 +9,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..._common.contradictions import contradictions
-from ..._common.files import check_output
-from ..._common.progress import progress
-from ...errors import EngineError, InputError, UnsupportedModelError
-from ...lowering import TENSORRT_PRECISIONS
-from ...model_file.bundle import Bundle, read_bundle
-from ...spec import COMPONENTS, ModelSpec
-from .adapter import OnMessage
-from .component_build import Candidate, ComponentBuilder
-from .engine_file import MIXED, EngineHeader, Target, Variant, write_engine
-from .gpu import Gpu, current_gpu
-from .library import TENSORRT_RTX, Library, find_library, version_numbers
-from .options import BuildOptions, Limits
-from .profiles import Profile
+from .._common.contradictions import contradictions
+from .._common.files import check_output
+from .._common.progress import progress
+from ..engines.tensorrt.adapter import OnMessage
+from ..engines.tensorrt.engine_file import MIXED, EngineHeader, Target, Variant, write_engine
+from ..engines.tensorrt.gpu import Gpu, current_gpu
+from ..engines.tensorrt.library import TENSORRT_RTX, Library, find_library, version_numbers
+from ..engines.tensorrt.options import BuildOptions, Limits
+from ..engines.tensorrt.profiles import Profile
+from ..errors import EngineError, InputError, UnsupportedModelError
+from ..lowering import TENSORRT_PRECISIONS
+from ..model_file.bundle import Bundle, read_bundle
+from ..spec import COMPONENTS, ModelSpec
+from .component import Candidate, ComponentBuilder
 from .self_test import OpenRunner, SelfTest
 
 AUTO = "auto"
@@ -252,7 +252,7 @@ def _on_gpu(library: Library) -> OpenRunner:
     def open_runner(
         spec: ModelSpec, plans: Mapping[str, bytes], profiles: Mapping[str, Sequence[Profile]]
     ) -> Any:
-        from .execution import EngineRunner
+        from ..engines.tensorrt.execution import EngineRunner
 
         return EngineRunner(spec, plans, profiles, library=library)
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._common.requirements import check_imported
-from ..errors import EngineError, MissingDependencyError
-from ..lowering import INTEGER_QUERY_BLOCK, QUERY_BLOCK, lower_for_ort
-from ..model_file.lowered_cache import LoweredCache, engine_cache
-from .backend import Arrays
-from .exactness import RunProbe, check_exact, inexact_products, probe_inputs
+from ..._common.requirements import check_imported
+from ...errors import EngineError, MissingDependencyError
+from ...lowering import INTEGER_QUERY_BLOCK, QUERY_BLOCK, lower_for_ort
+from ...model_file.lowered_cache import LoweredCache, engine_cache
+from ..exactness import RunProbe, check_exact, inexact_products, probe_inputs
+from ..protocol import Arrays
+from ..sessions import SessionBackend
 from .kernels import find_kernels
-from .sessions import SessionBackend
 
 
 class OrtBackend(SessionBackend):

@@ -1,4 +1,4 @@
-"""Engines of TensorRT and TensorRT-RTX: building them, and the file that holds them.
+"""TensorRT and TensorRT-RTX: running engines, the file that holds them, and the builder's calls.
 
 Everything here works with both libraries. Which one is meant is decided in :mod:`.library`, and all
 calls to it are in :mod:`.adapter`.

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import EngineError
-from ...lowering import lower_to_tensorrt_reference
-from ...model_file.bundle import Bundle
-from ..backend import Arrays
-from ..memory import MemoryBank, MemoryEntry
-from ..reference_backend import ReferenceBackend
-from ..tracker import Moment, PointInputs, Tracker
+from ..engines.protocol import Arrays
+from ..engines.reference import ReferenceBackend
+from ..errors import EngineError
+from ..lowering import lower_to_tensorrt_reference
+from ..model_file.bundle import Bundle
+from ..runtime.memory import MemoryBank, MemoryEntry
+from ..runtime.tracker import Moment, PointInputs, Tracker
 
 if TYPE_CHECKING:
     import onnx

@@ -1,0 +1,1 @@
+"""Making a ``model.engine`` of a ``model.onnx``, and trying it out. Imports ``tracking``, too."""
