@@ -19,8 +19,8 @@ from benchmarks._report import ROOT
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.runtime import Prompt
 from qsam2_deploy.runtime.media.sources import open_frames
-from qsam2_deploy.runtime.results import FrameResult
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.tracking.results import FrameResult
 
 CLIP = ROOT / "assets" / "demo_clip.mp4"
 CHECKPOINT = ROOT / "assets" / "demo.pt"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from qsam2_deploy.runtime.bfloat16 import to_bfloat16_bits
-from qsam2_deploy.runtime.memory import MemoryBank, MemoryEntry
 from qsam2_deploy.spec import TrackingRules
+from qsam2_deploy.tracking.bfloat16 import to_bfloat16_bits
+from qsam2_deploy.tracking.memory import MemoryBank, MemoryEntry
 
 POINTER_WIDTH = 4
 

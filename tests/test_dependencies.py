@@ -44,7 +44,7 @@ def _modules() -> list[str]:
 
 def test_light_modules_import_without_heavy_packages() -> None:
     modules = _modules()
-    assert "qsam2_deploy.runtime.results" in modules
+    assert "qsam2_deploy.tracking.results" in modules
     code = "import importlib, traceback\nfailed = 0\n"
     code += f"for name in {modules!r}:\n"
     code += "    try: importlib.import_module(name)\n"

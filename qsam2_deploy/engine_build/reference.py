@@ -21,8 +21,8 @@ from ..engines.reference import ReferenceBackend
 from ..errors import EngineError
 from ..lowering import lower_to_tensorrt_reference
 from ..model_file.bundle import Bundle
-from ..runtime.memory import MemoryBank, MemoryEntry
-from ..runtime.tracker import Moment, PointInputs, Tracker
+from ..tracking.memory import MemoryBank, MemoryEntry
+from ..tracking.tracker import Moment, PointInputs, Tracker
 
 if TYPE_CHECKING:
     import onnx

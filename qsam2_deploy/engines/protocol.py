@@ -66,7 +66,7 @@ class Backend(Protocol):
     output: ``features``, ``high_res_0``, ``high_res_1``, ``conditioned`` and ``memory``. They have
     a ``shape``, and numpy converts them. Such a backend can have two more members:
 
-    - ``memories``, a :class:`~qsam2_deploy.runtime.memory.MemoryStore` that keeps memory features
+    - ``memories``, a :class:`~qsam2_deploy.tracking.memory.MemoryStore` that keeps memory features
       on the device;
     - ``take_frame(frame)``, which takes a frame with ``__cuda_array_interface__`` and returns a
       :class:`DeviceImage`, or a uint8 array on the host.

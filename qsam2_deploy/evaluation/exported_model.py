@@ -16,8 +16,8 @@ from ..data.sample import VideoSequence
 from ..engines.protocol import ENGINES
 from ..errors import PromptError
 from ..runtime.image_predictor import SAM2ImagePredictor
-from ..runtime.results import Prompt
 from ..runtime.segmenter import VideoSegmenter
+from ..tracking.results import Prompt
 from .model import Masks
 from .prompts import FirstPrompt
 

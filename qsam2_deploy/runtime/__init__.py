@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from .._common.lazy import lazy_names
 
 _LAZY = {
-    "FrameResult": "results",
-    "ObjectResult": "results",
-    "Prompt": "results",
+    "FrameResult": ".tracking.results",
+    "ObjectResult": ".tracking.results",
+    "Prompt": ".tracking.results",
     "SAM2ImagePredictor": "image_predictor",
     "SAM2VideoPredictor": "video_predictor",
     "VideoSegmenter": "segmenter",
@@ -38,9 +38,9 @@ __all__ = [
 if TYPE_CHECKING:
     from ..engine_build.build import engine_from_onnx
     from ..engines.protocol import open_backend
+    from ..tracking.results import FrameResult, ObjectResult, Prompt
     from .build import build_sam2_video_predictor
     from .image_predictor import SAM2ImagePredictor
-    from .results import FrameResult, ObjectResult, Prompt
     from .segment_video import segment_video
     from .segmenter import VideoSegmenter
     from .video_predictor import SAM2VideoPredictor

@@ -18,10 +18,10 @@ from PIL import Image
 from ..engines.protocol import Backend, engine_of, open_backend
 from ..errors import ModelFileError, PromptError, VideoError
 from ..spec import IMAGE_ENCODER, MASK_DECODER, TrackingRules
+from ..tracking.postprocess import select_mask, small_regions
+from ..tracking.preprocess import preprocess_image
+from ..tracking.resize import resize_bilinear
 from .image_prompts import DecoderPrompts, decoder_prompts
-from .postprocess import select_mask, small_regions
-from .preprocess import preprocess_image
-from .resize import resize_bilinear
 
 FloatArray = npt.NDArray[np.float32]
 Prediction = tuple[FloatArray, FloatArray, FloatArray]

@@ -17,19 +17,19 @@ import numpy.typing as npt
 from ..engines.protocol import Backend, DeviceImage, engine_of, open_backend
 from ..errors import EngineError, PromptError, VideoError
 from ..spec import ModelSpec
-from .enlarged_masks import lazy_results
-from .look_ahead import look_ahead
-from .media.prompts import validate_prompt
-from .memory import MemoryBank, MemoryEntry
-from .prompts import mask_input, point_inputs
-from .results import FrameResult, Prompt
-from .tracker import (
+from ..tracking.enlarged_masks import lazy_results
+from ..tracking.memory import MemoryBank, MemoryEntry
+from ..tracking.prompts import mask_input, point_inputs
+from ..tracking.results import FrameResult, Prompt
+from ..tracking.tracker import (
     FrameFeatures,
     Moment,
     PointInputs,
     Tracker,
     rules_with_memory_frames,
 )
+from .look_ahead import look_ahead
+from .media.prompts import validate_prompt
 
 Frame = npt.NDArray[np.uint8]
 

@@ -8,8 +8,8 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
+from ..tracking.tracker import FrameFeatures, Tracker
 from .inference_state import InferenceState
-from .tracker import FrameFeatures, Tracker
 
 Finish = Callable[[], FrameFeatures]
 """Returns the features of a frame that was worked on ahead."""

@@ -25,15 +25,15 @@ from .._common.progress import progress
 from ..engines.protocol import Backend, engine_of, open_backend
 from ..errors import PromptError
 from ..spec import NO_OBJ_SCORE, ModelSpec
+from ..tracking.memory import MemoryEntry
+from ..tracking.postprocess import non_overlapping
+from ..tracking.prompts import mask_input, point_inputs
+from ..tracking.resize import resize_bilinear
+from ..tracking.tracker import Moment, PointInputs, Tracker, rules_with_memory_frames
 from .inference_state import InferenceState, ObjectTrack
 from .look_ahead import look_ahead
 from .media.sources import open_indexed
-from .memory import MemoryEntry
-from .postprocess import non_overlapping
-from .prompts import mask_input, point_inputs
-from .resize import resize_bilinear
 from .tensor_like import TensorLike
-from .tracker import Moment, PointInputs, Tracker, rules_with_memory_frames
 from .video_encoder import Finish, VideoEncoder
 
 Logits = npt.NDArray[np.float32]
@@ -76,7 +76,7 @@ class SAM2VideoPredictor:
             show_progress: show a progress bar while propagating; default: on a terminal.
             memory_frames: how many memories an object attends to on a frame, where fewer than the
                 model's own number cost less time and give other masks; see
-                :func:`~qsam2_deploy.runtime.tracker.rules_with_memory_frames`.
+                :func:`~qsam2_deploy.tracking.tracker.rules_with_memory_frames`.
             cache: folder for the lowered graphs, so that the model opens faster the next time.
             precision: ``exact``, or ``fast``; see :func:`~.backend.open_backend`.
 

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.modeling.sam2_utils import get_1d_sine_pe, select_closest_cond_frames
 
-from qsam2_deploy.runtime.memory import (
+from qsam2_deploy.spec import TrackingRules
+from qsam2_deploy.tracking.memory import (
     MemoryBank,
     closest_conditioning,
     select_memories,
     stack_memories,
 )
-from qsam2_deploy.runtime.tracker import rules_with_memory_frames
-from qsam2_deploy.spec import TrackingRules
+from qsam2_deploy.tracking.tracker import rules_with_memory_frames
 from tests.strategies import POINTER_WIDTH, memory_banks, memory_entry, tracking_rules
 
 FRAMES = 40

@@ -14,11 +14,11 @@ from sam2.modeling.sam2_base import SAM2Base
 from sam2.utils.misc import load_video_frames_from_jpg_images
 from torch.nn.functional import interpolate
 
-from qsam2_deploy.runtime.bfloat16 import from_bfloat16_bits, to_bfloat16_bits
-from qsam2_deploy.runtime.postprocess import non_overlapping, select_mask, stability_score
-from qsam2_deploy.runtime.preprocess import preprocess_frame, preprocess_image
-from qsam2_deploy.runtime.resize import resize_bilinear, resize_bilinear_antialias
 from qsam2_deploy.spec import ModelSpec, TrackingRules
+from qsam2_deploy.tracking.bfloat16 import from_bfloat16_bits, to_bfloat16_bits
+from qsam2_deploy.tracking.postprocess import non_overlapping, select_mask, stability_score
+from qsam2_deploy.tracking.preprocess import preprocess_frame, preprocess_image
+from qsam2_deploy.tracking.resize import resize_bilinear, resize_bilinear_antialias
 
 SIZES = [
     ((32, 32), (120, 214)),  # logits to a frame

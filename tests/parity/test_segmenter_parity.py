@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from qsam2_deploy.runtime.results import FrameResult, Prompt
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.tracking.results import FrameResult, Prompt
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import Difference, mask_iou, relative_difference
 from tests.parity.floor import MATTERS, TIGHT

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from qsam2_deploy.runtime.memory import MemoryBank
-from qsam2_deploy.runtime.results import FrameResult, Prompt
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.tracking.memory import MemoryBank
+from qsam2_deploy.tracking.results import FrameResult, Prompt
 
 HEIGHT, WIDTH = 20, 30
 

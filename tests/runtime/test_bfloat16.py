@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qsam2_deploy.runtime.bfloat16 import from_bfloat16_bits, to_bfloat16_bits
+from qsam2_deploy.tracking.bfloat16 import from_bfloat16_bits, to_bfloat16_bits
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from PIL import Image
 from qsam2_deploy.errors import ModelFileError, PromptError, VideoError
 from qsam2_deploy.runtime import image_predictor
 from qsam2_deploy.runtime.image_predictor import SAM2ImagePredictor
-from qsam2_deploy.runtime.preprocess import preprocess_image
-from qsam2_deploy.runtime.resize import resize_bilinear
 from qsam2_deploy.spec import IMAGE_ENCODER, MASK_DECODER, ModelSpec
+from qsam2_deploy.tracking.preprocess import preprocess_image
+from qsam2_deploy.tracking.resize import resize_bilinear
 
 S, C = 64, 32
 NO_MEM_EMBED = np.linspace(-1, 1, C, dtype=np.float32)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsam2_deploy.runtime.bfloat16 import from_bfloat16_bits
-from qsam2_deploy.runtime.memory import (
+from qsam2_deploy.spec import TrackingRules
+from qsam2_deploy.tracking.bfloat16 import from_bfloat16_bits
+from qsam2_deploy.tracking.memory import (
     MemoryBank,
     MemoryEntry,
     MemorySelection,
@@ -16,7 +17,6 @@ from qsam2_deploy.runtime.memory import (
     select_memories,
     stack_memories,
 )
-from qsam2_deploy.spec import TrackingRules
 from tests.strategies import POINTER_WIDTH, memory_banks, memory_entry, tracking_rules
 
 RULES = TrackingRules()

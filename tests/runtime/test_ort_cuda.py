@@ -22,9 +22,9 @@ from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError
 from qsam2_deploy.lowering import lower_for_ort_cuda
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.runtime.image_predictor import SAM2ImagePredictor
-from qsam2_deploy.runtime.results import Prompt
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ATTENTION
+from qsam2_deploy.tracking.results import Prompt
 from tests.runtime.test_bundle import random_inputs
 
 onnxruntime = pytest.importorskip("onnxruntime")

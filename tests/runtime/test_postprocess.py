@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsam2_deploy.runtime.postprocess import (
+from qsam2_deploy.spec import NO_OBJ_SCORE, TrackingRules
+from qsam2_deploy.tracking.postprocess import (
     fill_holes,
     non_overlapping,
     select_mask,
     small_regions,
     stability_score,
 )
-from qsam2_deploy.spec import NO_OBJ_SCORE, TrackingRules
 
 RULES = TrackingRules()
 

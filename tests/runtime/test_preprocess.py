@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.errors import VideoError
-from qsam2_deploy.runtime.preprocess import preprocess_frame, preprocess_image
 from qsam2_deploy.spec import ModelSpec
+from qsam2_deploy.tracking.preprocess import preprocess_frame, preprocess_image
 
 SPEC = ModelSpec(name="test", image_size=64)
 BOTH = pytest.mark.parametrize("preprocess", [preprocess_frame, preprocess_image])

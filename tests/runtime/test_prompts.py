@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsam2_deploy.errors import PromptError
-from qsam2_deploy.runtime.prompts import mask_input, point_inputs
+from qsam2_deploy.tracking.prompts import mask_input, point_inputs
 
 SIZE = {"frame_size": (50, 100), "image_size": 64}
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from qsam2_deploy.runtime.resize import resize_bilinear, resize_bilinear_antialias
+from qsam2_deploy.tracking.resize import resize_bilinear, resize_bilinear_antialias
 
 Resize = Callable[[np.ndarray, int, int], np.ndarray]
 BOTH = pytest.mark.parametrize("resize", [resize_bilinear, resize_bilinear_antialias])

@@ -9,11 +9,11 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from qsam2_deploy.runtime import enlarged_masks
-from qsam2_deploy.runtime.postprocess import non_overlapping
-from qsam2_deploy.runtime.resize import resize_bilinear
-from qsam2_deploy.runtime.results import ObjectResult
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.tracking import enlarged_masks
+from qsam2_deploy.tracking.postprocess import non_overlapping
+from qsam2_deploy.tracking.resize import resize_bilinear
+from qsam2_deploy.tracking.results import ObjectResult
 from tests.runtime.fake_backend import FakeBackend
 from tests.runtime.stream import HEIGHT, WIDTH, click, frame
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.errors import ModelFileError, PromptError
-from qsam2_deploy.runtime.results import FrameResult, Prompt
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
 from qsam2_deploy.spec import (
     IMAGE_ENCODER,
@@ -16,6 +15,7 @@ from qsam2_deploy.spec import (
     MEMORY_ENCODER,
     NO_OBJ_SCORE,
 )
+from qsam2_deploy.tracking.results import FrameResult, Prompt
 from tests.runtime.fake_backend import FakeBackend
 from tests.runtime.stream import HEIGHT, WIDTH, bank_of, click, frame, ids, mask_prompt, same
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.errors import EngineError, PromptError, VideoError
-from qsam2_deploy.runtime.results import Prompt
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
 from qsam2_deploy.spec import (
     IMAGE_ENCODER,
@@ -15,6 +14,7 @@ from qsam2_deploy.spec import (
     MEMORY_ATTENTION,
     MEMORY_ENCODER,
 )
+from qsam2_deploy.tracking.results import Prompt
 from tests.runtime.fake_backend import FakeBackend, fake_spec
 from tests.runtime.stream import WIDTH, bank_of, click, frame, ids, mask_prompt, same
 

@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.errors import EngineError
-from qsam2_deploy.runtime.bfloat16 import from_bfloat16_bits
-from qsam2_deploy.runtime.memory import MemoryBank, MemoryEntry
-from qsam2_deploy.runtime.tracker import FrameFeatures, Moment, PointInputs, Tracker
 from qsam2_deploy.spec import (
     MASK_DECODER,
     MEMORY_ATTENTION,
@@ -18,6 +15,9 @@ from qsam2_deploy.spec import (
     NO_OBJ_SCORE,
     TrackingRules,
 )
+from qsam2_deploy.tracking.bfloat16 import from_bfloat16_bits
+from qsam2_deploy.tracking.memory import MemoryBank, MemoryEntry
+from qsam2_deploy.tracking.tracker import FrameFeatures, Moment, PointInputs, Tracker
 from tests.runtime.fake_backend import SIZE, WIDTH, FakeBackend, fake_spec
 
 MASK_SIDE = SIZE // 4

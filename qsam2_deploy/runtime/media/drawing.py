@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from ..results import FrameResult
+from ...tracking.results import FrameResult
 from .palette import overlay_color
 from .protocols import RgbImage
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..._common.files import describe_os_error
 from ...errors import InputError
-from ..results import FrameResult, ObjectResult
+from ...tracking.results import FrameResult, ObjectResult
 from .drawing import mask_box
 from .pending_file import PendingFile
 

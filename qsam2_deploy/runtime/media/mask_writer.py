@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..._common.files import describe_os_error
 from ...errors import InputError, PromptError
-from ..results import FrameResult
+from ...tracking.results import FrameResult
 from .image_writer import write_indexed_png
 
 LARGEST_OBJECT_ID = 255

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from ...errors import InputError, VideoError
-from ..results import FrameResult
+from ...tracking.results import FrameResult
 from .contact_sheet import ContactSheet
 from .drawing import draw_overlay
 from .image_writer import WRITABLE_SUFFIXES, write_image

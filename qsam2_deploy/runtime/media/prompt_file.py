@@ -8,7 +8,7 @@ from typing import Any
 from ..._common.contradictions import shown
 from ..._common.json import read_json
 from ...errors import PromptError
-from ..results import Prompt
+from ...tracking.results import Prompt
 from .mask_file import read_mask
 from .prompts import FramePrompt
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...errors import PromptError
-from ..results import Prompt
+from ...tracking.results import Prompt
 from .mask_file import read_mask
 from .prompts import FramePrompt
 

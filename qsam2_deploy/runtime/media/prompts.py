@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...errors import PromptError
-from ..results import Prompt
+from ...tracking.results import Prompt
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from ...engines.protocol import Arrays, Backend, WrappedBackend
 from ...errors import InputError
-from ..memory import MemoryBank, MemoryEntry
-from ..resize import resize_bilinear
-from ..tracker import FrameFeatures, Moment, PointInputs, Tracker
+from ...tracking.memory import MemoryBank, MemoryEntry
+from ...tracking.resize import resize_bilinear
+from ...tracking.tracker import FrameFeatures, Moment, PointInputs, Tracker
 
 FRAME_SIZE = (540, 960)
 """Height and width of the synthetic video, in pixels."""

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from qsam2_deploy.lowering.memory_output import finish_memory
-from qsam2_deploy.runtime.bfloat16 import from_bfloat16_bits, to_bfloat16_bits
+from qsam2_deploy.tracking.bfloat16 import from_bfloat16_bits, to_bfloat16_bits
 
 
 def model(output: str = "memory") -> onnx.ModelProto:

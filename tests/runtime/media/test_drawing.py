@@ -10,7 +10,7 @@ from qsam2_deploy.errors import PromptError
 from qsam2_deploy.runtime.media.drawing import OPACITY, contour, draw_overlay, mask_box
 from qsam2_deploy.runtime.media.mask_writer import MaskWriter, label_image
 from qsam2_deploy.runtime.media.palette import davis_palette, overlay_color
-from qsam2_deploy.runtime.results import FrameResult, ObjectResult
+from qsam2_deploy.tracking.results import FrameResult, ObjectResult
 
 
 def item(object_id, mask, height=1.0):

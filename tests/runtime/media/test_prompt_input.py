@@ -14,7 +14,7 @@ from qsam2_deploy.runtime.media.palette import davis_palette
 from qsam2_deploy.runtime.media.prompt_file import prompts_from_file
 from qsam2_deploy.runtime.media.prompt_flags import prompts_from_flags
 from qsam2_deploy.runtime.media.prompts import FramePrompt
-from qsam2_deploy.runtime.results import Prompt
+from qsam2_deploy.tracking.results import Prompt
 
 
 def save_indexed(path, labels):

@@ -18,7 +18,7 @@ from qsam2_deploy.runtime.media.image_writer import write_image
 from qsam2_deploy.runtime.media.json_writer import JsonWriter
 from qsam2_deploy.runtime.media.mask_writer import MaskWriter
 from qsam2_deploy.runtime.media.video_writer import VideoWriter
-from qsam2_deploy.runtime.results import FrameResult, ObjectResult
+from qsam2_deploy.tracking.results import FrameResult, ObjectResult
 from tests.media_samples import HEIGHT, WIDTH, decode_all, frame_image, frame_number
 
 FULL_DISK = Path("/dev/full")

@@ -16,7 +16,7 @@ from tests.runtime.tensorrt.sessions import OnGpu, clicks, frame, open_engine
 
 @pytest.mark.parametrize("prepared", [False, True])
 def test_a_frame_on_the_gpu(gpu: FunctionalGpu, engine: Path, prepared: bool) -> None:
-    from qsam2_deploy.runtime.preprocess import preprocess_frame
+    from qsam2_deploy.tracking.preprocess import preprocess_frame
 
     size = open_engine(gpu, engine).spec.image_size
     on_host = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)

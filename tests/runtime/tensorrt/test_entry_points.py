@@ -17,7 +17,7 @@ from qsam2_deploy.engines.tensorrt.backend import TensorRtBackend
 from qsam2_deploy.errors import InputError, MissingDependencyError, ModelFileError
 from qsam2_deploy.runtime import SAM2ImagePredictor, SAM2VideoPredictor, VideoSegmenter
 from qsam2_deploy.runtime.build import build_sam2_video_predictor
-from qsam2_deploy.runtime.results import Prompt
+from qsam2_deploy.tracking.results import Prompt
 from tests.functional_gpu import FunctionalGpu
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)

@@ -11,7 +11,6 @@ import pytest
 from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
 from qsam2_deploy.engines.tensorrt.engine_file import read_engine
 from qsam2_deploy.engines.tensorrt.execution import EngineRunner
-from qsam2_deploy.runtime.bfloat16 import from_bfloat16_bits, to_bfloat16_bits
 from qsam2_deploy.spec import (
     COMPONENTS,
     MASK_DECODER,
@@ -19,6 +18,7 @@ from qsam2_deploy.spec import (
     MEMORY_ENCODER,
     ModelSpec,
 )
+from qsam2_deploy.tracking.bfloat16 import from_bfloat16_bits, to_bfloat16_bits
 from tests import cuda_double
 from tests import tensorrt_double as doubles
 from tests.functional_gpu import FunctionalGpu

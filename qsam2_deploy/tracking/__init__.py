@@ -1,0 +1,1 @@
+"""The official predictor's rules: which mask, which memories, what is remembered. Knows no engine."""
