@@ -11,7 +11,7 @@ from statistics import median
 from benchmarks._report import ROOT, add_report_options, write_report
 from qsam2_deploy.cli._main import command
 
-MODULES = ("numpy", "qsam2_deploy", "qsam2_deploy.runtime", "qsam2_deploy.runtime.segmenter")
+MODULES = ("numpy", "qsam2_deploy", "qsam2_deploy.runtime", "qsam2_deploy.predictors.segmenter")
 """numpy for comparison: the runtime cannot be faster than what it needs."""
 
 

@@ -15,8 +15,8 @@ from .._common.versions import installed_versions
 from ..data.sample import VideoSequence
 from ..engines.protocol import ENGINES
 from ..errors import PromptError
-from ..runtime.image_predictor import SAM2ImagePredictor
-from ..runtime.segmenter import VideoSegmenter
+from ..predictors.image_predictor import SAM2ImagePredictor
+from ..predictors.segmenter import VideoSegmenter
 from ..tracking.results import Prompt
 from .model import Masks
 from .prompts import FirstPrompt

@@ -13,13 +13,13 @@ _LAZY = {
     "FrameResult": ".tracking.results",
     "ObjectResult": ".tracking.results",
     "Prompt": ".tracking.results",
-    "SAM2ImagePredictor": "image_predictor",
-    "SAM2VideoPredictor": "video_predictor",
-    "VideoSegmenter": "segmenter",
-    "build_sam2_video_predictor": "build",
+    "SAM2ImagePredictor": ".predictors.image_predictor",
+    "SAM2VideoPredictor": ".predictors.video_predictor",
+    "VideoSegmenter": ".predictors.segmenter",
+    "build_sam2_video_predictor": ".predictors.build_sam",
     "engine_from_onnx": ".engine_build.build",
     "open_backend": ".engines.protocol",
-    "segment_video": "segment_video",
+    "segment_video": ".predictors.segment_video",
 }
 
 __all__ = [
@@ -38,11 +38,11 @@ __all__ = [
 if TYPE_CHECKING:
     from ..engine_build.build import engine_from_onnx
     from ..engines.protocol import open_backend
+    from ..predictors.build_sam import build_sam2_video_predictor
+    from ..predictors.image_predictor import SAM2ImagePredictor
+    from ..predictors.segment_video import segment_video
+    from ..predictors.segmenter import VideoSegmenter
+    from ..predictors.video_predictor import SAM2VideoPredictor
     from ..tracking.results import FrameResult, ObjectResult, Prompt
-    from .build import build_sam2_video_predictor
-    from .image_predictor import SAM2ImagePredictor
-    from .segment_video import segment_video
-    from .segmenter import VideoSegmenter
-    from .video_predictor import SAM2VideoPredictor
 
 __getattr__, __dir__ = lazy_names(__name__, _LAZY, __all__)

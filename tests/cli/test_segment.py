@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-import qsam2_deploy.runtime.segment_video as library
+import qsam2_deploy.predictors.segment_video as library
 from qsam2_deploy.cli.segment import main
 from tests.cli.helptext import check_help
 from tests.media_samples import decode_all, write_video

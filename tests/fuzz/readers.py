@@ -41,7 +41,7 @@ def _make_model(rng: random.Random) -> bytes:
 def _read_model(path: Path, rng: random.Random) -> None:
     """Open the model in ONNX Runtime; of some, segment a frame and track one."""
     from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
-    from qsam2_deploy.runtime.segmenter import VideoSegmenter
+    from qsam2_deploy.predictors.segmenter import VideoSegmenter
     from qsam2_deploy.tracking.results import Prompt
 
     with OrtBackend(path, 1, kernels=False) as backend:

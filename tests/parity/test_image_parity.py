@@ -17,8 +17,8 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from qsam2_deploy.export import onnx_from_checkpoint
+from qsam2_deploy.predictors.image_predictor import SAM2ImagePredictor
 from qsam2_deploy.quant.checkpoint import load_checkpoint
-from qsam2_deploy.runtime.image_predictor import SAM2ImagePredictor
 from tests.external_data import DATA, needs_data
 from tests.weights import write_checkpoint
 

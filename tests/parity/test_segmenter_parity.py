@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.tracking.results import FrameResult, Prompt
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import Difference, mask_iou, relative_difference

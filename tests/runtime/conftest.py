@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from tests.runtime.fake_backend import FakeBackend
 
 

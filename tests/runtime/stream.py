@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.tracking.memory import MemoryBank
 from qsam2_deploy.tracking.results import FrameResult, Prompt
 

@@ -18,7 +18,7 @@ from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
 from qsam2_deploy.engines.options import BackendOptions
 from qsam2_deploy.engines.protocol import Backend, engine_of, open_backend
 from qsam2_deploy.errors import EngineError, ModelFileError
-from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER
 from tests.runtime.test_bundle import random_inputs
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.errors import ModelFileError
-from qsam2_deploy.runtime.build import build_sam2_video_predictor
-from qsam2_deploy.runtime.video_predictor import SAM2VideoPredictor
+from qsam2_deploy.predictors.build_sam import build_sam2_video_predictor
+from qsam2_deploy.predictors.video_predictor import SAM2VideoPredictor
 
 CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.errors import ModelFileError, PromptError, VideoError
-from qsam2_deploy.runtime import image_predictor
-from qsam2_deploy.runtime.image_predictor import SAM2ImagePredictor
+from qsam2_deploy.predictors import image_predictor
+from qsam2_deploy.predictors.image_predictor import SAM2ImagePredictor
 from qsam2_deploy.spec import IMAGE_ENCODER, MASK_DECODER, ModelSpec
 from qsam2_deploy.tracking.preprocess import preprocess_image
 from qsam2_deploy.tracking.resize import resize_bilinear

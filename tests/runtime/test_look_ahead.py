@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from qsam2_deploy.runtime.look_ahead import look_ahead
+from qsam2_deploy.predictors.look_ahead import look_ahead
 
 
 def _names() -> set[str]:

@@ -21,7 +21,7 @@ from qsam2_deploy.engines.protocol import open_backend
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.model_file import lowered_cache
 from qsam2_deploy.model_file.lowered_cache import LoweredCache
-from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.spec import COMPONENTS
 from tests.runtime.test_bundle import random_inputs
 

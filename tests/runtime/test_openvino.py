@@ -25,7 +25,7 @@ from qsam2_deploy.engines.protocol import engine_of, open_backend
 from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError
 from qsam2_deploy.lowering import lower_for_openvino
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.segmenter import Prompt, VideoSegmenter
+from qsam2_deploy.predictors.segmenter import Prompt, VideoSegmenter
 from qsam2_deploy.spec import (
     COMPONENTS,
     IMAGE_ENCODER,

@@ -21,8 +21,8 @@ from qsam2_deploy.engines.tensorrt.gpu import current_gpu
 from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError
 from qsam2_deploy.lowering import lower_for_ort_cuda
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.image_predictor import SAM2ImagePredictor
-from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.predictors.image_predictor import SAM2ImagePredictor
+from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ATTENTION
 from qsam2_deploy.tracking.results import Prompt
 from tests.runtime.test_bundle import random_inputs

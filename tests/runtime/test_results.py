@@ -9,7 +9,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.tracking import enlarged_masks
 from qsam2_deploy.tracking.postprocess import non_overlapping
 from qsam2_deploy.tracking.resize import resize_bilinear

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.errors import EngineError, PromptError, VideoError
-from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.spec import (
     IMAGE_ENCODER,
     MASK_DECODER,

@@ -15,7 +15,7 @@ import pytest
 
 from qsam2_deploy.engines.protocol import open_backend, runs_concurrently
 from qsam2_deploy.errors import EngineError, PromptError, VideoError
-from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.spec import IMAGE_ENCODER, MEMORY_ATTENTION
 from qsam2_deploy.tracking.results import FrameResult, Prompt
 from tests.runtime.fake_backend import Arrays, FakeBackend

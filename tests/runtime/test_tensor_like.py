@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qsam2_deploy.runtime.tensor_like import TensorLike
+from qsam2_deploy.predictors.tensor_like import TensorLike
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.errors import EngineError, InputError, PromptError, VideoError
-from qsam2_deploy.runtime import video_predictor
-from qsam2_deploy.runtime.inference_state import InferenceState
-from qsam2_deploy.runtime.tensor_like import TensorLike
-from qsam2_deploy.runtime.video_predictor import SAM2VideoPredictor
+from qsam2_deploy.predictors import video_predictor
+from qsam2_deploy.predictors.inference_state import InferenceState
+from qsam2_deploy.predictors.tensor_like import TensorLike
+from qsam2_deploy.predictors.video_predictor import SAM2VideoPredictor
 from qsam2_deploy.spec import (
     IMAGE_ENCODER,
     MASK_DECODER,

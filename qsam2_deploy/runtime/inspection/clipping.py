@@ -21,10 +21,10 @@ from ...errors import InputError
 from ...lowering import lower_to_float
 from ...model_file.bundle import Bundle
 from ...onnx_graph.index import GraphIndex, add_constant
+from ...predictors.segmenter import VideoSegmenter
 from ...tracking.results import Prompt
 from ..media.protocols import IndexedFrames
 from ..media.sources import open_indexed
-from ..segmenter import VideoSegmenter
 from .layers import input_grid, input_quantizers
 
 if TYPE_CHECKING:

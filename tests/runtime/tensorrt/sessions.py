@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qsam2_deploy.engines.tensorrt.backend import TensorRtBackend
-from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.tracking.results import Prompt
 from tests.functional_gpu import FunctionalGpu
 

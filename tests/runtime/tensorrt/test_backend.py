@@ -20,7 +20,7 @@ from qsam2_deploy.engines.tensorrt.cuda import DeviceArray
 from qsam2_deploy.engines.tensorrt.device_memory import DeviceTensor
 from qsam2_deploy.engines.tensorrt.options import Limits
 from qsam2_deploy.errors import EngineError
-from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.spec import (
     COMPONENTS,
     IMAGE_ENCODER,

@@ -11,7 +11,7 @@ import pytest
 
 from qsam2_deploy.engines.tensorrt.backend import TensorRtBackend
 from qsam2_deploy.errors import EngineError, ModelFileError, VideoError
-from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.spec import MASK_DECODER, MEMORY_ATTENTION
 from tests.functional_gpu import FunctionalGpu
 from tests.runtime.tensorrt.sessions import clicks, frame, open_engine, play

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.errors import VideoError
-from qsam2_deploy.runtime.segmenter import VideoSegmenter
+from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from tests.functional_gpu import FunctionalGpu
 from tests.runtime.tensorrt.sessions import OnGpu, clicks, frame, open_engine
 

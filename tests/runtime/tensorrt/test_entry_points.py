@@ -15,8 +15,8 @@ from qsam2_deploy.cli.segment import main as segment
 from qsam2_deploy.engines.protocol import engine_of, open_backend
 from qsam2_deploy.engines.tensorrt.backend import TensorRtBackend
 from qsam2_deploy.errors import InputError, MissingDependencyError, ModelFileError
+from qsam2_deploy.predictors.build_sam import build_sam2_video_predictor
 from qsam2_deploy.runtime import SAM2ImagePredictor, SAM2VideoPredictor, VideoSegmenter
-from qsam2_deploy.runtime.build import build_sam2_video_predictor
 from qsam2_deploy.tracking.results import Prompt
 from tests.functional_gpu import FunctionalGpu
 

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from .._common.progress import progress
 from ..engines.protocol import Backend, engine_of, open_backend
 from ..errors import PromptError
+from ..runtime.media.sources import open_indexed
 from ..spec import NO_OBJ_SCORE, ModelSpec
 from ..tracking.memory import MemoryEntry
 from ..tracking.postprocess import non_overlapping
@@ -32,7 +33,6 @@ from ..tracking.resize import resize_bilinear
 from ..tracking.tracker import Moment, PointInputs, Tracker, rules_with_memory_frames
 from .inference_state import InferenceState, ObjectTrack
 from .look_ahead import look_ahead
-from .media.sources import open_indexed
 from .tensor_like import TensorLike
 from .video_encoder import Finish, VideoEncoder
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..engines.protocol import Backend, DeviceImage, engine_of, open_backend
 from ..errors import EngineError, PromptError, VideoError
+from ..runtime.media.prompts import validate_prompt
 from ..spec import ModelSpec
 from ..tracking.enlarged_masks import lazy_results
 from ..tracking.memory import MemoryBank, MemoryEntry
@@ -29,7 +30,6 @@ from ..tracking.tracker import (
     rules_with_memory_frames,
 )
 from .look_ahead import look_ahead
-from .media.prompts import validate_prompt
 
 Frame = npt.NDArray[np.uint8]
 

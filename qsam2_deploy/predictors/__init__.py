@@ -1,0 +1,1 @@
+"""What users hold: segmenter, drop-in predictors, their states. Imports ``engines``, ``tracking``."""
