@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from benchmarks._report import ROOT
 from qsam2_deploy.errors import InputError
+from qsam2_deploy.media.sources import open_frames
 from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.runtime import Prompt
-from qsam2_deploy.runtime.media.sources import open_frames
 from qsam2_deploy.tracking.results import FrameResult
 
 CLIP = ROOT / "assets" / "demo_clip.mp4"

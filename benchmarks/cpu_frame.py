@@ -41,10 +41,10 @@ from qsam2_deploy.cli._main import command
 from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
 from qsam2_deploy.engines.protocol import Backend, open_backend
 from qsam2_deploy.errors import EngineError
-from qsam2_deploy.runtime.timing.measure import Timing, measure_in_turns
-from qsam2_deploy.runtime.timing.steady import SteadyTracker, Stopwatch
-from qsam2_deploy.runtime.timing.table import format_timings
-from qsam2_deploy.runtime.timing.worker import OpenBackend
+from qsam2_deploy.timing.measure import Timing, measure_in_turns
+from qsam2_deploy.timing.steady import SteadyTracker, Stopwatch
+from qsam2_deploy.timing.table import format_timings
+from qsam2_deploy.timing.worker import OpenBackend
 
 Recorded = dict[str, dict[str, npt.NDArray[Any]]]
 
@@ -125,9 +125,9 @@ class Preparation:
         """Return a folder with our float graphs as OpenVINO gets them, of fixed shapes."""
         import onnx
 
+        from qsam2_deploy.inspection.products import fix_dimensions
         from qsam2_deploy.lowering import lower_for_openvino
         from qsam2_deploy.model_file.bundle import read_bundle
-        from qsam2_deploy.runtime.inspection.products import fix_dimensions
 
         folder = self.work / "float"
         if not folder.exists():

@@ -22,8 +22,8 @@ import numpy as np
 
 from benchmarks._report import add_report_options, write_report
 from qsam2_deploy.cli._main import command
+from qsam2_deploy.media.sources import open_frames
 from qsam2_deploy.runtime import Prompt, VideoSegmenter
-from qsam2_deploy.runtime.media.sources import open_frames
 
 CLICKS = (
     (0.34, 0.70), (0.50, 0.50), (0.23, 0.23), (0.78, 0.39), (0.59, 0.86), (0.12, 0.78),

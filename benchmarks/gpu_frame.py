@@ -34,7 +34,6 @@ from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.architecture import official_config
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.runtime import SAM2VideoPredictor
-from qsam2_deploy.runtime.timing.steady import Stopwatch
 from qsam2_deploy.spec import (
     COMPONENTS,
     IMAGE_ENCODER,
@@ -42,6 +41,7 @@ from qsam2_deploy.spec import (
     MEMORY_ATTENTION,
     MEMORY_ENCODER,
 )
+from qsam2_deploy.timing.steady import Stopwatch
 from tests.weights import write_checkpoint
 
 STEADY = 17

@@ -37,17 +37,17 @@ from qsam2_deploy.cli._main import command
 from qsam2_deploy.engines.onnxruntime.cpu import session_from_onnx
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.export import onnx_from_checkpoint
+from qsam2_deploy.inspection.engines import openvino_integer_products
+from qsam2_deploy.inspection.report import Inspection, inspect_model
 from qsam2_deploy.lowering import (
     lower_for_tensorrt_int4,
     lower_for_tensorrt_int8,
     lower_to_float,
 )
+from qsam2_deploy.media.sources import open_frames
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.runtime import Prompt, VideoSegmenter
-from qsam2_deploy.runtime.inspection.engines import openvino_integer_products
-from qsam2_deploy.runtime.inspection.report import Inspection, inspect_model
-from qsam2_deploy.runtime.media.sources import open_frames
 
 WIDTHS = ("w8a8", "w4a8", "w4a4", "w3a3", "w2a4", "w2a2")
 SCOPES = ("encoder", "all")

@@ -46,7 +46,7 @@ from qsam2_deploy.quant.architecture import (
     read_config,
 )
 from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantize_layers
-from qsam2_deploy.runtime.timing.worker import resident_memory
+from qsam2_deploy.timing.worker import resident_memory
 from qsam2_deploy.training.batch import ClipBatch
 from qsam2_deploy.training.config import (
     DistillWeights,

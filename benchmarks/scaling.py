@@ -29,7 +29,7 @@ from benchmarks._loop import (
 from benchmarks._report import add_report_options, resident_mib, usable_cores, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.runtime import VideoSegmenter, open_backend
-from qsam2_deploy.runtime.timing.steady import Stopwatch
+from qsam2_deploy.timing.steady import Stopwatch
 
 Result = dict[str, Any]
 

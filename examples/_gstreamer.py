@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qsam2_deploy.errors import VideoError
-from qsam2_deploy.runtime.media.protocols import RgbImage
+from qsam2_deploy.media.protocols import RgbImage
 
 _HINT = (
     "on a Jetson run: sudo apt install nvidia-opencv, and use a virtual environment made with "

@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image
 
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.runtime.media.protocols import RgbImage
+from qsam2_deploy.media.protocols import RgbImage
 
 _PAGE = b'<!doctype html><title>qsam2-deploy</title><img src="stream" style="max-width:100%">'
 _BOUNDARY = b"frame"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from qsam2_deploy.errors import VideoError
-from qsam2_deploy.runtime.media.protocols import FrameSource, RgbImage
+from qsam2_deploy.media.protocols import FrameSource, RgbImage
 
 _PATIENCE = 10.0
 """Seconds after which a camera that gives nothing counts as gone."""

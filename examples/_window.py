@@ -11,8 +11,8 @@ import numpy as np
 from _gstreamer import load_opencv
 
 from qsam2_deploy.errors import PromptError, VideoError
+from qsam2_deploy.media.protocols import RgbImage
 from qsam2_deploy.runtime import Prompt
-from qsam2_deploy.runtime.media.protocols import RgbImage
 
 _TITLE = "qsam2-deploy"
 _HELP = "left click: object; right click: not the object; drag: box; Enter: track; Esc: quit"

@@ -14,8 +14,8 @@ from benchmarks._torch_backend import TorchBackend, export_plain
 from benchmarks.cpu_frame import Recorder
 from qsam2_deploy.engines.protocol import Backend, open_backend
 from qsam2_deploy.errors import EngineError
-from qsam2_deploy.runtime.timing.steady import SteadyTracker
 from qsam2_deploy.spec import COMPONENTS
+from qsam2_deploy.timing.steady import SteadyTracker
 from tests.weights import small_config, write_checkpoint
 
 

@@ -15,8 +15,8 @@ from qsam2_deploy.cli.export import main as export
 from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
 from qsam2_deploy.engines.openvino.backend import OpenVinoBackend
 from qsam2_deploy.errors import MissingDependencyError, OutdatedDependencyError
+from qsam2_deploy.media.sources import open_frames
 from qsam2_deploy.model_file.bundle import read_model
-from qsam2_deploy.runtime.media.sources import open_frames
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 # Checked where they are loaded, for reasons of their own, or tools of the developers.

@@ -12,7 +12,7 @@ from ..errors import MissingDependencyError
 from ._main import EXIT_ERROR, EXIT_OK, Parser, command, require, whole_number
 
 if TYPE_CHECKING:
-    from ..runtime.timing.worker import OpenBackend
+    from ..timing.worker import OpenBackend
 
 NAME = "qsam2-bench"
 
@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     require(("onnx",), "ort", "reading a model")
     # Imported here, so that --help needs nothing but Python.
     from .._common.files import atomic_open, check_output
-    from ..runtime.timing.measure import measure_in_turns
-    from ..runtime.timing.table import format_timings, timings_to_json
+    from ..timing.measure import measure_in_turns
+    from ..timing.table import format_timings, timings_to_json
 
     if args.json is not None:
         check_output(args.json)

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _engine(args: Namespace) -> int:
     from .._common.files import check_output
-    from ..runtime.inspection.engine import format_engine, inspect_engine
+    from ..inspection.engine import format_engine, inspect_engine
 
     if args.json is not None:
         check_output(args.json)
@@ -65,8 +65,8 @@ def _model(args: Namespace) -> int:
     if args.data is not None:
         require(("onnxruntime",), "ort", "measuring clipped inputs")
     from .._common.files import check_output
-    from ..runtime.inspection.report import inspect_model
-    from ..runtime.inspection.table import format_layers, format_summary
+    from ..inspection.report import inspect_model
+    from ..inspection.table import format_layers, format_summary
 
     if args.json is not None:
         check_output(args.json)

@@ -9,7 +9,7 @@ import numpy as np
 from .._common.files import describe_os_error
 from ..data.sample import VideoSequence
 from ..errors import InputError
-from ..runtime.media.image_writer import write_indexed_png
+from ..media.image_writer import write_indexed_png
 from .model import Masks
 from .results import SequenceResult
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..runtime.media.protocols import IndexedFrames
+from ..media.protocols import IndexedFrames
 from ..tracking.memory import MemoryBank, MemoryEntry
 from ..tracking.tracker import FrameFeatures, PointInputs
 

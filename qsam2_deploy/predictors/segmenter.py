@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..engines.protocol import Backend, DeviceImage, engine_of, open_backend
 from ..errors import EngineError, PromptError, VideoError
-from ..runtime.media.prompts import validate_prompt
+from ..media.prompts import validate_prompt
 from ..spec import ModelSpec
 from ..tracking.enlarged_masks import lazy_results
 from ..tracking.memory import MemoryBank, MemoryEntry

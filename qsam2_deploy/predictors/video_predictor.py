@@ -24,7 +24,7 @@ import numpy.typing as npt
 from .._common.progress import progress
 from ..engines.protocol import Backend, engine_of, open_backend
 from ..errors import PromptError
-from ..runtime.media.sources import open_indexed
+from ..media.sources import open_indexed
 from ..spec import NO_OBJ_SCORE, ModelSpec
 from ..tracking.memory import MemoryEntry
 from ..tracking.postprocess import non_overlapping

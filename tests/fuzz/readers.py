@@ -53,7 +53,7 @@ def _read_model(path: Path, rng: random.Random) -> None:
 
 
 def _inspect_model(path: Path, rng: random.Random) -> None:
-    from qsam2_deploy.runtime.inspection.report import inspect_model
+    from qsam2_deploy.inspection.report import inspect_model
 
     inspect_model(path, show_progress=False).to_json()
 
@@ -152,7 +152,7 @@ def _read_engine(path: Path, rng: random.Random) -> None:
 def _read_prompts(path: Path, rng: random.Random) -> None:
     from PIL import Image
 
-    from qsam2_deploy.runtime.media.prompt_file import prompts_from_file
+    from qsam2_deploy.media.prompt_file import prompts_from_file
 
     Image.new("L", (8, 8), 255).save(path.with_name("mask.png"))
     prompts_from_file(path)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.errors import InputError
+from qsam2_deploy.media.sources import open_frames
 from qsam2_deploy.runtime import Prompt, VideoSegmenter
-from qsam2_deploy.runtime.media.sources import open_frames
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import compare, relative_difference
 from tests.parity.floor import MATTERS, TIGHT

@@ -18,9 +18,9 @@ from qsam2_deploy._common import seal as _seal
 from qsam2_deploy._common.packing import pack
 from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
 from qsam2_deploy.errors import ModelFileError
+from qsam2_deploy.inspection.report import inspect_model
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.model_file.consistency import check_interface, check_quantization
-from qsam2_deploy.runtime.inspection.report import inspect_model
 from qsam2_deploy.spec import SPEC_KEY, ModelSpec, QuantizationInfo
 from tests.quantized_layers import graph_of, make_layer
 

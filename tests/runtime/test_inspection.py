@@ -13,13 +13,13 @@ from PIL import Image
 from qsam2_deploy._common import seal as _seal
 from qsam2_deploy.engines.onnxruntime.cpu import session_from_lowered
 from qsam2_deploy.errors import InputError, ModelFileError, VideoError
+from qsam2_deploy.inspection.clipping import add_probes, clipped_inputs
+from qsam2_deploy.inspection.layers import quantized_layers
+from qsam2_deploy.inspection.report import Inspection, inspect_model
+from qsam2_deploy.inspection.sizes import STEPS, file_sizes
+from qsam2_deploy.inspection.table import format_layers, format_summary
 from qsam2_deploy.lowering import lower_to_float
 from qsam2_deploy.model_file.bundle import read_bundle, read_model
-from qsam2_deploy.runtime.inspection.clipping import add_probes, clipped_inputs
-from qsam2_deploy.runtime.inspection.layers import quantized_layers
-from qsam2_deploy.runtime.inspection.report import Inspection, inspect_model
-from qsam2_deploy.runtime.inspection.sizes import STEPS, file_sizes
-from qsam2_deploy.runtime.inspection.table import format_layers, format_summary
 from qsam2_deploy.spec import COMPONENTS, QuantizationInfo
 from tests.quantized_layers import graph_of, make_layer, run
 
@@ -70,8 +70,8 @@ def test_clipped_values_are_counted_where_they_are(bits: int) -> None:
     assert add_probes(model) == ["c/layer.input_scale"]
     onnx.checker.check_model(model, full_check=True)
     names = [output.name for output in model.graph.output]
+    from qsam2_deploy.inspection.products import copy_of
     from qsam2_deploy.lowering import lower_to_float
-    from qsam2_deploy.runtime.inspection.products import copy_of
 
     plain = copy_of(model)
     lower_to_float(plain)

@@ -10,15 +10,15 @@ from onnx import TensorProto, helper
 
 from qsam2_deploy.engines.openvino.requests import INTEGERS, products
 from qsam2_deploy.errors import ModelFileError
-from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.runtime.inspection.engines import (
+from qsam2_deploy.inspection.engines import (
     engine_version,
     openvino_integer_products,
     ort_integer_products,
 )
-from qsam2_deploy.runtime.inspection.layers import quantized_layers
-from qsam2_deploy.runtime.inspection.products import multiply_adds
-from qsam2_deploy.runtime.inspection.report import inspect_component
+from qsam2_deploy.inspection.layers import quantized_layers
+from qsam2_deploy.inspection.products import multiply_adds
+from qsam2_deploy.inspection.report import inspect_component
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.spec import IMAGE_ENCODER, QuantizationInfo
 from tests.quantized_layers import graph_of, make_layer
 

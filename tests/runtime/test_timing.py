@@ -12,11 +12,11 @@ import pytest
 
 from qsam2_deploy.engines.protocol import open_backend
 from qsam2_deploy.errors import EngineError, InputError, ModelFileError
-from qsam2_deploy.runtime.timing.measure import Timing, measure_in_turns
-from qsam2_deploy.runtime.timing.steady import FrameTime, SteadyTracker, synthetic_video
-from qsam2_deploy.runtime.timing.table import format_timings, timings_to_json
-from qsam2_deploy.runtime.timing.worker import TimedProcess, resident_memory
 from qsam2_deploy.spec import COMPONENTS
+from qsam2_deploy.timing.measure import Timing, measure_in_turns
+from qsam2_deploy.timing.steady import FrameTime, SteadyTracker, synthetic_video
+from qsam2_deploy.timing.table import format_timings, timings_to_json
+from qsam2_deploy.timing.worker import TimedProcess, resident_memory
 from tests.runtime.fake_backend import FakeBackend, fake_spec
 
 SIZE = (48, 64)

@@ -1,0 +1,88 @@
+"""Masks as DAVIS writes them: one PNG per frame, whose pixels are object numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .._common.files import describe_os_error
+from ..errors import InputError, PromptError
+from ..tracking.results import FrameResult
+from .image_writer import write_indexed_png
+
+LARGEST_OBJECT_ID = 255
+
+
+class MaskWriter:
+    """Writes ``00000.png``, ``00001.png``, … into a folder, each complete or not at all.
+
+    Files of an earlier run under the same names are replaced; others stay.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Use ``folder``; it is made if only its last part is missing.
+
+        Raises:
+            InputError: it cannot be made.
+        """
+        self.folder = folder
+        self.frames_written = 0
+        self._made = not folder.exists()
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            raise InputError(f"cannot write masks to {folder}: it is a file, no folder") from error
+        except OSError as error:
+            raise InputError(describe_os_error(error, folder)) from error
+
+    def write(self, frame_index: int, height: int, width: int, result: FrameResult) -> None:
+        """Write the masks of one frame.
+
+        Raises:
+            PromptError: an object's number does not fit into a pixel.
+            InputError: the folder cannot be written to, or the disk is full.
+        """
+        labels = label_image(height, width, result)
+        write_indexed_png(self.folder / f"{frame_index:05d}.png", labels)
+        self.frames_written += 1
+
+    def close(self) -> None:
+        """Remove the folder again if it was made for nothing."""
+        if self._made and self.frames_written == 0 and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+
+def label_image(height: int, width: int, result: FrameResult) -> npt.NDArray[np.uint8]:
+    """Return ``[height, width]`` with each pixel's object number; 0 is the background.
+
+    Where masks overlap, the object with the highest logit has the pixel, whatever the order of
+    the objects; the first one where they are equal.
+
+    Raises:
+        PromptError: an object's number is not from 1 to 255.
+    """
+    check_object_ids(item.object_id for item in result.objects)
+    labels = np.zeros((height, width), dtype=np.uint8)
+    best = np.full((height, width), -np.inf, dtype=np.float32)
+    for item in result.objects:
+        wins = item.mask & (item.logits > best)
+        labels[wins] = item.object_id
+        best[wins] = item.logits[wins]
+    return labels
+
+
+def check_object_ids(object_ids: Iterable[int]) -> None:
+    """Check that object numbers can be pixels of an indexed PNG.
+
+    Raises:
+        PromptError: one is not from 1 to 255.
+    """
+    for object_id in object_ids:
+        if not 1 <= object_id <= LARGEST_OBJECT_ID:
+            raise PromptError(
+                f"object {object_id} cannot be written to a mask PNG, whose pixels are 0 for the "
+                f"background and 1 to {LARGEST_OBJECT_ID} for objects; choose such a number"
+            )

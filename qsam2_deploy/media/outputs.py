@@ -1,0 +1,190 @@
+"""All files that a run can write, opened and closed together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..errors import InputError, VideoError
+from ..tracking.results import FrameResult
+from .contact_sheet import ContactSheet
+from .drawing import draw_overlay
+from .image_writer import WRITABLE_SUFFIXES, write_image
+from .images import IMAGE_SUFFIXES
+from .json_writer import JsonWriter
+from .mask_writer import MaskWriter
+from .protocols import RgbImage
+from .video_writer import VideoWriter
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """Where to write what; None is not written.
+
+    Attributes:
+        overlay: the video with the masks drawn on it; an image for a single frame.
+        masks: folder of one indexed PNG per frame.
+        json: the results in numbers.
+        contact_sheet: a picture of evenly spaced frames.
+    """
+
+    overlay: Path | None = None
+    masks: Path | None = None
+    json: Path | None = None
+    contact_sheet: Path | None = None
+
+    def given(self) -> dict[str, Path]:
+        """Return those that are to be written, by name."""
+        return {name: path for name, path in vars(self).items() if path is not None}
+
+    def check(self, source: str | Path | int, model: str | Path) -> None:
+        """Check that no output replaces an input or another output.
+
+        Raises:
+            InputError: one does.
+        """
+        paths = self.given()
+        names: dict[str, str] = {}
+        for name, path in paths.items():
+            other = names.setdefault(os.path.realpath(path), name)
+            if other != name:
+                raise InputError(f"{path} is given for two outputs; give each its own name")
+            if _same_file(path, Path(model)):
+                raise InputError(f"the output {path} would overwrite the model; choose another")
+            if not isinstance(source, int):
+                _check_against_source(path, Path(source))
+
+
+class Outputs:
+    """Writes every frame to all wanted files; use it in a ``with`` block.
+
+    Leaving the block finishes all files with what was written, also after an error. Call
+    :meth:`finish` first if the run is complete: the JSON file says so.
+    """
+
+    def __init__(
+        self,
+        paths: OutputPaths,
+        *,
+        height: int,
+        width: int,
+        fps: float | None,
+        frames: int | None,
+        header: Mapping[str, Any],
+    ) -> None:
+        """Open all files.
+
+        Args:
+            paths: what to write.
+            height: of the frames, in pixels.
+            width: of the frames, in pixels.
+            fps: frames per second of the overlay.
+            frames: how many frames will come, None if unknown.
+            header: entries for the JSON file.
+
+        Raises:
+            InputError: a folder is absent or cannot be written to.
+            VideoError: a name has an unknown suffix.
+        """
+        self._size = (height, width)
+        self._complete = False
+        self._video: VideoWriter | None = None
+        self._image: Path | None = None
+        self._masks: MaskWriter | None = None
+        self._json: JsonWriter | None = None
+        self._sheet: ContactSheet | None = None
+        with ExitStack() as stack:
+            if paths.overlay is not None:
+                self._open_overlay(paths.overlay, fps, frames, stack)
+            if paths.contact_sheet is not None:
+                self._sheet = ContactSheet(paths.contact_sheet)
+                stack.callback(self._sheet.close)
+            if paths.json is not None:
+                self._json = JsonWriter(paths.json, header)
+                stack.callback(self._close_json)
+            if paths.masks is not None:
+                self._masks = MaskWriter(paths.masks)
+                stack.callback(self._masks.close)
+            self._stack = stack.pop_all()
+
+    def write(self, index: int, frame: RgbImage, result: FrameResult, seconds: float) -> None:
+        """Write one frame.
+
+        Args:
+            index: its number in the source.
+            frame: uint8 RGB ``[height, width, 3]``.
+            result: what was found on it.
+            seconds: how long that took.
+
+        Raises:
+            InputError: the disk is full, or the like.
+        """
+        if self._masks is not None:
+            self._masks.write(index, *self._size, result)
+        if self._json is not None:
+            self._json.write(index, result, seconds)
+        if self._video is None and self._image is None and self._sheet is None:
+            return
+        drawn = draw_overlay(frame, result)
+        if self._video is not None:
+            self._video.write(drawn)
+        if self._image is not None:
+            write_image(self._image, drawn)
+        if self._sheet is not None:
+            self._sheet.add(index, drawn)
+
+    def finish(self) -> None:
+        """Say that all frames have been written."""
+        self._complete = True
+
+    def __enter__(self) -> Outputs:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def _open_overlay(
+        self, path: Path, fps: float | None, frames: int | None, stack: ExitStack
+    ) -> None:
+        if path.suffix.lower() not in WRITABLE_SUFFIXES:
+            height, width = self._size
+            self._video = VideoWriter(path, height=height, width=width, fps=fps)
+            stack.callback(self._video.close)
+            return
+        if frames != 1:
+            raise VideoError(
+                f"the overlay {path} is an image, but there is more than one frame; "
+                "give the name of a video, such as one that ends in .mp4"
+            )
+        self._image = path
+
+    def _close_json(self) -> None:
+        if self._json is not None:
+            self._json.close(complete=self._complete)
+
+
+def _check_against_source(path: Path, source: Path) -> None:
+    if _same_file(path, source):
+        raise InputError(f"the output {path} would overwrite the input; choose another name")
+    inside = source.is_dir() and _same_file(path.parent, source)
+    if inside and path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(
+            f"the output {path} would lie among the input's frames; choose another folder"
+        )
+
+
+def _same_file(first: Path, second: Path) -> bool:
+    try:
+        return first.samefile(second)
+    except OSError:
+        return os.path.realpath(first) == os.path.realpath(second)

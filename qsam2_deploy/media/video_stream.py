@@ -1,0 +1,158 @@
+"""Frames of a video or camera in order, decoded as they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from .._common.rgb import RgbDecoder
+from ..errors import VideoError
+from .decoder import Decoder, OpenVideo, open_video, rgb_from_frame
+from .protocols import RgbImage
+from .video_index import index_video
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+# A file without a frame count is called cut off if so many seconds of it are missing.
+_MISSING_SECONDS = 1.0
+
+
+class VideoStream:
+    """A :class:`FrameSource` over PyAV. Each iteration of a file begins at ``start`` again.
+
+    A video that breaks off gives what can be decoded; ``warning`` then says how much that was.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        opener: Callable[[], OpenVideo],
+        *,
+        start: int = 0,
+        count: Callable[[], int] | None = None,
+    ) -> None:
+        """Open the video and decode its first frame.
+
+        Args:
+            name: what messages call it.
+            opener: opens it; called again for another iteration.
+            start: number of the first frame to give.
+            count: counts the frames of a file that does not say how many it has; None for a
+                camera, which has no end and cannot begin again.
+
+        Raises:
+            VideoError: no frame can be decoded, or ``start`` is past the end.
+        """
+        self.name = name
+        self.start = start
+        self.warning: str | None = None
+        self._opener = opener
+        self._to_rgb = RgbDecoder()
+        self._live = count is None
+        self._begin()
+        first = next(self._frames, None)
+        if first is None:
+            self.close()
+            raise VideoError(f"{name} holds no frame that can be decoded; it may be damaged")
+        self._first: VideoFrame | None = first
+        self._size = (first.height, first.width)
+        self.height, self.width = rgb_from_frame(first, self._to_rgb).shape[:2]
+        self.fps = self._video.fps
+        self._declared = self._video.stream.frames
+        self.num_frames = None if count is None else self._declared or count()
+        if self.num_frames is not None and start >= self.num_frames:
+            self.close()
+            raise VideoError(self._past_the_end(self.num_frames))
+
+    def __iter__(self) -> Iterator[RgbImage]:
+        if self._first is None and not self._live:
+            self.close()
+            self._begin()
+        count = 0
+        for frame in self._from_first():
+            if (frame.height, frame.width) != self._size:
+                raise VideoError(self._size_changed(count, frame))
+            if count >= self.start:
+                yield rgb_from_frame(frame, self._to_rgb)
+            count += 1
+        self.warning = self._describe_damage(count)
+        if count <= self.start:
+            raise VideoError(self._past_the_end(count))
+
+    def close(self) -> None:
+        """Close the file or release the camera."""
+        self._frames.close()
+        self._video.close()
+
+    def __enter__(self) -> VideoStream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _begin(self) -> None:
+        self._video = self._opener()
+        self._decoder = Decoder(self._video)
+        self._frames = self._decoder.frames()
+
+    def _from_first(self) -> Iterator[VideoFrame]:
+        if self._first is not None:
+            first, self._first = self._first, None
+            yield first
+        yield from self._frames
+
+    def _describe_damage(self, decoded: int) -> str | None:
+        if self.num_frames is None:
+            return None
+        expected = self.num_frames - self._decoder.discarded
+        if decoded < expected:
+            return f"{self.name} is damaged: {decoded} of {expected} frames were decoded"
+        return None if self._declared else self._describe_missing_time(decoded)
+
+    def _describe_missing_time(self, decoded: int) -> str | None:
+        container, end = self._video.container, self._decoder.end_time
+        # Sound may go on after the pictures, so the length only tells with a single stream.
+        if end is None or len(container.streams) != 1:
+            return None
+        length = (container.duration or 0) / 1e6
+        if length - end <= _MISSING_SECONDS:
+            return None
+        return (
+            f"{self.name} breaks off after {end:.1f} of {length:.1f} seconds: "
+            f"{decoded} frames were decoded"
+        )
+
+    def _past_the_end(self, count: int) -> str:
+        return (
+            f"cannot start at frame {self.start}: {self.name} has {count} frames, "
+            f"numbered from 0 to {count - 1}"
+        )
+
+    def _size_changed(self, index: int, frame: VideoFrame) -> str:
+        height, width = self._size
+        return (
+            f"frame {index} of {self.name} is {frame.width}x{frame.height} pixels, but the "
+            f"frames before it are {width}x{height}; all frames must have the same size"
+        )
+
+
+def video_stream(path: Path, *, start: int = 0) -> VideoStream:
+    """Return the frames of the video file ``path`` from number ``start``.
+
+    Raises:
+        VideoError: the file cannot be used.
+    """
+    return VideoStream(
+        str(path),
+        lambda: open_video(path),
+        start=start,
+        count=lambda: index_video(path).length,
+    )
