@@ -1,1 +1,1 @@
-"""What users hold: segmenter, drop-in predictors, their states. Imports ``engines``, ``tracking``."""
+"""What users hold: the segmenter and the drop-in predictors. Imports `engines` and `tracking`."""

@@ -1,1 +1,1 @@
-"""The official predictor's rules: which mask, which memories, what is remembered. Knows no engine."""
+"""The official rules: which mask wins, which memories count, what is remembered. No engine here."""
