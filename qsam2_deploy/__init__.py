@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from ._common import telemetry as _telemetry
 from ._common.lazy import lazy_names
+from ._common.version import __version__
 
 # Before anything can import an engine, in every way into the package.
 _telemetry.silence()
-
-__version__ = "0.1.0"
 
 _LAZY = {
     "Prompt": "runtime",

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from ..spec import ModelSpec
 
 _MAX_SIZE = 4096
 _MAX_WIDTH = 4096
@@ -19,8 +16,8 @@ _MAX_COUNT = 1 << 20
 _MAX_CONSTANT = 1 << 20
 
 
-def check_spec(spec: ModelSpec) -> None:
-    """Check the values that were read from a file.
+def check_spec(spec: Any) -> None:
+    """Check the values of a :class:`~qsam2_deploy.spec.ModelSpec` that was read from a file.
 
     Raises:
         ValueError: one is of another type, or out of range; says which.
@@ -99,7 +96,7 @@ def _check_quantization(told: Any) -> None:
             _text(value, name)
 
 
-def check_constants_of_runtime(spec: ModelSpec) -> None:
+def check_constants_of_runtime(spec: Any) -> None:
     """Check that the constants which the runtime adds are there, finite, and of the right shapes.
 
     Raises:

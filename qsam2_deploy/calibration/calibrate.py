@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import __version__
 from .._common.files import check_output
 from .._common.progress import progress
+from .._common.version import __version__
 from ..errors import CheckpointError
 from ..quant.attention import FLOAT_ATTENTION
 from ..quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -11,10 +11,10 @@ from typing import Any
 
 import onnx
 
-from .. import __version__
 from .._common.files import atomic_open
 from .._common.progress import progress
 from .._common.seal import seal
+from .._common.version import __version__
 from ..errors import InputError, Qsam2Error
 from ..quant.attention import (
     ATTENTION_KINDS,

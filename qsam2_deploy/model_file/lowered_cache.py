@@ -19,10 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from .._common import seal as _seal
 from .._common.files import atomic_open, read_bounded
 from .._common.trust import distrust, trusted_cache
+from .._common.version import __version__
 from ..errors import InputError, ModelFileError
 
 KEY_ENTRY = "qsam2.lowered"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from .. import __version__
+from .._common.version import __version__
 from .sizes import ModelSizes
 from .theme import Draw, svg_of
 

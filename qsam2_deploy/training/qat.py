@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from .. import __version__
+from .._common.version import __version__
 from ..errors import CheckpointError
 from ..quant.attention import quantized_attentions
 from ..quant.checkpoint import Checkpoint, load_checkpoint, read_tensors, save_checkpoint

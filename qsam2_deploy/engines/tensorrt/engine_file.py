@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ... import __version__
 from ..._common.contradictions import reason_of, shown
 from ..._common.files import atomic_open, read_bounded
 from ..._common.json import loads_bounded
+from ..._common.version import __version__
 from ...errors import EngineError, ModelFileError
 from ...spec import COMPONENTS, ModelSpec
 from .layer_table import LayerSummary
