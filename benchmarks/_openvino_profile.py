@@ -12,9 +12,9 @@ import numpy.typing as npt
 from onnx import TensorProto, helper, numpy_helper
 
 from qsam2_deploy.engines.openvino.requests import engine_settings, shared_core
-from qsam2_deploy.inspection.products import fix_dimensions
 from qsam2_deploy.lowering import lower_for_openvino
 from qsam2_deploy.model_file.bundle import read_bundle
+from qsam2_deploy.onnx_graph.tensors import fix_dimensions
 
 _SHOWN = 10
 

@@ -22,15 +22,10 @@ from functools import cached_property
 
 import onnx
 
-from qsam2_deploy.inspection.products import (
-    PRODUCTS,
-    copy_of,
-    fix_dimensions,
-    inferred_tensors,
-    multiply_adds,
-)
+from qsam2_deploy.inspection.products import multiply_adds
 from qsam2_deploy.lowering import lower_for_tensorrt_int4, lower_for_tensorrt_int8
 from qsam2_deploy.onnx_graph.index import DEQUANTIZE, QUANTIZE, GraphIndex
+from qsam2_deploy.onnx_graph.tensors import PRODUCTS, copy_of, fix_dimensions, inferred_tensors
 
 PRECISIONS = ("fp16", "int8", "int4")
 

@@ -37,10 +37,11 @@ from benchmarks._report import add_report_options, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.engines.onnxruntime.cpu import session_from_onnx
 from qsam2_deploy.engines.onnxruntime.kernels import find_kernels, processor_path
-from qsam2_deploy.inspection.products import STEADY_STATE, multiply_adds
+from qsam2_deploy.inspection.products import multiply_adds
 from qsam2_deploy.lowering.integer_matmul import DOMAIN, FUSED
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.onnx_graph.index import GraphIndex
+from qsam2_deploy.onnx_graph.tensors import STEADY_STATE
 from qsam2_deploy.spec import COMPONENTS, ComponentSpec
 
 PRODUCTS = ((4096, 384, 1536), (512, 256, 28736), (512, 28736, 64))

@@ -39,7 +39,8 @@ from benchmarks._plain_backends import SPEC_FILE, PlainOpenVino, PlainOrt
 from benchmarks._report import ROOT, add_report_options, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
-from qsam2_deploy.engines.protocol import Backend, open_backend
+from qsam2_deploy.engines.open import open_backend
+from qsam2_deploy.engines.protocol import Backend
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.timing.measure import Timing, measure_in_turns
 from qsam2_deploy.timing.steady import SteadyTracker, Stopwatch
@@ -125,9 +126,9 @@ class Preparation:
         """Return a folder with our float graphs as OpenVINO gets them, of fixed shapes."""
         import onnx
 
-        from qsam2_deploy.inspection.products import fix_dimensions
         from qsam2_deploy.lowering import lower_for_openvino
         from qsam2_deploy.model_file.bundle import read_bundle
+        from qsam2_deploy.onnx_graph.tensors import fix_dimensions
 
         folder = self.work / "float"
         if not folder.exists():

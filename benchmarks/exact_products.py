@@ -39,9 +39,9 @@ from qsam2_deploy.engines.onnxruntime.kernels import find_kernels
 from qsam2_deploy.engines.openvino.requests import FIXED_AFTER, Requests, engine_settings
 from qsam2_deploy.engines.openvino.requests import products as openvino_products
 from qsam2_deploy.engines.protocol import Arrays
-from qsam2_deploy.inspection.products import copy_of
 from qsam2_deploy.lowering import lower_for_openvino, lower_for_ort, lower_to_float
 from qsam2_deploy.model_file.bundle import read_bundle
+from qsam2_deploy.onnx_graph.tensors import copy_of
 from qsam2_deploy.spec import IMAGE_ENCODER, MEMORY_ATTENTION, ModelSpec
 
 SIZES = {"B": 1, "F": 7, "N": 16}

@@ -28,7 +28,7 @@ from benchmarks import _models
 from benchmarks._report import add_report_options, write_report
 from benchmarks.frame_time import timed
 from qsam2_deploy.cli._main import command
-from qsam2_deploy.engines.protocol import open_backend
+from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.architecture import official_config

@@ -26,8 +26,8 @@ from benchmarks._report import add_report_options, write_report
 from benchmarks._traffic import PRECISIONS, Work, work_of
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.export import onnx_from_checkpoint
-from qsam2_deploy.inspection.products import STEADY_STATE
 from qsam2_deploy.model_file.bundle import read_bundle
+from qsam2_deploy.onnx_graph.tensors import STEADY_STATE
 from qsam2_deploy.spec import ModelSpec
 
 SIZES = ("tiny", "small", "base_plus", "large")

@@ -24,7 +24,7 @@ from _newest import NewestFrames
 from _window import Window
 
 from qsam2_deploy.cli._main import EXIT_OK, Parser, command, whole_number
-from qsam2_deploy.engines.protocol import BACKENDS
+from qsam2_deploy.engines.registry import backend_names
 from qsam2_deploy.errors import PromptError
 from qsam2_deploy.media.drawing import draw_overlay
 from qsam2_deploy.media.interrupt import stop_on_interrupt
@@ -193,7 +193,7 @@ def _parser() -> Parser:
     camera.add_argument("--size", type=_size, default=(1280, 720), metavar="WxH", help="1280x720")
     camera.add_argument("--fps", type=whole_number(1), default=30, help="30")
     camera.add_argument("--flip", type=int, choices=range(8), default=0, help="2: upside down")
-    parser.add_argument("--backend", choices=BACKENDS, default="auto")
+    parser.add_argument("--backend", choices=backend_names(), default="auto")
     parser.add_argument("--threads", type=whole_number(1), help="of the engine")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="opens faster the next time")
     parser.add_argument("--frames", type=whole_number(1), help="stop after so many")

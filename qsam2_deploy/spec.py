@@ -32,9 +32,6 @@ SPEC_KEY = "qsam2.spec"
 MAX_SPEC_LETTERS = 4 << 20
 """Of the JSON text; that of SAM 2.1 large has 12,000."""
 
-DIGEST_KEY = "qsam2.sha256"
-"""Key of the SHA-256 digest (64 hexadecimal digits), always the last entry of the file."""
-
 IMAGE_ENCODER = "image_encoder"
 MEMORY_ATTENTION = "memory_attention"
 MASK_DECODER = "mask_decoder"

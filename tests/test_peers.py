@@ -12,7 +12,8 @@ import pytest
 from benchmarks._plain_backends import PlainOpenVino, PlainOrt
 from benchmarks._torch_backend import TorchBackend, export_plain
 from benchmarks.cpu_frame import Recorder
-from qsam2_deploy.engines.protocol import Backend, open_backend
+from qsam2_deploy.engines.open import open_backend
+from qsam2_deploy.engines.protocol import Backend
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.spec import COMPONENTS
 from qsam2_deploy.timing.steady import SteadyTracker

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsam2_deploy._common.seal import metadata_entry, seal, verify
+from qsam2_deploy._common.seal import DIGEST_KEY, metadata_entry, seal, verify
 from qsam2_deploy.errors import ModelFileError
-from qsam2_deploy.spec import DIGEST_KEY
 
 
 @given(st.binary(max_size=300))

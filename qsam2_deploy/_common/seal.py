@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 
 from ..errors import ModelFileError
-from ..spec import DIGEST_KEY
+
+DIGEST_KEY = "qsam2.sha256"
+"""Key of the SHA-256 digest (64 hexadecimal digits), always the last entry of the file."""
 
 # Wire format: ModelProto.metadata_props is field 14, StringStringEntryProto has key 1, value 2.
 _METADATA_PROPS_TAG = 14 << 3 | 2

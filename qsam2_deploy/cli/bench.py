@@ -69,7 +69,7 @@ def _contenders(
     models: Sequence[Path], backends: Sequence[str], threads: int, precision: str
 ) -> dict[str, OpenBackend]:
     """Return what opens each model in each engine; names are as short as they can be."""
-    from ..engines.protocol import open_backend
+    from ..engines.open import open_backend
     from ..model_file.bundle import read_bundle
 
     found: dict[str, OpenBackend] = {}
@@ -89,7 +89,7 @@ def _installed() -> list[str]:
     Raises:
         MissingDependencyError: none is.
     """
-    from ..engines.choose import installed_engines
+    from ..engines.registry import installed_engines
 
     found = installed_engines()
     if not found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +139,22 @@ def list_folder(folder: Path) -> list[Path]:
         raise VideoError(f"there is no folder {folder}; check the path of the dataset") from error
     except OSError as error:
         raise VideoError(f"cannot read the folder {folder}: {error.strerror or error}") from error
+
+
+def listed_names(names: Iterable[str] | None) -> list[str] | None:
+    """Return ``names`` as a list; a string is one name, or a text file with one per line.
+
+    Raises:
+        VideoError: the file cannot be read.
+    """
+    if names is None or not isinstance(names, str):
+        return None if names is None else list(names)
+    if not Path(names).is_file():
+        return [names]
+    try:
+        return Path(names).read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise VideoError(f"cannot read the list of sequences {names}: {error}") from error
 
 
 def chosen_names(known: Sequence[str], names: Sequence[str] | None, origin: Path) -> list[str]:

@@ -110,7 +110,7 @@ def image_set(
     Raises:
         VideoError: a folder, image or mask is missing or damaged, or a name is unknown.
     """
-    from .sav import listed_names
+    from .image_files import listed_names
 
     base = Path(root)
     if not base.is_dir():

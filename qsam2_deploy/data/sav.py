@@ -25,10 +25,12 @@ from .image_files import (
     files_by_number,
     image_size,
     list_folder,
+    listed_names,
     read_frame_of,
     read_mask,
 )
 from .sample import Frames, Masks, VideoSequence
+from .sav_train import sav_train_sequences
 
 FRAMES_FOLDER = "JPEGImages_24fps"
 MASKS_FOLDER = "Annotations_6fps"
@@ -109,8 +111,6 @@ def sav_sequences(
         raise VideoError(f"there is no folder {base}; expected SA-V's folder")
     images, annotations = base / FRAMES_FOLDER, base / MASKS_FOLDER
     if not images.is_dir() and not annotations.is_dir():
-        from .sav_train import sav_train_sequences
-
         return list(sav_train_sequences(base, names))
     for folder in (images, annotations):
         if not folder.is_dir():
@@ -120,22 +120,6 @@ def sav_sequences(
     known = [p.name for p in list_folder(annotations) if p.is_dir()]
     chosen = chosen_names(known, listed_names(names), annotations)
     return [_open(name, images / name, annotations / name) for name in chosen]
-
-
-def listed_names(names: Iterable[str] | None) -> list[str] | None:
-    """Return ``names`` as a list; a string is one name, or a text file with one per line.
-
-    Raises:
-        VideoError: the file cannot be read.
-    """
-    if names is None or not isinstance(names, str):
-        return None if names is None else list(names)
-    if not Path(names).is_file():
-        return [names]
-    try:
-        return Path(names).read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise VideoError(f"cannot read the list of sequences {names}: {error}") from error
 
 
 def _open(name: str, images: Path, annotations: Path) -> SavSequence:

@@ -10,7 +10,7 @@ from typing import Any
 from .._common.json import read_json
 from .._common.rgb import RgbDecoder
 from ..errors import MissingDependencyError, VideoError
-from .image_files import chosen_names, list_folder
+from .image_files import chosen_names, list_folder, listed_names
 from .rle import decode_rle
 from .sample import Frames, Masks
 
@@ -137,8 +137,6 @@ def sav_train_sequences(
     Raises:
         VideoError: there is none, a name is unknown, or a file is missing or damaged.
     """
-    from .sav import listed_names
-
     files = {
         path.name.removesuffix(_SUFFIX): path
         for path in list_folder(root)

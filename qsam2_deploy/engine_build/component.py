@@ -20,10 +20,10 @@ from ..engines.tensorrt.library import Library
 from ..engines.tensorrt.options import BuildOptions, Limits
 from ..engines.tensorrt.profiles import Profile, component_profiles
 from ..errors import EngineError, InputError, UnsupportedModelError
-from ..inspection.products import copy_of
 from ..lowering import TENSORRT_PRECISIONS, lower_for_tensorrt
 from ..lowering.memory_output import finish_memory
 from ..model_file.bundle import Bundle
+from ..onnx_graph.tensors import copy_of
 from .self_test import Outcome, SelfTest
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ so the model itself is tried out: its image encoder, and its memory attention wi
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import time
@@ -34,7 +33,8 @@ from ..model_file.lowered_cache import PRIVATE_FILE, PRIVATE_FOLDER, lowering_di
 from ..spec import IMAGE_ENCODER, MEMORY_ATTENTION, ModelSpec
 from .onnxruntime.kernels import find_kernels
 from .options import BackendOptions
-from .protocol import CPU_BACKENDS, ENGINES, Arrays, Backend
+from .protocol import Arrays, Backend
+from .registry import engine_named
 
 OpenEngine = Callable[[BackendOptions, str], Backend]
 """Makes the backend of an engine, by its name."""
@@ -55,7 +55,7 @@ class Choice:
     """Which engine was chosen, and why.
 
     Attributes:
-        engine: its name, of :data:`.backend.BACKENDS`.
+        engine: its name, of :func:`.registry.backend_names`.
         milliseconds: of a frame, estimated, by the names of all engines that could run the model.
         from_cache: whether it was measured earlier.
     """
@@ -157,11 +157,6 @@ class AutoBackend:
         return choice
 
 
-def installed_engines() -> list[str]:
-    """Return the names of the installed engines, the one that is chosen without measuring first."""
-    return [name for name in CPU_BACKENDS if importlib.util.find_spec(ENGINES[name]) is not None]
-
-
 def _frame_milliseconds(open_engine: Callable[[], Backend]) -> float | None:
     """Return about how long a frame takes; None if the engine cannot run the model."""
     try:
@@ -206,7 +201,7 @@ class _RememberedChoice:
         self._about = {
             "model": digest,
             "processor": f"{cpu_model()}, {usable_cores()} cores",
-            "versions": installed_versions(*(ENGINES[name] for name in engines)),
+            "versions": installed_versions(*(engine_named(name).package for name in engines)),
             "lowering": lowering_digest(),
             "kernels": _kernels(engines),
             "threads": options.threads,

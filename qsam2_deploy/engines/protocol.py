@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 import numpy.typing as npt
 
-from ..errors import InputError
 from ..spec import ModelSpec
-from .options import BackendOptions
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 _Wrapped = TypeVar("_Wrapped", bound="WrappedBackend")
-
-BACKENDS = ("auto", "openvino", "ort", "ort-cuda", "tensorrt", "tensorrt-rtx")
-"""Names that :func:`open_backend` takes."""
-
-ENGINES = {
-    "openvino": "openvino",
-    "ort": "onnxruntime",
-    "ort-cuda": "onnxruntime-gpu",
-    "tensorrt": "tensorrt",
-    "tensorrt-rtx": "tensorrt_rtx_cu13_bindings",
-}
-"""The package of each engine."""
-
-CPU_BACKENDS = ("ort", "openvino")
-"""Those among which ``auto`` chooses for a ``model.onnx``."""
-
-GPU_BACKENDS = ("tensorrt", "tensorrt-rtx")
-"""Those that run a ``model.engine``."""
 
 
 @dataclass(frozen=True)
@@ -153,86 +130,3 @@ def engine_of(backend: Backend) -> str:
     """
     parts = (getattr(backend, "name", type(backend).__name__), getattr(backend, "precision", ""))
     return ", ".join(part for part in parts if part)
-
-
-def open_backend(
-    model: str | os.PathLike[str] | Backend,
-    backend: str = "auto",
-    threads: int | None = None,
-    *,
-    cache: str | os.PathLike[str] | None = None,
-    precision: str = "exact",
-) -> Backend:
-    """Choose the engine for ``model``; enter the result to load it.
-
-    Args:
-        model: a ``model.onnx`` made by ``qsam2-export``, or a ``model.engine`` made by
-            ``qsam2-build-engine``; a backend is returned as it is.
-        backend: ``ort`` (ONNX Runtime on the CPU), ``openvino`` (OpenVINO on the CPU) or
-            ``ort-cuda`` (ONNX Runtime on an NVIDIA GPU, in half precision) for a ``model.onnx``,
-            ``tensorrt`` or ``tensorrt-rtx`` for a ``model.engine`` that it built, or ``auto``. For
-            an engine that is what built it; for a ``model.onnx`` the faster one of those for the
-            CPU that are installed. Where both are, the model is tried out when it is loaded for
-            the first time, which takes seconds; the choice is remembered in ``cache``, or else in
-            the user's own folder for caches.
-        threads: threads of an engine on the CPU; default: one for each physical core.
-        cache: folder to keep in what opening the model makes, so that it opens faster the next
-            time; default: nothing is kept but the choice of the engine. What cannot be read from
-            it or written to it is made anew.
-        precision: ``exact``, or ``fast``, which lets OpenVINO compute in bfloat16 what is not
-            quantized, if the processor has it; if not, a warning says that it computes exactly.
-
-    Raises:
-        InputError: no such backend or precision.
-        ModelFileError: the file cannot be used.
-        MissingDependencyError: the engine is not installed.
-    """
-    if backend not in BACKENDS:
-        raise InputError(f"backend must be one of {', '.join(BACKENDS)}, but got {backend!r}")
-    options = BackendOptions(threads, cache, precision)
-    if not isinstance(model, (str, os.PathLike)):
-        return model
-    from .tensorrt.engine_file import is_engine
-
-    if backend in GPU_BACKENDS or is_engine(model):
-        return _open_tensorrt(model, backend)
-    if backend == "ort-cuda":
-        from .onnxruntime.cuda import OrtCudaBackend
-
-        return OrtCudaBackend(model, cache=cache)
-    if backend != "auto":
-        return _open_engine(model, options, backend)
-    from .choose import AutoBackend, installed_engines
-
-    engines = installed_engines()
-    if len(engines) < 2:
-        return _open_engine(model, options, engines[0] if engines else "ort")
-    return AutoBackend(model, engines, options, partial(_open_engine, model))
-
-
-def _open_engine(model: str | os.PathLike[str], options: BackendOptions, engine: str) -> Backend:
-    if engine == "openvino":
-        from .openvino.backend import OpenVinoBackend
-
-        return OpenVinoBackend(model, **vars(options))
-    from .onnxruntime.cpu import OrtBackend
-
-    return OrtBackend(model, **vars(options))
-
-
-def _open_tensorrt(path: str | os.PathLike[str], backend: str) -> Backend:
-    from .tensorrt.backend import TensorRtBackend
-    from .tensorrt.engine_file import is_engine
-
-    if not is_engine(path) and Path(path).suffix != ".engine":
-        raise InputError(
-            f"the backend {backend} runs a model.engine, but got {path}; build one with: "
-            f"qsam2-build-engine {path} model.engine"
-        )
-    opened = TensorRtBackend(path)
-    if backend not in ("auto", opened.builder):
-        raise InputError(
-            f"{path} was built by {opened.builder} and runs with the backend {opened.builder}, "
-            f"but got {backend}"
-        )
-    return opened

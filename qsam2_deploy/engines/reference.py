@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy.typing as npt
 
-from ..inspection.products import copy_of
 from ..lowering import QUERY_BLOCK
 from ..lowering.chunk_attention import chunk_attention
 from ..model_file.bundle import Bundle
+from ..onnx_graph.tensors import copy_of
 from ..spec import ModelSpec
 from .onnxruntime.cpu import run_session, session_from_lowered
 from .protocol import Arrays

@@ -77,7 +77,7 @@ class SessionBackend(ABC):
 
     @property
     def name(self) -> str:
-        """The engine's name, of :data:`.backend.BACKENDS`."""
+        """The engine's name, of :func:`.registry.backend_names`."""
         return self.NAME
 
     @property

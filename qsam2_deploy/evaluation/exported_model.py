@@ -13,7 +13,7 @@ import numpy as np
 from .._common.files import file_digest
 from .._common.versions import installed_versions
 from ..data.sample import VideoSequence
-from ..engines.protocol import ENGINES
+from ..engines.registry import engines
 from ..errors import PromptError
 from ..predictors.image_predictor import SAM2ImagePredictor
 from ..predictors.segmenter import VideoSegmenter
@@ -78,7 +78,7 @@ class ExportedModel:
     def info(self) -> Mapping[str, str]:
         """Name and digest of the file, the engine, and versions."""
         engine = (self._predictor if self._still else self._segmenter).engine
-        package = ENGINES.get(engine.partition(",")[0])
+        known = engines().get(engine.partition(",")[0])
         return {
             "model": self._path.name,
             "model_sha256": file_digest(self._path),
@@ -86,7 +86,7 @@ class ExportedModel:
             "engine": engine,
             "threads": str(self._threads or "default"),
             "memory_frames": str(self._memory_frames or "default"),
-            **installed_versions(*([] if package is None else [package])),
+            **installed_versions(*([] if known is None else [known.package])),
         }
 
     def track(self, sequence: VideoSequence, prompts: Sequence[FirstPrompt]) -> Iterator[Masks]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..quant.attention import AttentionSteps
+from ..quant.attention_layer import AttentionSteps
 from ..quant.modules import QuantLayer
 from .arrays import array
 from .graph import GraphBuilder, Tensor

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..quant.attention import AttentionSteps, QuantAttention
+from ..quant.attention_layer import AttentionSteps, QuantAttention
 from ..quant.attention_product import PROBABILITY_STEP
 from .graph import GraphBuilder, Tensor
 

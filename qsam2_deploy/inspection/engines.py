@@ -21,7 +21,7 @@ from ..errors import EngineError
 from ..lowering import lower_for_openvino
 from ..lowering.block_attention import BLOCK_OF
 from ..onnx_graph.index import GraphIndex
-from .products import PRODUCTS, copy_of, fix_dimensions
+from ..onnx_graph.tensors import PRODUCTS, copy_of, fix_dimensions
 
 if TYPE_CHECKING:
     import onnx

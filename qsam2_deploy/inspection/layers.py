@@ -12,8 +12,8 @@ from ..errors import ModelFileError
 from ..lowering.widen_constants import widen_constants
 from ..onnx_graph.index import QUANTIZE, GraphIndex, value_of, zero_point
 from ..onnx_graph.stored_weights import StoredWeight, stored_weights
+from ..onnx_graph.tensors import PRODUCTS, copy_of
 from ..spec import QuantizationInfo
-from .products import PRODUCTS, copy_of
 
 if TYPE_CHECKING:
     import onnx

@@ -12,11 +12,12 @@ from .._common.contradictions import contradictions
 from .._common.progress import progress
 from ..errors import InputError, ModelFileError
 from ..model_file.bundle import Bundle, WholeModel, read_model, split_components
+from ..onnx_graph.tensors import STEADY_STATE
 from ..spec import ModelSpec
 from .clipping import DEFAULT_LIMIT, clipped_inputs
 from .engines import ENGINES, EXACT_PRODUCTS, engine_version
 from .layers import QuantizedLayer, quantized_layers
-from .products import STEADY_STATE, multiply_adds
+from .products import multiply_adds
 from .sizes import FileSizes, file_sizes
 
 if TYPE_CHECKING:

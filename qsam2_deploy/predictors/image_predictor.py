@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..engines.protocol import Backend, engine_of, open_backend
+from ..engines.open import open_backend
+from ..engines.protocol import Backend, engine_of
 from ..errors import ModelFileError, PromptError, VideoError
 from ..spec import IMAGE_ENCODER, MASK_DECODER, TrackingRules
 from ..tracking.postprocess import select_mask, small_regions

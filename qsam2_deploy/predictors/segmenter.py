@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..engines.protocol import Backend, DeviceImage, engine_of, open_backend
+from ..engines.open import open_backend
+from ..engines.protocol import Backend, DeviceImage, engine_of
 from ..errors import EngineError, PromptError, VideoError
 from ..media.prompts import validate_prompt
 from ..spec import ModelSpec

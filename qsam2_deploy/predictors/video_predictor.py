@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._common.progress import progress
-from ..engines.protocol import Backend, engine_of, open_backend
+from ..engines.open import open_backend
+from ..engines.protocol import Backend, engine_of
 from ..errors import PromptError
 from ..media.sources import open_indexed
 from ..spec import NO_OBJ_SCORE, ModelSpec

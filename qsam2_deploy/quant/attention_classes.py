@@ -11,7 +11,7 @@ import torch
 from sam2.modeling.backbones.hieradet import MultiScaleAttention
 from sam2.modeling.sam.transformer import RoPEAttention
 
-from .attention import QuantAttention
+from .attention_layer import QuantAttention
 
 
 class QuantMultiScaleAttention(QuantAttention, MultiScaleAttention):  # type: ignore[misc]

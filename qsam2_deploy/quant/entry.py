@@ -37,7 +37,8 @@ from torch import nn
 
 from .._common.contradictions import reason_of
 from ..errors import CheckpointError, InputError
-from .attention import QuantAttention, quantize_attentions, quantized_attentions
+from .attention import quantize_attentions, quantized_attentions
+from .attention_layer import QuantAttention
 from .grid import SYMMETRIC, Grid
 from .layer_plan import PER_CHANNEL, LayerPlan, QuantizerPlan
 from .modules import QuantLayer, quantize_layers, quantized_layers

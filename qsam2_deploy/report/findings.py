@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -18,6 +18,7 @@ from ..quant.modules import quantized_layers
 from ..training.curves import Line
 from ..training.log import log_beside, read_log
 from .inputs import InputNumbers, input_numbers
+from .job import ReportJob
 from .layers import LayerRow, layer_rows
 from .scores import ScorePoint, score_points
 from .sizes import ModelSizes, model_sizes
@@ -29,9 +30,6 @@ from .weights import (
     input_histogram,
     weight_histogram,
 )
-
-if TYPE_CHECKING:
-    from .job import ReportJob
 
 _SHOWN = 6
 _SHOWN_DIGITS = 12

@@ -18,7 +18,7 @@ _LAZY = {
     "VideoSegmenter": ".predictors.segmenter",
     "build_sam2_video_predictor": ".predictors.build_sam",
     "engine_from_onnx": ".engine_build.build",
-    "open_backend": ".engines.protocol",
+    "open_backend": ".engines.open",
     "segment_video": ".predictors.segment_video",
 }
 
@@ -37,7 +37,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ..engine_build.build import engine_from_onnx
-    from ..engines.protocol import open_backend
+    from ..engines.open import open_backend
     from ..predictors.build_sam import build_sam2_video_predictor
     from ..predictors.image_predictor import SAM2ImagePredictor
     from ..predictors.segment_video import segment_video

@@ -39,7 +39,7 @@ def test_table_and_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_without_an_engine(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("qsam2_deploy.engines.choose.CPU_BACKENDS", ())
+    monkeypatch.setattr("qsam2_deploy.engines.registry.engines", dict)
     assert main([str(model)]) == 2
     assert "pip install 'qsam2-deploy[ort]'" in capsys.readouterr().err
 

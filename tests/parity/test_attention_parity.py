@@ -21,7 +21,7 @@ from qsam2_deploy.calibration.attention import observed_parts, quantize_products
 from qsam2_deploy.calibration.calibrate import quantize_calibrated
 from qsam2_deploy.calibration.session import TrackingSession
 from qsam2_deploy.calibration.statistics import collect_statistics
-from qsam2_deploy.engines.protocol import open_backend
+from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.attention import attentions, float_attention, product_plan

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from qsam2_deploy.engines.protocol import Backend, open_backend
+from qsam2_deploy.engines.open import open_backend
+from qsam2_deploy.engines.protocol import Backend
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.architecture import OFFICIAL_NAMES, official_config
 from qsam2_deploy.quant.checkpoint import load_checkpoint

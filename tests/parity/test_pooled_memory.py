@@ -15,14 +15,14 @@ import pytest
 import torch
 from sam2.modeling.sam2_utils import get_1d_sine_pe
 
-from qsam2_deploy.engines.protocol import open_backend
+from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.export.pooled_memory import score_shift
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.onnx_graph.attention_pattern import find_quantized_attentions
 from qsam2_deploy.onnx_graph.index import GraphIndex
-from qsam2_deploy.quant.attention import AttentionSteps, QuantAttention
+from qsam2_deploy.quant.attention_layer import AttentionSteps, QuantAttention
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
 from tests.parity.test_attention_parity import quantized
 from tests.parity.test_component_parity import Pair, assert_close, random

@@ -20,7 +20,7 @@ from torch import nn
 
 from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
 from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
-from qsam2_deploy.engines.protocol import open_backend
+from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.lowering import lower_for_ort
 from qsam2_deploy.lowering.integer_conv import CONV

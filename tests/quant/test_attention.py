@@ -15,8 +15,6 @@ from torch import nn
 from qsam2_deploy.errors import CheckpointError, InputError, Qsam2Error
 from qsam2_deploy.quant.architecture import build_model
 from qsam2_deploy.quant.attention import (
-    AttentionSteps,
-    QuantAttention,
     attentions,
     float_attention,
     observe_attentions,
@@ -24,6 +22,7 @@ from qsam2_deploy.quant.attention import (
     quantize_attentions,
     quantized_attentions,
 )
+from qsam2_deploy.quant.attention_layer import AttentionSteps, QuantAttention
 from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
 from qsam2_deploy.quant.entry import apply_entry, float_state, make_entry
 from qsam2_deploy.quant.grid import AFFINE, Grid

@@ -15,8 +15,9 @@ from qsam2_deploy._common.files import user_cache_folder
 from qsam2_deploy.engines import choose as auto
 from qsam2_deploy.engines.choose import AutoBackend
 from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
+from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.engines.options import BackendOptions
-from qsam2_deploy.engines.protocol import Backend, engine_of, open_backend
+from qsam2_deploy.engines.protocol import Backend, engine_of
 from qsam2_deploy.errors import EngineError, ModelFileError
 from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER

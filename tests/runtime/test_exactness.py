@@ -13,8 +13,8 @@ import pytest
 from qsam2_deploy.engines import exactness
 from qsam2_deploy.engines.exactness import PRODUCTS, check_exact, inexact_products, probe_inputs
 from qsam2_deploy.engines.onnxruntime import cpu as ort
+from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.engines.openvino import requests as openvino_requests
-from qsam2_deploy.engines.protocol import open_backend
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.lowering import (
     lower_for_ort,

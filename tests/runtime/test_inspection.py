@@ -70,8 +70,8 @@ def test_clipped_values_are_counted_where_they_are(bits: int) -> None:
     assert add_probes(model) == ["c/layer.input_scale"]
     onnx.checker.check_model(model, full_check=True)
     names = [output.name for output in model.graph.output]
-    from qsam2_deploy.inspection.products import copy_of
     from qsam2_deploy.lowering import lower_to_float
+    from qsam2_deploy.onnx_graph.tensors import copy_of
 
     plain = copy_of(model)
     lower_to_float(plain)

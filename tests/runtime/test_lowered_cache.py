@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from qsam2_deploy.engines.onnxruntime import cpu as ort
 from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
-from qsam2_deploy.engines.protocol import open_backend
+from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.model_file import lowered_cache
 from qsam2_deploy.model_file.lowered_cache import LoweredCache

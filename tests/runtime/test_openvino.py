@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.engines.openvino import requests as openvino_requests
 from qsam2_deploy.engines.openvino.backend import OpenVinoBackend
 from qsam2_deploy.engines.openvino.requests import (
@@ -21,7 +22,7 @@ from qsam2_deploy.engines.openvino.requests import (
     engine_settings,
     shared_core,
 )
-from qsam2_deploy.engines.protocol import engine_of, open_backend
+from qsam2_deploy.engines.protocol import engine_of
 from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError
 from qsam2_deploy.lowering import lower_for_openvino
 from qsam2_deploy.model_file.bundle import read_bundle

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend, session_from_lowered, session_from_onnx
-from qsam2_deploy.engines.protocol import open_backend
+from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError, ModelFileError
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ENCODER

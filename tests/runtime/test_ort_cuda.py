@@ -16,7 +16,7 @@ from qsam2_deploy.engine_build.reference import scene
 from qsam2_deploy.engines.onnxruntime import cuda as ort_cuda
 from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
 from qsam2_deploy.engines.onnxruntime.cuda import DEVICE_OUTPUTS, OrtCudaBackend, OrtTensor
-from qsam2_deploy.engines.protocol import open_backend
+from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.engines.tensorrt.gpu import current_gpu
 from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError
 from qsam2_deploy.lowering import lower_for_ort_cuda

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from qsam2_deploy.engines.protocol import open_backend, runs_concurrently
+from qsam2_deploy.engines.open import open_backend
+from qsam2_deploy.engines.protocol import runs_concurrently
 from qsam2_deploy.errors import EngineError, PromptError, VideoError
 from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.spec import IMAGE_ENCODER, MEMORY_ATTENTION

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qsam2_deploy.engines.protocol import open_backend
+from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.errors import EngineError, InputError, ModelFileError
 from qsam2_deploy.spec import COMPONENTS
 from qsam2_deploy.timing.measure import Timing, measure_in_turns

@@ -97,7 +97,7 @@ def masks(
 ) -> tuple[npt.NDArray[np.bool_], str]:
     """Return the masks of a tracked object, bool ``[n, h, w]``, and what computed them."""
     from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
-    from qsam2_deploy.engines.protocol import open_backend
+    from qsam2_deploy.engines.open import open_backend
     from qsam2_deploy.runtime import Prompt, VideoSegmenter
 
     backend: Any

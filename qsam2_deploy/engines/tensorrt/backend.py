@@ -83,7 +83,7 @@ class TensorRtBackend:
 
     @property
     def name(self) -> str:
-        """The engine's name, of :data:`..backend.BACKENDS`."""
+        """The engine's name, of :func:`..registry.backend_names`."""
         return self.builder
 
     @property

@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from qsam2_deploy.engines.onnxruntime.cpu import run_session, session_from_lowered
 from qsam2_deploy.errors import UnsupportedModelError
-from qsam2_deploy.inspection.products import copy_of
 from qsam2_deploy.lowering import (
     TENSORRT_PRECISIONS,
     lower_for_tensorrt,
@@ -22,6 +21,7 @@ from qsam2_deploy.lowering import (
 from qsam2_deploy.lowering.half_precision import half_precision
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.onnx_graph.index import GraphIndex, value_of
+from qsam2_deploy.onnx_graph.tensors import copy_of
 from qsam2_deploy.spec import COMPONENTS, MASK_DECODER, MEMORY_ATTENTION, MEMORY_ENCODER
 from tests.runtime.test_bundle import random_inputs
 

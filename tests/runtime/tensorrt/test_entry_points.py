@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.cli.segment import main as segment
-from qsam2_deploy.engines.protocol import engine_of, open_backend
+from qsam2_deploy.engines.open import open_backend
+from qsam2_deploy.engines.protocol import engine_of
 from qsam2_deploy.engines.tensorrt.backend import TensorRtBackend
 from qsam2_deploy.errors import InputError, MissingDependencyError, ModelFileError
 from qsam2_deploy.predictors.build_sam import build_sam2_video_predictor
