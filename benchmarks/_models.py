@@ -18,7 +18,7 @@ from qsam2_deploy.quant.architecture import build_model
 from qsam2_deploy.spec import IMAGE_ENCODER
 from tests.parity.clip import write_clip
 from tests.parity.variants import without_autocast
-from tests.weights import write_checkpoint
+from tests.support.weights import write_checkpoint
 
 
 def random_checkpoint(folder: Path) -> tuple[Path, Path]:

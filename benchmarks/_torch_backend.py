@@ -18,7 +18,7 @@ from qsam2_deploy.engines.protocol import Arrays
 from qsam2_deploy.export.exporter import spec_from_checkpoint
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.spec import COMPONENTS, ModelSpec
-from tests.official_components import OFFICIAL_COMPONENTS, real_rotation
+from tests.support.official_components import OFFICIAL_COMPONENTS, real_rotation
 
 
 class TorchBackend:

@@ -42,7 +42,7 @@ from qsam2_deploy.spec import (
     MEMORY_ENCODER,
 )
 from qsam2_deploy.timing.steady import Stopwatch
-from tests.weights import write_checkpoint
+from tests.support.weights import write_checkpoint
 
 STEADY = 17
 """From this frame on, all memories and pointers are there, and torch has compiled all shapes."""

@@ -25,7 +25,7 @@ from benchmarks._report import add_report_options, resident_mib, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.runtime import Prompt, VideoSegmenter
 from tests.parity.clip import HEIGHT, WIDTH, frame
-from tests.tiny_model import tiny_bytes
+from tests.support.tiny_model import tiny_bytes
 
 LIMIT_MIB = 20.0
 WARM_UP = 50

@@ -133,7 +133,7 @@ def opens_in_openvino(path: Path) -> str:
 
 def builds_with_tensorrt_rtx(path: Path) -> dict[str, str]:
     """Return whether TensorRT-RTX builds engines of all components, by precision."""
-    from tests.runtime.lowering.test_tensorrt_rtx import BINDINGS, build
+    from tests.lowering.test_tensorrt_rtx import BINDINGS, build
 
     lowerings: dict[str, Any] = {"int8": lower_for_tensorrt_int8, "int4": lower_for_tensorrt_int4}
     if importlib.util.find_spec(BINDINGS) is None:

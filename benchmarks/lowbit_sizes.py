@@ -31,7 +31,7 @@ from qsam2_deploy.quant.architecture import build_model, effective_config, offic
 from qsam2_deploy.quant.checkpoint import Checkpoint
 from qsam2_deploy.quant.modules import layers_in_scope, quantize_layers
 from qsam2_deploy.quant.storage import round_rest
-from tests.weights import random_state_dict
+from tests.support.weights import random_state_dict
 
 BF16_BYTES = 2
 

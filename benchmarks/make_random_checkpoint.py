@@ -1,7 +1,7 @@
 """Write a checkpoint of an official architecture with random weights.
 
-The weights have the outliers of the real model (see tests/weights.py). The file has the official
-format, so that every command takes it.
+The weights have the outliers of the real model (see tests/support/weights.py). The file has the
+official format, so that every command takes it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.quant.architecture import build_model, official_config
 from qsam2_deploy.quant.checkpoint import save_checkpoint
-from tests.weights import random_state_dict
+from tests.support.weights import random_state_dict
 
 SIZES = ("tiny", "small", "base_plus", "large")
 

@@ -171,7 +171,7 @@ def export(name: str, folder: Path) -> Path:
         # These import torch, which takes long and is not needed for files that are there.
         from benchmarks.lowbit_sizes import quantized
         from qsam2_deploy.quant.architecture import build_model, effective_config, official_config
-        from tests.weights import random_state_dict
+        from tests.support.weights import random_state_dict
 
         config = effective_config(official_config(f"sam2.1_hiera_{name}"))
         state = random_state_dict(build_model(config))

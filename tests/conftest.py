@@ -11,7 +11,9 @@ from types import ModuleType
 import hypothesis
 import pytest
 
-from tests.external_data import REASON
+from tests.support.external_data import REASON
+
+pytest_plugins = ["tests.support.exported"]
 
 # Tiny models gain nothing from many threads, and tests should not take the whole machine.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -35,7 +37,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     count = sum(REASON in str(report.longrepr) for report in skipped)
     if count:
-        where = "see tests/external_data.py and CONTRIBUTING.md"
+        where = "see tests/support/external_data.py and CONTRIBUTING.md"
         terminalreporter.write_line(f"{count} tests skipped: each {REASON}; {where}")
 
 

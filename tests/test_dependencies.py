@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "qsam2_deploy"
 HEAVY = ("av", "cuda", "hydra", "omegaconf", "onnx", "onnxruntime", "openvino", "sam2", "tensorrt",
          "tensorrt_rtx", "tensorrt_rtx_bindings", "torch", "torchvision", "yaml")  # fmt: skip
+TORCH = ("calibration", "export", "quant", "report", "training")
 COMMANDS = ("bench", "build-engine", "build-kernels", "calibrate", "eval", "export", "inspect",
             "pack", "report", "segment", "train")  # fmt: skip
 
@@ -36,8 +37,7 @@ def _run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def _modules() -> list[str]:
-    light = [PACKAGE / "runtime", PACKAGE / "cli", PACKAGE / "evaluation"]
-    files = [*PACKAGE.glob("*.py"), *(f for folder in light for f in folder.rglob("*.py"))]
+    files = (f for f in PACKAGE.rglob("*.py") if f.relative_to(PACKAGE).parts[0] not in TORCH)
     names = (f.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for f in files)
     return sorted(name.removesuffix(".__init__") for name in names)
 

@@ -17,7 +17,7 @@ from qsam2_deploy.engines.protocol import Backend
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.spec import COMPONENTS
 from qsam2_deploy.timing.steady import SteadyTracker
-from tests.weights import small_config, write_checkpoint
+from tests.support.weights import small_config, write_checkpoint
 
 
 def outputs(backend: Backend, folder: Path) -> dict[str, Any]:

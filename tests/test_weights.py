@@ -10,7 +10,7 @@ import torch
 
 from qsam2_deploy.quant.architecture import build_model, official_config
 from qsam2_deploy.quant.checkpoint import load_checkpoint
-from tests.weights import random_state_dict, small_config, write_checkpoint
+from tests.support.weights import random_state_dict, small_config, write_checkpoint
 
 LINEAR = re.compile(r"trunk\.blocks\.\d+\.(attn\.qkv|attn\.proj|mlp\.layers\.\d)\.weight$")
 

@@ -93,8 +93,8 @@ def _make_inputs(given: Path) -> str:
 
     from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
     from qsam2_deploy.export import onnx_from_checkpoint
+    from tests.support.weights import small_config, write_checkpoint
     from tests.training.jobs import write_job
-    from tests.weights import small_config, write_checkpoint
 
     rng = np.random.default_rng(0)
     (given / "frames").mkdir(parents=True)

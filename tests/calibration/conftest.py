@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.weights import small_config, write_checkpoint
+from tests.support.weights import small_config, write_checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,7 +17,7 @@ from qsam2_deploy.errors import CheckpointError, InputError, VideoError
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.quant.entry import float_state
 from qsam2_deploy.quant.modules import QuantLinear, quantized_layers
-from tests.external_data import DATA, needs_data
+from tests.support.external_data import DATA, needs_data
 
 NANO = DATA / "checkpoints" / "nano128.pt"
 FIRST = "image_encoder.trunk.blocks.0.attn.qkv"

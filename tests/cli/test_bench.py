@@ -7,7 +7,7 @@ import pytest
 
 from qsam2_deploy.cli.bench import main
 from tests.cli.helptext import check_help
-from tests.weights import small_config, write_checkpoint
+from tests.support.weights import small_config, write_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from qsam2_deploy.engines.tensorrt.gpu import Gpu
 from qsam2_deploy.engines.tensorrt.library import BUILDERS, Library
 from qsam2_deploy.spec import COMPONENTS
 from tests.cli.helptext import check_help
-from tests.lowered_gpu import LoweredGpu, not_finite
-from tests.runtime.tensorrt.fake_library import FakeTensorRT
-from tests.weights import small_config, write_checkpoint
+from tests.engines.tensorrt.fake_library import FakeTensorRT
+from tests.support.lowered_gpu import LoweredGpu, not_finite
+from tests.support.weights import small_config, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def model(checkpoint: Path) -> Path:
 def quantized(checkpoint: Path) -> Path:
     from qsam2_deploy.export import onnx_from_checkpoint
     from qsam2_deploy.quant.checkpoint import load_checkpoint
-    from tests.quantized_model import quantize_model
+    from tests.support.quantized_model import quantize_model
 
     path = checkpoint.with_name("quantized.onnx")
     loaded = load_checkpoint(checkpoint, config=checkpoint.with_suffix(".yaml"))

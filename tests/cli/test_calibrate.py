@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from qsam2_deploy.cli.calibrate import main
-from tests.weights import write_checkpoint
+from tests.support.weights import write_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from qsam2_deploy.cli.export import main
 from qsam2_deploy.cli.inspect import main as inspect_model
 from qsam2_deploy.model_file.bundle import read_bundle
-from tests.weights import write_checkpoint
+from tests.support.weights import write_checkpoint
 
 
 @pytest.fixture(scope="module")

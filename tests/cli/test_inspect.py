@@ -12,14 +12,14 @@ from qsam2_deploy.engines.tensorrt.library import library_from_module
 from qsam2_deploy.spec import COMPONENTS
 from tests import tensorrt_double as doubles
 from tests.cli.helptext import check_help
-from tests.weights import small_config, write_checkpoint
+from tests.support.weights import small_config, write_checkpoint
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from qsam2_deploy.export import onnx_from_checkpoint
     from qsam2_deploy.quant.checkpoint import load_checkpoint
-    from tests.quantized_model import quantize_model
+    from tests.support.quantized_model import quantize_model
 
     config = small_config(64, d_model=32, memory_dim=8, embed_dim=8)
     path = write_checkpoint(tmp_path_factory.mktemp("inspect") / "small.pt", config)

@@ -10,7 +10,7 @@ from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
 from qsam2_deploy.cli.pack import main
 from qsam2_deploy.export import onnx_from_checkpoint
 from tests.cli.helptext import check_help
-from tests.weights import small_config, write_checkpoint
+from tests.support.weights import small_config, write_checkpoint
 
 
 @pytest.fixture(scope="module")

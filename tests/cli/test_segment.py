@@ -10,8 +10,8 @@ import pytest
 import qsam2_deploy.predictors.segment_video as library
 from qsam2_deploy.cli.segment import main
 from tests.cli.helptext import check_help
-from tests.media_samples import decode_all, write_video
-from tests.runtime.test_segment_video import FakeSegmenter, failing_at, signal_once
+from tests.predictors.test_segment_video import FakeSegmenter, failing_at, signal_once
+from tests.support.media_samples import decode_all, write_video
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.training import loop
 from qsam2_deploy.training.log import read_log
 from tests.cli.helptext import check_help
-from tests.small_config import small_config
+from tests.support.small_config import small_config
 from tests.training.jobs import validate_little, write_job
 from tests.training.small import tiny_config
 from tests.training.test_qat import write_float, write_quantized

@@ -10,7 +10,7 @@ import pytest
 from qsam2_deploy.data.davis import davis_sequences
 from qsam2_deploy.errors import VideoError
 from tests.data.datasets import HEIGHT, WIDTH, frame, moving, square, write_davis, write_image
-from tests.external_data import DATA, needs_data
+from tests.support.external_data import DATA, needs_data
 
 DAVIS = DATA / "davis"
 

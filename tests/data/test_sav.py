@@ -15,7 +15,7 @@ from qsam2_deploy.data.rle import decode_rle
 from qsam2_deploy.data.sav import sav_sequences
 from qsam2_deploy.errors import VideoError
 from tests.data.datasets import HEIGHT, WIDTH, moving, square, write_frames, write_image, write_sav
-from tests.media_samples import write_video
+from tests.support.media_samples import write_video
 
 FRAMES = 9
 

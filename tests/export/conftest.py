@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qsam2_deploy.export import onnx_from_checkpoint
-from tests.weights import write_checkpoint
+from tests.support.weights import write_checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
 from qsam2_deploy.quant.grid import MIN_SCALE
 from qsam2_deploy.quant.modules import SCOPES, LayerPlan, layers_in_scope, quantize_layers
-from tests.quantized_layers import KINDS, builder_for, graph_of, make_layer
-from tests.quantized_model import quantize_model
+from tests.support.quantized_layers import KINDS, builder_for, graph_of, make_layer
+from tests.support.quantized_model import quantize_model
 
 PACKED = {TensorProto.INT2: 2, TensorProto.INT4: 4, TensorProto.INT8: 8}
 

@@ -16,7 +16,7 @@ from qsam2_deploy.errors import CheckpointError, InputError, UnsupportedModelErr
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.spec import COMPONENTS, SCHEMA_VERSION, SPEC_KEY, ModelSpec
-from tests.weights import small_config, write_checkpoint
+from tests.support.weights import small_config, write_checkpoint
 
 
 def config_of(checkpoint: Path) -> Path:

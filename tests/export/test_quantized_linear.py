@@ -18,7 +18,7 @@ from qsam2_deploy.lowering.integer_matmul import FUSED, integer_matmul
 from qsam2_deploy.lowering.widen_constants import widen_constants
 from qsam2_deploy.quant.modules import LayerPlan, QuantLinear, quantize_layers
 from qsam2_deploy.spec import ComponentSpec, TensorSpec
-from tests.plain_engine import run_plainly
+from tests.support.plain_engine import run_plainly
 
 IN, OUT, ROWS = 24, 18, 64
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.small_config import small_config
+from tests.support.small_config import small_config
 
 
 def tiny_config() -> dict[str, Any]:
@@ -60,7 +60,7 @@ def engine_file() -> bytes:
     """Return an engine file with plans that are stored in both ways."""
     from qsam2_deploy.engines.tensorrt.engine_file import write_engine
     from qsam2_deploy.spec import COMPONENTS
-    from tests.runtime.tensorrt.test_engine_file import header
+    from tests.engines.tensorrt.test_engine_file import header
 
     plans = {name: name.encode() * 400 for name in COMPONENTS}
     plans[COMPONENTS[0]] = hashlib.sha512(b"x").digest()

@@ -16,8 +16,8 @@ from qsam2_deploy.quant.modules import quantized_layers
 from qsam2_deploy.quant.packed import packed_weight, unpack_weight
 from qsam2_deploy.training.state import TrainingState
 from tests.fuzz.samples import tiny_config
-from tests.quantized_model import quantize_model
-from tests.weights import write_checkpoint
+from tests.support.quantized_model import quantize_model
+from tests.support.weights import write_checkpoint
 
 KINDS: tuple[dict[str, Any], ...] = (
     {},

@@ -28,7 +28,7 @@ from qsam2_deploy.quant.attention import attentions, float_attention, product_pl
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
 from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantized_layers
 from tests.parity.test_component_parity import Pair, random
-from tests.weights import small_config, write_checkpoint
+from tests.support.weights import small_config, write_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -35,9 +35,9 @@ from qsam2_deploy.lowering import (
     lower_to_float,
 )
 from qsam2_deploy.lowering.integer_matmul import FUSED
-from tests.attention_products import Shape, feeds_of, graph_of_product, make_product
-from tests.plain_engine import run_plainly
-from tests.quantized_layers import steps_apart
+from tests.support.attention_products import Shape, feeds_of, graph_of_product, make_product
+from tests.support.plain_engine import run_plainly
+from tests.support.quantized_layers import steps_apart
 
 SHAPES = [Shape(64, 700), Shape(49, 64, heads=3), Shape(1100, 300)]
 

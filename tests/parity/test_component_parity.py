@@ -17,8 +17,8 @@ from qsam2_deploy.engines.protocol import Backend
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.architecture import OFFICIAL_NAMES, official_config
 from qsam2_deploy.quant.checkpoint import load_checkpoint
-from tests.official_components import OFFICIAL_COMPONENTS, real_rotation
-from tests.weights import small_config, write_checkpoint
+from tests.support.official_components import OFFICIAL_COMPONENTS, real_rotation
+from tests.support.weights import small_config, write_checkpoint
 
 TOLERANCE = 5e-5
 """Largest difference allowed, as a share of the reference's range."""

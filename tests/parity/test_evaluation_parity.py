@@ -20,9 +20,9 @@ from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.checkpoint import save_checkpoint
 from qsam2_deploy.quant.official_predictor import OfficialModel
 from tests.data.datasets import write_davis, write_image, write_sav
-from tests.external_data import DATA, needs_data
 from tests.parity.clip import HEIGHT, WIDTH, frame
 from tests.parity.trained import trained_model
+from tests.support.external_data import DATA, needs_data
 
 NANO = DATA / "checkpoints" / "nano128.pt"
 FRAMES = 9

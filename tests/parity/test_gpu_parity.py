@@ -19,14 +19,14 @@ from PIL import Image
 from qsam2_deploy.engines.tensorrt.backend import TensorRtBackend
 from qsam2_deploy.engines.tensorrt.options import Limits
 from qsam2_deploy.runtime import SAM2VideoPredictor
-from tests.functional_gpu import FunctionalGpu
-from tests.gpu_machine import RealGpu
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import MAX_DIFFERENCE, compare, relative_difference
 from tests.parity.pair import Clips, Pair
 from tests.parity.scenarios import SCENARIOS, Scenario
 from tests.parity.session import Predictor
 from tests.parity.test_segmenter_parity import STORIES, Story, play_stream
+from tests.support.functional_gpu import FunctionalGpu
+from tests.support.gpu_machine import RealGpu
 
 Make = Callable[[str], Pair]
 LIMITS = Limits(objects=2, conditioning=6)

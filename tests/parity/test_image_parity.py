@@ -19,8 +19,8 @@ from torch.nn.functional import interpolate
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.predictors.image_predictor import SAM2ImagePredictor
 from qsam2_deploy.quant.checkpoint import load_checkpoint
-from tests.external_data import DATA, needs_data
-from tests.weights import write_checkpoint
+from tests.support.external_data import DATA, needs_data
+from tests.support.weights import write_checkpoint
 
 HEIGHT, WIDTH = 90, 150
 NANO = DATA / "checkpoints" / "nano128.pt"

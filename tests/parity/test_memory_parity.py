@@ -22,7 +22,7 @@ from qsam2_deploy.tracking.memory import (
     stack_memories,
 )
 from qsam2_deploy.tracking.tracker import rules_with_memory_frames
-from tests.strategies import POINTER_WIDTH, memory_banks, memory_entry, tracking_rules
+from tests.support.strategies import POINTER_WIDTH, memory_banks, memory_entry, tracking_rules
 
 FRAMES = 40
 MEMORY_WIDTH = 2

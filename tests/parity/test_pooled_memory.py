@@ -26,7 +26,7 @@ from qsam2_deploy.quant.attention_layer import AttentionSteps, QuantAttention
 from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
 from tests.parity.test_attention_parity import quantized
 from tests.parity.test_component_parity import Pair, assert_close, random
-from tests.weights import small_config, write_checkpoint
+from tests.support.weights import small_config, write_checkpoint
 
 POOLING = 2
 

@@ -23,7 +23,7 @@ from qsam2_deploy.engines.openvino.requests import (
 from qsam2_deploy.lowering import lower_for_openvino, lower_for_ort, lower_to_float
 from qsam2_deploy.lowering.integer_conv import CONV
 from qsam2_deploy.lowering.integer_matmul import FUSED
-from tests.quantized_layers import KINDS, assert_computes, graph_of, make_layer, steps_apart
+from tests.support.quantized_layers import KINDS, assert_computes, graph_of, make_layer, steps_apart
 
 INTEGER_OPERATOR = {"linear": FUSED, "conv": CONV, "patches": CONV, "pointwise": CONV}
 

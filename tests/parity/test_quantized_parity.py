@@ -39,7 +39,7 @@ from qsam2_deploy.spec import (
     SPEC_KEY,
     ModelSpec,
 )
-from tests.official_components import OFFICIAL_COMPONENTS
+from tests.model_file.test_bundle import random_inputs
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import compare
 from tests.parity.floor import FACTOR, measured_bound, nudged
@@ -48,8 +48,8 @@ from tests.parity.scenarios import scenario
 from tests.parity.test_component_parity import random
 from tests.parity.trained import trained_model
 from tests.parity.variants import without_autocast
-from tests.quantized_layers import steps_apart
-from tests.runtime.test_bundle import random_inputs
+from tests.support.official_components import OFFICIAL_COMPONENTS
+from tests.support.quantized_layers import steps_apart
 
 _ENCODER = "image_encoder."
 _Made = tuple[Path, Path, Checkpoint]

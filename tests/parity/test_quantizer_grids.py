@@ -25,7 +25,7 @@ from qsam2_deploy.quant.layer import QuantLayer
 from qsam2_deploy.quant.layer_plan import INPUT_GRIDS, WEIGHT_GRIDS
 from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
 from qsam2_deploy.quant.quantizer import quantizer_class, quantizer_names
-from tests.quantized_layers import KINDS, assert_computes, graph_of
+from tests.support.quantized_layers import KINDS, assert_computes, graph_of
 
 INTEGER_OPERATOR = {"linear": FUSED, "conv": CONV}
 PLANS: list[dict[str, Any]] = [

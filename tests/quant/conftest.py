@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.weights import write_checkpoint
+from tests.support.weights import write_checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,7 @@ from qsam2_deploy.quant.architecture import (
     read_config,
     recognise_architecture,
 )
-from tests.small_config import small_config
+from tests.support.small_config import small_config
 
 
 @pytest.mark.parametrize("name", OFFICIAL_NAMES)

@@ -28,7 +28,7 @@ from qsam2_deploy.quant.entry import apply_entry, float_state, make_entry
 from qsam2_deploy.quant.grid import AFFINE, Grid
 from qsam2_deploy.quant.layer_plan import QuantizerPlan
 from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
-from tests.small_config import small_config
+from tests.support.small_config import small_config
 
 TRUNK = "image_encoder.trunk.blocks.0.attn"
 CROSS = "memory_attention.layers.0.cross_attn_image"

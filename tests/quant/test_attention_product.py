@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from qsam2_deploy.quant.attention_product import AttentionProduct, probability_codes
-from tests.attention_products import Shape, make_product
+from tests.support.attention_products import Shape, make_product
 
 SHAPES = [Shape(40, 60), Shape(300, 50, heads=3), Shape(8, 2000, width=256)]
 

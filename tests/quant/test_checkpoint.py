@@ -13,8 +13,8 @@ import torch
 
 from qsam2_deploy.errors import CheckpointError, InputError
 from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
-from tests.external_data import DATA, needs_data
-from tests.small_config import small_config
+from tests.support.external_data import DATA, needs_data
+from tests.support.small_config import small_config
 
 NANO = DATA / "checkpoints" / "nano128.pt"
 

@@ -15,7 +15,7 @@ from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
 from qsam2_deploy.quant.entry import apply_entry, float_state, make_entry
 from qsam2_deploy.quant.modules import LayerPlan, quantize_layers, quantized_layers
 from qsam2_deploy.quant.quantizer import quantizer_names
-from tests.small_config import small_config
+from tests.support.small_config import small_config
 
 LSC_OPTIONS = {"momentum": 0.5, "learn_alpha": False}
 PLANS = {

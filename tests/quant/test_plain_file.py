@@ -14,7 +14,7 @@ from qsam2_deploy.quant.architecture import build_model
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.quant.config_bounds import check_numbers
 from qsam2_deploy.quant.plain_file import load_plain, memory_of_file
-from tests.weights import small_config, write_checkpoint
+from tests.support.weights import small_config, write_checkpoint
 
 
 def _saved(path: Path, content: Any, **options: Any) -> Path:

@@ -14,7 +14,7 @@ from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
 from qsam2_deploy.quant.entry import float_state, make_entry
 from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantize_layers, quantized_layers
 from qsam2_deploy.quant.storage import pack_checkpoint
-from tests.small_config import small_config
+from tests.support.small_config import small_config
 
 LAYER = "image_encoder.trunk.blocks.0.attn.qkv"
 PLANS = {

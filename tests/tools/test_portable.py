@@ -111,7 +111,7 @@ def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
 
 def test_a_layer_that_is_off_is_seen(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch computes what was trained")
-    from tests.quantized_layers import graph_of, make_layer
+    from tests.support.quantized_layers import graph_of, make_layer
     from tools.portable import prepare
 
     (tmp_path / "layers").mkdir()

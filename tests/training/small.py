@@ -16,8 +16,8 @@ from qsam2_deploy.training.config import LossWeights, PromptPolicy, Stage, Train
 from qsam2_deploy.training.distributed import World
 from qsam2_deploy.training.log import TrainingLog
 from qsam2_deploy.training.loop import TrainingRun
-from tests.small_config import small_config
-from tests.weights import random_state_dict
+from tests.support.small_config import small_config
+from tests.support.weights import random_state_dict
 
 SIZE = 64
 CPU = World(0, 1, torch.device("cpu"))

@@ -12,9 +12,9 @@ from qsam2_deploy.training.clip_model import ClipModel, set_image_size
 from qsam2_deploy.training.config import LossWeights
 from qsam2_deploy.training.losses import clip_losses
 from qsam2_deploy.training.prompts import PromptPlan
-from tests.small_config import small_config
+from tests.support.small_config import small_config
+from tests.support.weights import random_state_dict
 from tests.training.small import SIZE, generated_batch, lively_model, tiny_config, tiny_model
-from tests.weights import random_state_dict
 
 
 class Draws:

@@ -17,8 +17,8 @@ from qsam2_deploy.training.log import read_log
 from qsam2_deploy.training.qat import load_quantized, load_teacher, save_quantized
 from qsam2_deploy.training.recipe import default_qat_recipe, read_recipe
 from qsam2_deploy.training.train import TrainJob, sized_recipe, train_model
-from tests.quantized_model import quantize_in_place
-from tests.small_config import small_config
+from tests.support.quantized_model import quantize_in_place
+from tests.support.small_config import small_config
 from tests.training.jobs import validate_little
 from tests.training.small import tiny_config
 

@@ -25,7 +25,7 @@ from qsam2_deploy.training.config import (
     TrainConfig,
 )
 from qsam2_deploy.training.log import read_log
-from tests.quantized_model import quantize_in_place
+from tests.support.quantized_model import quantize_in_place
 from tests.training.small import MASK_ONLY, SIZE, FixedClip, assert_equal_states, new_run
 from tests.training.small import tiny_model as float_model
 

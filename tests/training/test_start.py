@@ -6,7 +6,7 @@ import torch
 
 from qsam2_deploy.quant.architecture import build_model
 from qsam2_deploy.training.start import start_from_scratch
-from tests.small_config import small_config
+from tests.support.small_config import small_config
 from tests.training.small import SIZE, generated_batch
 
 CELLS = SIZE // 16

@@ -18,7 +18,7 @@ from qsam2_deploy.training.config import (
     TrainConfig,
 )
 from qsam2_deploy.training.distributed import joined_world
-from tests.quantized_model import quantize_in_place
+from tests.support.quantized_model import quantize_in_place
 from tests.training.small import CPU, MASK_ONLY, SIZE, new_run, tiny_model
 
 RATES = (1e-4, 1e-4)

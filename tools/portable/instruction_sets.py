@@ -4,7 +4,7 @@
 
 oneDNN (in torch and OpenVINO) and torch's own kernels take their instruction set from the
 environment; ONNX Runtime has no such switch, and our own kernels are tested on every path by
-``tests/runtime/kernels``. The exit status is 1 if a test fails.
+``tests/engines/kernels``. The exit status is 1 if a test fails.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TESTS = (
     "tests/parity/test_segmenter_parity.py",
     "tests/parity/test_sensitivity.py",
     "tests/parity/test_video_parity.py",
-    "tests/runtime/test_exactness.py",
+    "tests/engines/test_exactness.py",
 )
 VARIANTS: tuple[dict[str, str], ...] = (
     {"ONEDNN_MAX_CPU_ISA": "AVX2"},

@@ -12,8 +12,8 @@ import torch
 
 from qsam2_deploy.calibration import CalibrationConfig, calibrate_checkpoint
 from qsam2_deploy.export import onnx_from_checkpoint
-from tests.attention_products import Shape, feeds_of, graph_of_product, make_product
-from tests.quantized_layers import KINDS, graph_of, make_layer
+from tests.support.attention_products import Shape, feeds_of, graph_of_product, make_product
+from tests.support.quantized_layers import KINDS, graph_of, make_layer
 
 ASSETS = Path(__file__).parents[2] / "assets"
 _GRIDS: dict[str, dict[str, str]] = {

@@ -1,6 +1,6 @@
 """The operators that qsam2-export writes, and how it writes them; a model file holds no others.
 
-``tests/runtime/gate/test_operators.py`` compares the table with exported models of every kind.
+``tests/model_file/gate/test_operators.py`` compares the table with exported models of every kind.
 """
 
 from __future__ import annotations

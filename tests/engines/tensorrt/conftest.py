@@ -1,0 +1,29 @@
+"""A GPU of doubles where the code under test looks for the installed one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qsam2_deploy.engines.tensorrt import backend as backend_module
+from qsam2_deploy.engines.tensorrt import cuda as cuda_module
+from tests.support.functional_gpu import FunctionalGpu
+
+
+@pytest.fixture
+def gpu() -> FunctionalGpu:
+    return FunctionalGpu()
+
+
+@pytest.fixture
+def engine(gpu: FunctionalGpu, model_path: Path, tmp_path: Path) -> Path:
+    return gpu.build(model_path, tmp_path / "m.engine")
+
+
+@pytest.fixture
+def installed(gpu: FunctionalGpu, monkeypatch: pytest.MonkeyPatch) -> FunctionalGpu:
+    """Install the doubles."""
+    monkeypatch.setattr(backend_module, "find_library", lambda name: gpu.library)
+    monkeypatch.setattr(cuda_module, "import_runtime", lambda: gpu.runtime)
+    return gpu

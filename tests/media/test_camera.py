@@ -1,0 +1,58 @@
+"""Cameras: what is said without one, and that a camera never ends or begins again."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+
+from qsam2_deploy.errors import VideoError
+from qsam2_deploy.media import camera
+from qsam2_deploy.media.decoder import open_video
+from qsam2_deploy.media.sources import open_frames, source_from_text
+from tests.support.media_samples import frame_number, write_video
+
+
+def test_absent_camera(tmp_path, monkeypatch):
+    monkeypatch.setattr(camera, "_DEVICES", tmp_path)
+    with pytest.raises(VideoError, match=r"there is no camera 3 .*; no camera is connected"):
+        open_frames(3)
+    (tmp_path / "video0").touch()
+    with pytest.raises(VideoError, match="there are: 0"):
+        open_frames(3)
+
+
+def test_device_that_is_no_camera(tmp_path, monkeypatch):
+    monkeypatch.setattr(camera, "_DEVICES", tmp_path)
+    (tmp_path / "video0").write_text("no camera")
+    with pytest.raises(VideoError, match="cannot open camera 0"):
+        open_frames(0)
+
+
+def test_only_on_linux(monkeypatch):
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(VideoError, match="only supported on Linux"):
+        open_frames(0)
+
+
+def test_camera_has_no_start():
+    with pytest.raises(VideoError, match="leave out the start"):
+        open_frames(0, start=5)
+
+
+def test_frames_go_on_where_they_stopped(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "v.mp4", 10)
+    monkeypatch.setattr(camera, "_open", lambda _index: open_video(path))
+    with open_frames(0) as frames:
+        assert frames.num_frames is None
+        first = [frame_number(f) for f in islice(frames, 3)]
+    assert first == [0, 1, 2]
+    assert frames.warning is None
+
+
+def test_a_bare_integer_is_a_camera_unless_it_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert source_from_text("0") == 0
+    assert str(source_from_text("clip.mp4")) == "clip.mp4"
+    (tmp_path / "7").mkdir()
+    assert str(source_from_text("7")) == "7"
