@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .._common.contradictions import contradictions
+from .._common.contradictions import contradictions, shown
 from .._common.yaml import read_yaml_text, yaml_errors
 from ..errors import CheckpointError, MissingDependencyError
 from .config_bounds import check_numbers
@@ -138,8 +138,8 @@ def _check_targets(node: object, origin: str) -> None:
     )
     if target is not None and not allowed:
         raise CheckpointError(
-            f"the configuration {origin} asks for {target!r}; only classes of sam2.modeling are "
-            "allowed"
+            f"the configuration {origin} asks for {shown(target)}; only classes of sam2.modeling "
+            "are allowed"
         )
     if "weights_path" in node:
         raise CheckpointError(
@@ -182,14 +182,17 @@ def effective_config(config: Mapping[str, Any], image_size: int | None = None) -
 def _checked_size(size: object) -> int:
     if not isinstance(size, int) or isinstance(size, bool) or size <= 0 or size % _SIZE_MULTIPLE:
         raise CheckpointError(
-            f"the image size must be a positive multiple of {_SIZE_MULTIPLE}, but got {size!r}; "
-            "official models use 1024"
+            f"the image size must be a positive multiple of {_SIZE_MULTIPLE}, but got "
+            f"{shown(size)}; official models use 1024"
         )
     return size
 
 
 def _set_feature_size(model: Config, feature_size: int) -> None:
-    layer = (model.get("memory_attention") or {}).get("layer") or {}
+    attention = model.get("memory_attention")
+    layer = attention.get("layer") if isinstance(attention, dict) else None
+    if not isinstance(layer, dict):  # nothing that a model can be built of, which says so
+        return
     for name in ("self_attention", "cross_attention"):
         if isinstance(layer.get(name), dict) and "RoPE" in str(layer[name].get("_target_")):
             layer[name]["feat_sizes"] = [feature_size, feature_size]
@@ -234,8 +237,8 @@ def _model_class(target: str) -> type[nn.Module]:
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
-        raise CheckpointError(f"the sam2 package has no class {target!r}") from error
+        raise CheckpointError(f"the sam2 package has no class {shown(target)}") from error
     # A prefix is no proof: sam2.modeling.sam2_base.torch.load has the right one.
     if inspect.isclass(found) and issubclass(found, nn.Module) and found.__module__ == module_name:
         return found
-    raise CheckpointError(f"{target!r} is not a model class of the sam2 package")
+    raise CheckpointError(f"{shown(target)} is not a model class of the sam2 package")

@@ -124,7 +124,8 @@ def apply_entry(model: nn.Module, entry: object, origin: str | os.PathLike[str])
             _restore(module, layers[name], version)
         _restore_attentions(model, entry)
     except Exception as error:  # whatever a value of another kind leads to
-        reason = reason_of(error) if not isinstance(error, InputError) else str(error)
+        known = isinstance(error, InputError)
+        reason = " ".join(str(error).split()) if known else reason_of(error)
         raise CheckpointError(
             f"the quantization entry of {origin} does not fit its model ({reason}); make the file "
             "again with qsam2-calibrate"

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from .._common.contradictions import shown
 from ..errors import InputError
 from ..spec import AFFINE, MIDRISE, SYMMETRIC
 
@@ -72,7 +73,9 @@ class Grid:
                 f"a quantizer must have {MIN_BITS} to {MAX_BITS} bits, but got {self.bits}"
             )
         if self.kind not in GRIDS:
-            raise InputError(f"a grid must be one of {', '.join(GRIDS)}, but got {self.kind!r}")
+            raise InputError(
+                f"a grid must be one of {', '.join(GRIDS)}, but got {shown(self.kind)}"
+            )
         if self.kind == MIDRISE and self.bits > MAX_MIDRISE_BITS:
             raise InputError(
                 f"a midrise grid must have at most {MAX_MIDRISE_BITS} bits, but got {self.bits}; "

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._common.contradictions import shown
 from ..errors import InputError
 from . import lsc, lsq, lsq_plus, minmax, pact, sawb, statsq  # noqa: F401  (they register themselves)
 from .grid import AFFINE, MAX_MIDRISE_BITS, MIDRISE, SYMMETRIC, Grid
@@ -115,4 +116,4 @@ def check_choice(what: str, value: str | None, choices: tuple[str | None, ...]) 
     """
     if value not in choices:
         names = ", ".join(choice for choice in choices if choice is not None)
-        raise InputError(f"the {what} must be one of {names}, but got {value!r}")
+        raise InputError(f"the {what} must be one of {names}, but got {shown(value)}")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .._common.contradictions import shown
 from ..errors import InputError
 from .convolutions import QuantConv2d, QuantConvTranspose2d
 from .layer import QuantizedWeights, QuantLayer, held_weights
@@ -83,7 +84,7 @@ def layers_in_scope(model: nn.Module, scope: str) -> dict[str, nn.Module]:
         InputError: no scope has this name.
     """
     if scope not in SCOPES:
-        raise InputError(f"the scope must be one of {', '.join(SCOPES)}, but got {scope!r}")
+        raise InputError(f"the scope must be one of {', '.join(SCOPES)}, but got {shown(scope)}")
     if scope == ENCODER_SCOPE:
         return {
             name: module

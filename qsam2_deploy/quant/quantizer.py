@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import nn
 
+from .._common.contradictions import shown
 from ..errors import InputError
 from .grid import AFFINE, MIDRISE, MIN_SCALE, SYMMETRIC, Grid, fake_quantize
 from .value_statistics import ValueStatistics
@@ -263,7 +264,7 @@ def quantizer_class(name: str) -> type[Quantizer]:
     """
     if name not in _QUANTIZERS:
         raise InputError(
-            f"no quantizer is called {name!r}; expected one of {', '.join(quantizer_names())}"
+            f"no quantizer is called {shown(name)}; expected one of {', '.join(quantizer_names())}"
         )
     return _QUANTIZERS[name]
 
@@ -293,6 +294,6 @@ def make_quantizer(
         if option not in cls.option_names:
             known = ", ".join(cls.option_names) or "none"
             raise InputError(
-                f"the quantizer {name} has no option {option!r}; its options are: {known}"
+                f"the quantizer {name} has no option {shown(option)}; its options are: {known}"
             )
     return cls(Grid(bits, grid), channels, **options)

@@ -30,6 +30,21 @@ class TrainingLog:
         self.path, self._every, self._quiet = path, every, quiet
         self._sums: dict[str, float] = {}
         self._count = 0
+        self._anew = False
+
+    def start_anew(self) -> None:
+        """Let :meth:`begin` replace the log of an earlier run, which is there until then."""
+        self._anew = True
+
+    def begin(self) -> None:
+        """Be ready for lines of this run alone: before the first one, or before a state is saved.
+
+        A state without a line so far must not be resumed on the lines of an earlier run.
+        """
+        if self._anew:
+            with atomic_open(self.path):
+                pass
+            self._anew = False
 
     def add_step(
         self,
@@ -70,6 +85,7 @@ class TrainingLog:
             stream.writelines(json.dumps(line).encode() + b"\n" for line in lines)
 
     def _write(self, **line: Any) -> None:
+        self.begin()
         try:
             with self.path.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")

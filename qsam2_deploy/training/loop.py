@@ -291,6 +291,7 @@ class TrainingRun:
             self.log.add_scores(step, stage.name, self.state.seconds, self._scores())
         # While steps are skipped the state of before is kept, in case that it is the last good one.
         if last or (step % config.save_every == 0 and not self._skipped):
+            self.log.begin()
             self.state.save(self.state_path)
 
     def _scores(self) -> Mapping[str, float]:

@@ -82,7 +82,7 @@ def train_model(job: TrainJob) -> Path | None:
         if job.resume:
             run.resume()
         elif world.is_first:
-            run.log.path.unlink(missing_ok=True)
+            run.log.start_anew()
         average = run.train()
         if not world.is_first:
             return None

@@ -11,6 +11,7 @@ from qsam2_deploy.errors import CheckpointError
 from qsam2_deploy.quant.architecture import (
     OFFICIAL_NAMES,
     build_model,
+    checked_config,
     effective_config,
     official_config,
     read_config,
@@ -124,6 +125,20 @@ def test_only_model_classes_of_sam2_can_be_named(target: object) -> None:
     config["model"]["memory_encoder"]["fuser"]["layer"] = {"_target_": target}
     with pytest.raises(CheckpointError, match=r"sam2"):
         build_model(config)
+
+
+def test_a_text_is_no_memory_attention() -> None:
+    config = small_config()
+    config["model"]["memory_attention"] = "text"
+    assert effective_config(config)["model"]["memory_attention"] == "text"
+
+
+def test_a_tensor_in_place_of_a_name_is_told_on_one_line() -> None:
+    config = small_config()
+    config["model"]["memory_encoder"]["_target_"] = torch.full((70,), -1.0)
+    with pytest.raises(CheckpointError) as refused:
+        checked_config(config)
+    assert "\n" not in str(refused.value)
 
 
 def test_weights_path_is_refused(tmp_path: Path) -> None:

@@ -62,6 +62,24 @@ def test_truncate(tmp_path):
     assert read_log(tmp_path / "none") == []
 
 
+def test_an_earlier_log_stays_until_the_first_line(tmp_path):
+    path = write(tmp_path / "log", lines())
+    before = path.read_bytes()
+    log = TrainingLog(path, quiet=True)
+    log.start_anew()
+    assert path.read_bytes() == before
+    log.add_note(0, "s", 1.0, "first")
+    log.begin()
+    assert [line["note"] for line in read_log(path)] == ["first"]
+
+
+def test_a_state_without_a_line_has_an_empty_log(tmp_path):
+    log = TrainingLog(write(tmp_path / "log", lines()), quiet=True)
+    log.start_anew()
+    log.begin()
+    assert read_log(log.path) == []
+
+
 @pytest.mark.parametrize("end", ['{"step": 41, "st', '{"step": 41, "losses": {"mask": 1.5}'])
 def test_a_half_written_last_line_is_dropped(tmp_path, end):
     assert read_log(write(tmp_path / "log", lines(), end)) == lines()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .limits import MAX_INITIALIZERS, MAX_RANK
-from .operators import FLOAT, FLOAT16, STORED_BITS
+from .limits import MAX_INITIALIZERS, MAX_INTEGER, MAX_RANK
+from .operators import FLOAT, FLOAT16, INT32, INT64, STORED_BITS
 from .wording import refusal, shown
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _WRITTEN = frozenset({"dims", "data_type", "name", "raw_data"})
 _ELSEWHERE = frozenset({"external_data", "data_location"})
 
+_INTEGERS = {INT32: "<i4", INT64: "<i8"}
 _HALF_EXPONENT = np.uint16(0x7C00)
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
@@ -66,6 +67,8 @@ def _fault(tensor: onnx.TensorProto, dims: tuple[int, ...]) -> str | None:
         return "has more than its content in raw form"
     if not _is_finite(raw, data_type):
         return "holds numbers that are not finite"
+    if data_type in _INTEGERS and _largest(raw, data_type) > MAX_INTEGER:
+        return f"holds whole numbers beyond {MAX_INTEGER}"
     return None
 
 
@@ -76,6 +79,11 @@ def _is_finite(raw: bytes, data_type: int) -> bool:
         exponents = np.frombuffer(raw, "<u2") & _HALF_EXPONENT
         return not bool((exponents == _HALF_EXPONENT).any())
     return True
+
+
+def _largest(raw: bytes, data_type: int) -> int:
+    values = np.frombuffer(raw, _INTEGERS[data_type])
+    return max(abs(int(values.max())), abs(int(values.min())))
 
 
 def check_steps(

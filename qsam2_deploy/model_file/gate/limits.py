@@ -15,6 +15,12 @@ MAX_NAME = 256
 MAX_METADATA_ENTRIES = 16
 MAX_METADATA_BYTES = 4 << 20
 
+MAX_INTEGER = 1 << 22
+"""Magnitude of an integer constant, from which sizes may follow; the official models' are 2^16.
+
+Shape inference keeps a number for each element of a tensor of one dimension, whatever its size.
+"""
+
 PROBE_SIZES = {"B": 2, "P": 3, "F": 2, "N": 5}
 """Objects, points, memories and pointers for which the sizes of all tensors are worked out.
 

@@ -120,6 +120,10 @@ def _not_finite(model: Any) -> None:
     _constant(model, [1, np.nan], np.float32)
 
 
+def _giant(model: Any) -> None:
+    _add(model, "Reshape", ["image_encoder/features/flat", _constant(model, [1 << 40])])
+
+
 def _bad_step(model: Any) -> None:
     x = numpy_helper.from_array(np.ones(2, np.int8), "image_encoder/codes")
     model.graph.initializer.append(x)
@@ -127,11 +131,11 @@ def _bad_step(model: Any) -> None:
 
 
 def _large(model: Any) -> None:
-    _add(model, "Tile", ["image_encoder/features/flat", _constant(model, [1, 1 << 40, 1, 1])])
+    _add(model, "Tile", ["image_encoder/features/flat", _constant(model, [1, 1 << 20, 1 << 20, 1])])
 
 
 def _large_pad(model: Any) -> None:
-    pads = _constant(model, [0, 0, 0, 0, 0, 0, 0, 1 << 31])
+    pads = _constant(model, [0, 0, 0, 0, 0, 0, 1 << 22, 1 << 22])
     _add(model, "Pad", ["image_encoder/features/flat", pads])
 
 
@@ -143,7 +147,7 @@ def _size_from_data(model: Any) -> None:
 
 
 def _sizes_added(model: Any) -> None:
-    name = _constant(model, [1 << 40])
+    name = _constant(model, [1 << 20])
     _add(model, "Add", [name, name])
 
 
@@ -223,6 +227,7 @@ CHANGES: dict[Callable[[Any], None], str] = {
     _negative: r"has the dimensions '?\(-4,\)",
     _in_another_form: "more than its content in raw form",
     _not_finite: "numbers that are not finite",
+    _giant: "whole numbers beyond",
     _bad_step: "must be of positive floats",
     _large: "elements",
     _large_pad: "elements",
