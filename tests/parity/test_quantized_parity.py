@@ -296,6 +296,12 @@ def test_masks_follow_the_fake_quantized_model(
     assert bound.holds(difference), f"{difference}, {bound}"
 
 
+@pytest.mark.parametrize(
+    "quantized",
+    [pytest.param(_KINDS[0], marks=pytest.mark.slow), *_KINDS[1:]],
+    indirect=True,
+    ids=["w8a8", "w4a6", "w4a6, integer attention"],
+)
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_openvino_computes_the_same_for_sizes_that_repeat(quantized: _Made, component: str) -> None:
     """A model compiled for fixed sizes is right, too, which it was not for clips and two points."""
