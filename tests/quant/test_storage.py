@@ -42,7 +42,12 @@ def write_quantized(checkpoint: Path, path: Path, plan: LayerPlan) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=PLANS)
+def _some(*names: str) -> list[Any]:
+    """Return all plans, of which those of other names are slow."""
+    return [pytest.param(n, marks=() if n in names else pytest.mark.slow) for n in PLANS]
+
+
+@pytest.fixture(scope="module")
 def quantized(
     request: pytest.FixtureRequest, float_checkpoint: Path, tmp_path_factory: Any
 ) -> Path:
@@ -50,6 +55,7 @@ def quantized(
     return write_quantized(float_checkpoint, path, PLANS[request.param])
 
 
+@pytest.mark.parametrize("quantized", _some("lsc", "3 bits", "5 bits", "midrise"), indirect=True)
 def test_a_packed_checkpoint_is_the_same_model(quantized: Path, tmp_path: Path) -> None:
     packed = tmp_path / "packed.pt"
     pack_checkpoint(quantized, packed)
@@ -68,6 +74,7 @@ def test_a_packed_checkpoint_is_the_same_model(quantized: Path, tmp_path: Path) 
         assert torch.equal(state[name], wanted_state[name])
 
 
+@pytest.mark.parametrize("quantized", _some("3 bits", "midrise"), indirect=True)
 def test_packing_twice_changes_nothing(quantized: Path, tmp_path: Path) -> None:
     once, twice = tmp_path / "once.pt", tmp_path / "twice.pt"
     pack_checkpoint(quantized, once)
