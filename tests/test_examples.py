@@ -133,6 +133,7 @@ def test_camera_says_in_one_sentence_what_is_wrong(material):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_jetson_camera_draws_masks_into_a_video_without_torch(material, tmp_path):
     out = tmp_path / "masks.mp4"
     result = _without_torch(

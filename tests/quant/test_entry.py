@@ -26,7 +26,14 @@ PLANS = {
 }
 
 
-@pytest.fixture(scope="module", params=PLANS)
+SLOW = {"lsq", "minmax", "pact", "sawb", "lsq+"}
+"""Whose parts are in the others, or are stored in the same way."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in PLANS],
+)
 def quantized(request: pytest.FixtureRequest, float_checkpoint: Path) -> Any:
     model = load_checkpoint(float_checkpoint, config=small_config()).model
     names = [

@@ -16,6 +16,7 @@ from qsam2_deploy.errors import EngineError, ModelFileError
 from qsam2_deploy.runtime import auto
 from qsam2_deploy.runtime.auto import AutoBackend
 from qsam2_deploy.runtime.backend import Backend, engine_of, open_backend
+from qsam2_deploy.runtime.bundle import read_bundle
 from qsam2_deploy.runtime.options import BackendOptions
 from qsam2_deploy.runtime.ort import OrtBackend
 from qsam2_deploy.runtime.segmenter import VideoSegmenter
@@ -65,8 +66,7 @@ class Engines:
     """Two engines on a clock of their own."""
 
     def __init__(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        with open_backend(model, "ort", threads=1) as backend:
-            self.spec = backend.spec
+        self.spec = read_bundle(model).spec
         self.model, self.now = model, 0.0
         self.seconds = {"ort": 0.2, "openvino": 0.1}
         self.broken: set[str] = set()

@@ -50,8 +50,19 @@ MACHINES = [
 ]
 
 
-@pytest.mark.parametrize("machine", MACHINES, ids=str)
-@pytest.mark.parametrize("limits", [Limits(), Limits(objects=1)], ids=["batch", "one by one"])
+@pytest.mark.parametrize(
+    ("machine", "limits"),
+    [
+        *(pytest.param(machine, Limits(), id=f"batch-{machine}") for machine in MACHINES),
+        *(
+            pytest.param(
+                machine, Limits(objects=1), id=f"one by one-{machine}",
+                marks=() if machine == {"integrated": True} else pytest.mark.slow,
+            )
+            for machine in MACHINES
+        ),
+    ],
+)  # fmt: skip
 def test_the_masks_are_those_of_the_cpu(
     machine: dict[str, Any], limits: Limits, model_path: Path, tmp_path: Path, expected: Any
 ) -> None:
