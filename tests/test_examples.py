@@ -91,6 +91,7 @@ def test_official_flow_gives_equal_masks_on_both_predictors(material, tmp_path):
         assert (ours != theirs).mean() < 1e-5
 
 
+@pytest.mark.slow
 def test_official_flow_depends_on_its_correction(material, tmp_path):
     """Without this, masks that ignore a correction would be equal on both predictors, too."""
     source = (EXAMPLES / "official_flow.py").read_text()

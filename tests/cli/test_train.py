@@ -270,6 +270,7 @@ def test_preview_shows_every_stage_and_trains_nothing(folder):
     assert not list(folder.glob("*.state"))
 
 
+@pytest.mark.slow
 def test_a_quantized_checkpoint(folder, capsys):
     """With the built-in recipe, made short; unlabelled frames beside generated clips."""
     write_float(folder / "float.pt")

@@ -123,7 +123,7 @@ class _Made:
 
 
 _KINDS = [
-    ("w8a8", "encoder", "float"),
+    pytest.param(("w8a8", "encoder", "float"), marks=pytest.mark.slow),
     pytest.param(("w4a6", "all", "float"), marks=pytest.mark.slow),
     ("w4a6", "all", "int8"),
 ]
@@ -298,7 +298,7 @@ def test_masks_follow_the_fake_quantized_model(
 
 @pytest.mark.parametrize(
     "quantized",
-    [pytest.param(_KINDS[0], marks=pytest.mark.slow), *_KINDS[1:]],
+    _KINDS,
     indirect=True,
     ids=["w8a8", "w4a6", "w4a6, integer attention"],
 )

@@ -15,6 +15,16 @@ from qsam2_deploy.quant.entry import float_state, make_entry
 from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantize_layers, quantized_layers
 from qsam2_deploy.quant.storage import pack_checkpoint
 from tests.small_config import small_config
+from tests.weights import write_checkpoint
+
+CONFIG = small_config(64, d_model=32, memory_dim=8, embed_dim=8)
+
+
+@pytest.fixture(scope="module")
+def float_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As small as can be, for each plan quantizes, writes and reads it several times."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.pt", CONFIG)
+
 
 LAYER = "image_encoder.trunk.blocks.0.attn.qkv"
 PLANS = {
@@ -29,7 +39,7 @@ PLANS = {
 
 def write_quantized(checkpoint: Path, path: Path, plan: LayerPlan) -> Path:
     """Write a model whose every layer, convolutions included, is quantized."""
-    model: Any = load_checkpoint(checkpoint, config=small_config()).model
+    model: Any = load_checkpoint(checkpoint, config=CONFIG).model
     layers = quantize_layers(model, dict.fromkeys(layers_in_scope(model, "all"), plan))
     for layer in layers.values():
         rows = layer.weight_rows().detach()
@@ -38,7 +48,7 @@ def write_quantized(checkpoint: Path, path: Path, plan: LayerPlan) -> Path:
         layer.input_quantizer.warm_start(*(torch.tensor(v) for v in (2.0, 1.0, 0.0)))
     recipe = {"images": 2}
     entry = make_entry(model, recipe=recipe, scope="all", weight_bits=2, activation_bits=2)
-    save_checkpoint(path, float_state(model), config=small_config(), quantization=entry)
+    save_checkpoint(path, float_state(model), config=CONFIG, quantization=entry)
     return path
 
 
@@ -127,7 +137,7 @@ def test_damaged_codes_are_refused(quantized: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_packed(float_checkpoint: Path, tmp_path: Path) -> None:
     content = torch.load(float_checkpoint, weights_only=True)
-    save_checkpoint(tmp_path / "float.pt", content["model"], config=small_config())
+    save_checkpoint(tmp_path / "float.pt", content["model"], config=CONFIG)
     with pytest.raises(CheckpointError, match=r"float\.pt is a float checkpoint"):
         pack_checkpoint(tmp_path / "float.pt", tmp_path / "packed.pt")
     with pytest.raises(InputError, match="the folder does not exist"):

@@ -315,7 +315,11 @@ def test_inputs_need_not_be_contiguous(opened: OpenVinoBackend) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fixture", "overlap"), [("model_path", 0.99), ("integer_attention_path", 0.9)]
+    ("fixture", "overlap"),
+    [
+        ("model_path", 0.99),
+        pytest.param("integer_attention_path", 0.9, marks=pytest.mark.slow),
+    ],
 )
 def test_masks(fixture: str, overlap: float, request: pytest.FixtureRequest) -> None:
     """Tracking with both engines: half of the frame, or all where the object is said to be away."""

@@ -89,7 +89,14 @@ def test_only_what_the_host_reads_leaves_the_gpu(gpu: FunctionalGpu, engine: Pat
     gpu.check()
 
 
-@pytest.mark.parametrize("version", doubles.VERSIONS)
+@pytest.mark.parametrize(
+    "version",
+    [
+        doubles.VERSIONS[0],
+        doubles.VERSIONS[-1],
+        *(pytest.param(version, marks=pytest.mark.slow) for version in doubles.VERSIONS[1:-1]),
+    ],
+)
 def test_a_steady_frame(version: str, model_path: Path, tmp_path: Path) -> None:
     """Four graphs, one copy of masks, no new memory, and nothing of the bank passes the host."""
     gpu = FunctionalGpu(version)
