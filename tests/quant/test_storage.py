@@ -14,10 +14,10 @@ from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
 from qsam2_deploy.quant.entry import float_state, make_entry
 from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantize_layers, quantized_layers
 from qsam2_deploy.quant.storage import pack_checkpoint
-from tests.small_config import small_config
+from tests.fuzz.samples import tiny_config
 from tests.weights import write_checkpoint
 
-CONFIG = small_config(64, d_model=32, memory_dim=8, embed_dim=8)
+CONFIG = tiny_config()
 
 
 @pytest.fixture(scope="module")
