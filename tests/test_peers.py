@@ -74,7 +74,9 @@ def ours(folder: Path) -> dict[str, Any]:
         return outputs(backend, folder)
 
 
-@pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "name", ["torch", "onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)]
+)
 def test_the_outputs_are_ours(name: str, folder: Path, ours: dict[str, Any]) -> None:
     pytest.importorskip(name)
     with peers(folder)[name]() as backend:

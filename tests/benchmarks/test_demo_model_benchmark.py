@@ -98,6 +98,7 @@ def test_every_part_is_measured(run):
     assert results["model"]["image_size"] == 64
 
 
+@pytest.mark.slow
 def test_status_tells_whether_the_exported_models_agree(run):
     rows = run.report["results"]["differences"]
     limits = run.report["results"]["limits"]
@@ -114,6 +115,7 @@ def test_status_tells_whether_the_exported_models_agree(run):
     assert run.status == int(any(row["within"] is False for row in rows))
 
 
+@pytest.mark.slow
 def test_training_time_is_counted_by_stage(run):
     training = run.report["results"]["training"]
     follow, prompts = training["stages"]
@@ -126,6 +128,7 @@ def test_training_time_is_counted_by_stage(run):
     ]
 
 
+@pytest.mark.slow
 def test_card_keeps_what_was_written_by_hand(run):
     pattern = r"<!-- (\w+) -->.*?<!-- /\1 -->"
     written, before = (
@@ -144,6 +147,7 @@ def test_card_keeps_what_was_written_by_hand(run):
             assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
+@pytest.mark.slow
 def test_second_run_measures_nothing_again(run, monkeypatch):
     from benchmarks import demo_model
 
@@ -154,6 +158,7 @@ def test_second_run_measures_nothing_again(run, monkeypatch):
     assert again["results"] == run.report["results"]
 
 
+@pytest.mark.slow
 def test_card_without_a_marker_is_refused_before_the_work(run, tmp_path, capsys):
     from benchmarks import demo_model
 

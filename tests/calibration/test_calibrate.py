@@ -95,7 +95,15 @@ def test_first_and_last_layers_are_wide(calibrate: Any) -> None:
     assert {(layer.weight_bits, layer.input_bits) for layer in layers} == {(2, 3)}
 
 
-@pytest.mark.parametrize("mode", ["absolute", "trace", "noise", "target"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "noise",
+        "target",
+        pytest.param("absolute", marks=pytest.mark.slow),
+        pytest.param("trace", marks=pytest.mark.slow),
+    ],
+)
 def test_vrc_lowers_the_deviation_where_it_is_applied(calibrate: Any, mode: str) -> None:
     report = calibrate(bits="w4a4", vrc=mode)
     applied = [layer.vrc for layer in report.layers if layer.vrc.applied]
@@ -236,10 +244,16 @@ def test_minmax_starts_from_the_largest_magnitude(calibrate: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        ({"method": "lsq"}, (("lsq", "symmetric"), ("lsq", "symmetric"))),
+        pytest.param(
+            {"method": "lsq"}, (("lsq", "symmetric"), ("lsq", "symmetric")), marks=pytest.mark.slow
+        ),
         ({"method": "lsq+"}, (("lsq+", "symmetric"), ("lsq+", "affine"))),
         ({"method": "pact"}, (("sawb", "midrise"), ("pact", "symmetric"))),
-        ({"method": "statsq"}, (("statsq", "midrise"), ("lsq", "symmetric"))),
+        pytest.param(
+            {"method": "statsq"},
+            (("statsq", "midrise"), ("lsq", "symmetric")),
+            marks=pytest.mark.slow,
+        ),
         (
             {"method": "sawb,lsc", "activation_grid": "affine", "options": (("momentum", 0.5),)},
             (("sawb", "midrise"), ("lsc", "affine")),

@@ -54,6 +54,36 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def wrong_files(tmp_path_factory):
+    """A job, and files beside it with which it does not work."""
+    folder = tmp_path_factory.mktemp("wrong")
+    write_job(folder)
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    first, second = recipe["stages"]
+    generated = {**first, "data": {"generated": 1}}
+    for name, content in {
+        "bad": {**recipe, "speed": 3},
+        "source": {**recipe, "data": {"photos": {}}},
+        "alone": {key: value for key, value in recipe.items() if key != "model"},
+        "nomodel": {**recipe, "model": "none.yaml"},
+        "later": {**recipe, "stages": [generated, second]},
+    }.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    (folder / "junk.yaml").write_text("stages: [")
+    write_float(folder / "float.pt")
+    write_quantized(folder / "quantized.pt", source=folder / "float.pt")
+    return folder
+
+
+@pytest.fixture
+def wrong(wrong_files, tmp_path, monkeypatch):
+    """A copy of them, as the current folder."""
+    shutil.copytree(wrong_files, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    validate_little(monkeypatch)
+
+
 def weights(path):
     return torch.load(path, weights_only=True)["model"]
 
@@ -202,21 +232,7 @@ def test_from_a_checkpoint(finished, folder):
         ("quantized.pt --video davis/JPEGImages/480p/a", "trains on frames without labels, but"),
     ],
 )
-def test_bad_input_is_one_sentence(folder, arguments, message, capsys):
-    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
-    first, second = recipe["stages"]
-    generated = {**first, "data": {"generated": 1}}
-    for name, content in {
-        "bad": {**recipe, "speed": 3},
-        "source": {**recipe, "data": {"photos": {}}},
-        "alone": {key: value for key, value in recipe.items() if key != "model"},
-        "nomodel": {**recipe, "model": "none.yaml"},
-        "later": {**recipe, "stages": [generated, second]},
-    }.items():
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    (folder / "junk.yaml").write_text("stages: [")
-    write_float(folder / "float.pt")
-    write_quantized(folder / "quantized.pt", source=folder / "float.pt")
+def test_bad_input_is_one_sentence(wrong, arguments, message, capsys):
     before = sorted(os.listdir())
     output = [] if "-o" in arguments else ["-o", "new.pt"]
     assert main([*arguments.split(), *output]) == 2
@@ -254,6 +270,7 @@ def test_preview_shows_every_stage_and_trains_nothing(folder):
     assert not list(folder.glob("*.state"))
 
 
+@pytest.mark.slow
 def test_a_quantized_checkpoint(folder, capsys):
     """With the built-in recipe, made short; unlabelled frames beside generated clips."""
     write_float(folder / "float.pt")

@@ -19,6 +19,7 @@ from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.engines.options import BackendOptions
 from qsam2_deploy.engines.protocol import Backend, engine_of
 from qsam2_deploy.errors import EngineError, ModelFileError
+from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER
 from tests.model_file.test_bundle import random_inputs
@@ -66,8 +67,7 @@ class Engines:
     """Two engines on a clock of their own."""
 
     def __init__(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        with open_backend(model, "ort", threads=1) as backend:
-            self.spec = backend.spec
+        self.spec = read_bundle(model).spec
         self.model, self.now = model, 0.0
         self.seconds = {"ort": 0.2, "openvino": 0.1}
         self.broken: set[str] = set()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +95,9 @@ def memory_attention(path: Path) -> Requests:
     return Requests(lowered, MEMORY_ATTENTION, engine_settings(1), ("memory", "pointers"))
 
 
-@pytest.mark.parametrize("frames", range(1, 8))
+@pytest.mark.parametrize(
+    "frames", [1, 2, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 7))]
+)
 def test_a_model_of_its_own_for_sizes_that_repeat(
     integer_attention_path: Path, frames: int
 ) -> None:
@@ -148,11 +152,13 @@ COMPILED = sorted([*COMPONENTS, *(name for name in COMPONENTS if name != IMAGE_E
 """For one object, and for the two of `random_inputs`."""
 
 
-def outputs(path: Path, cache: Path | None, **options: Any) -> dict[str, Any]:
+def outputs(
+    path: Path, cache: Path | None, components: Sequence[str] = COMPONENTS, **options: Any
+) -> dict[str, Any]:
     with OpenVinoBackend(path, threads=1, cache=cache, **options) as backend:
         return {
             f"{name}/{key}": value
-            for name in COMPONENTS
+            for name in components
             for key, value in backend.run(name, random_inputs(backend.spec, name)).items()
         }
 
@@ -161,6 +167,22 @@ def assert_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, name)
+
+
+@pytest.fixture(scope="module")
+def plain(model_path: Path) -> dict[str, Any]:
+    """The outputs of models that were compiled for nothing but them."""
+    pytest.importorskip("openvino", reason="needs OpenVINO")
+    return outputs(model_path, None)
+
+
+@pytest.fixture(scope="module")
+def compiled(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all compiled models, to be copied."""
+    pytest.importorskip("openvino", reason="needs OpenVINO")
+    folder = tmp_path_factory.mktemp("compiled")
+    outputs(model_path, folder)
+    return folder
 
 
 @pytest.fixture
@@ -178,11 +200,8 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_second_opening_compiles_nothing(
-    model_path: Path, tmp_path: Path, compilations: list[str]
+    model_path: Path, tmp_path: Path, plain: dict[str, Any], compilations: list[str]
 ) -> None:
-    pytest.importorskip("openvino", reason="needs OpenVINO")
-    plain = outputs(model_path, None)
-    compilations.clear()
     assert_equal(outputs(model_path, tmp_path), plain)
     assert sorted(compilations) == COMPILED
     assert len(list(tmp_path.glob("*.compiled"))) == len(COMPILED)
@@ -192,35 +211,42 @@ def test_the_second_opening_compiles_nothing(
 
 
 def test_damaged_and_foreign_compiled_models_are_made_anew(
-    model_path: Path, tmp_path: Path, compilations: list[str], monkeypatch: pytest.MonkeyPatch
+    model_path: Path,
+    tmp_path: Path,
+    plain: dict[str, Any],
+    compiled: Path,
+    compilations: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("openvino", reason="needs OpenVINO")
-    expected = outputs(model_path, tmp_path)
+    shutil.copytree(compiled, tmp_path, dirs_exist_ok=True)
     files = sorted(tmp_path.glob("*.compiled"))
     whole = {path: path.read_bytes() for path in files}
     flipped = bytearray(whole[files[0]])
     flipped[len(flipped) // 2] ^= 1
     files[0].write_bytes(flipped)
     files[1].write_bytes(whole[files[2]])
-    compilations.clear()
-    assert_equal(outputs(model_path, tmp_path), expected)
+    assert_equal(outputs(model_path, tmp_path), plain)
     assert len(compilations) == 2
     compilations.clear()
     # Sealed, but OpenVINO cannot read it.
     monkeypatch.setattr(openvino_requests.LoweredCache, "load_opaque", lambda *_: b"no model")
-    assert_equal(outputs(model_path, tmp_path), expected)
+    assert_equal(outputs(model_path, tmp_path), plain)
     assert sorted(compilations) == COMPILED
 
 
 def test_another_processor_compiles_its_own(
-    model_path: Path, tmp_path: Path, compilations: list[str], monkeypatch: pytest.MonkeyPatch
+    model_path: Path,
+    tmp_path: Path,
+    compiled: Path,
+    compilations: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("openvino", reason="needs OpenVINO")
-    outputs(model_path, tmp_path)
-    compilations.clear()
+    shutil.copytree(compiled, tmp_path, dirs_exist_ok=True)
+    outputs(model_path, tmp_path, (MEMORY_ENCODER,))
+    assert compilations == []
     monkeypatch.setattr("qsam2_deploy.engines.openvino.backend.cpu_model", lambda: "another one")
-    outputs(model_path, tmp_path)
-    assert sorted(compilations) == COMPILED
+    outputs(model_path, tmp_path, (MEMORY_ENCODER,))
+    assert sorted(compilations) == sorted([*COMPONENTS, MEMORY_ENCODER])
 
 
 # ------------------------------------------------------------------ precision
@@ -252,15 +278,14 @@ def test_fast_needs_bfloat16(model_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert hints == {"exact": "f32", "fast": "bf16"}
 
 
-def test_what_this_processor_says_is_what_it_does(model_path: Path) -> None:
-    pytest.importorskip("openvino", reason="needs OpenVINO")
+def test_what_this_processor_says_is_what_it_does(model_path: Path, plain: dict[str, Any]) -> None:
     has_bfloat16 = "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         found = outputs(model_path, None, precision="fast")
     assert len(told) == (0 if has_bfloat16 else 1)
     if not has_bfloat16:
-        assert_equal(found, outputs(model_path, None))
+        assert_equal(found, plain)
 
 
 def test_onnx_runtime_has_nothing_faster(model_path: Path) -> None:
@@ -293,7 +318,11 @@ def test_inputs_need_not_be_contiguous(opened: OpenVinoBackend) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fixture", "overlap"), [("model_path", 0.99), ("integer_attention_path", 0.9)]
+    ("fixture", "overlap"),
+    [
+        ("model_path", 0.99),
+        pytest.param("integer_attention_path", 0.9, marks=pytest.mark.slow),
+    ],
 )
 def test_masks(fixture: str, overlap: float, request: pytest.FixtureRequest) -> None:
     """Tracking with both engines: half of the frame, or all where the object is said to be away."""

@@ -216,6 +216,7 @@ def test_demo_scores_both_models_against_the_shipped_masks(demo, tiny, truth, tm
     assert "NOTE: there is no trained checkpoint" not in output
 
 
+@pytest.mark.slow
 def test_demo_on_a_video_of_the_user_has_no_scores(demo, tiny, video, tmp_path, capsys):
     out = tmp_path / "out"
     flags = ["--video", str(video), "--click", "24,40", "--output", str(out)]

@@ -91,6 +91,7 @@ def test_official_flow_gives_equal_masks_on_both_predictors(material, tmp_path):
         assert (ours != theirs).mean() < 1e-5
 
 
+@pytest.mark.slow
 def test_official_flow_depends_on_its_correction(material, tmp_path):
     """Without this, masks that ignore a correction would be equal on both predictors, too."""
     source = (EXAMPLES / "official_flow.py").read_text()
@@ -133,6 +134,7 @@ def test_camera_says_in_one_sentence_what_is_wrong(material):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_jetson_camera_draws_masks_into_a_video_without_torch(material, tmp_path):
     out = tmp_path / "masks.mp4"
     result = _without_torch(

@@ -149,8 +149,18 @@ def test_a_whole_model(loaded: Checkpoint, tmp_path: Path, bits: int, opset: int
             assert all(name.endswith("gaussian_matrix") for name in left)
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("bits", range(2, 9))
+QUICK = {(2, "all"), (3, "encoder"), (5, "all"), (8, "encoder")}
+"""Codes of whole and of parts of bytes, and both scopes."""
+
+
+@pytest.mark.parametrize(
+    ("bits", "scope"),
+    [
+        pytest.param(bits, scope, marks=() if (bits, scope) in QUICK else pytest.mark.slow)
+        for bits in range(2, 9)
+        for scope in SCOPES
+    ],
+)
 def test_every_width_and_scope_passes_the_checker(
     loaded: Checkpoint, tmp_path: Path, bits: int, scope: str
 ) -> None:

@@ -25,12 +25,37 @@ from tests.fuzz.readers import READERS
 ROOT = Path(__file__).parents[2]
 
 
-def _run(*arguments: str, patch: str = "") -> subprocess.CompletedProcess[str]:
-    program = (
-        f"import sys; {patch}\nfrom tests.fuzz.__main__ import main\nsys.exit(main(sys.argv[1:]))"
-    )
+PROGRAM = """
+import sys
+from contextlib import nullcontext
+from tests.fuzz.__main__ import main
+from qsam2_deploy.engines import sessions
+from qsam2_deploy.model_file import bundle
+from qsam2_deploy.inspection.engines import ENGINES
+
+ENGINES.pop("openvino", None)
+counts, kept = sys.argv[1:]
+status = main(["--count", "150", "--seconds", "0.2", "--json", counts])
+print("without the gate", flush=True)
+bundle.check_model = lambda *_: None
+sessions.contradictions = lambda *_: nullcontext()
+sys.exit(status + 2 * main(["--reader", "model", "--count", "20", "--keep", kept]))
+"""
+"""Both runs are in one process, for it imports everything that is read with.
+
+OpenVINO, which compiles for seconds what is accepted, takes part in ``make fuzz`` only.
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", program, *arguments],
+        [sys.executable, "-c", PROGRAM, str(folder / "counts.json"), str(folder / "kept")],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -39,11 +64,11 @@ def _run(*arguments: str, patch: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_changed_files_are_accepted_or_refused_in_one_sentence(tmp_path: Path) -> None:
-    path = tmp_path / "counts.json"
-    done = _run("--count", "150", "--seconds", "1", "--json", str(path))
-    assert done.returncode == 0, done.stdout + done.stderr
-    counts = json.loads(path.read_text())
+def test_changed_files_are_accepted_or_refused_in_one_sentence(
+    done: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    assert done.returncode in (0, 2), done.stdout + done.stderr
+    counts = json.loads((folder / "counts.json").read_text())
     assert set(counts) == set(READERS)
     for count in counts.values():
         assert count.get(server.SENTENCE, 0) + count.get(server.ACCEPTED, 0) >= 10
@@ -85,17 +110,12 @@ def test_each_outcome_is_told(read: Callable[[], Any], kind: str, detail: str) -
     assert outcome.good == (kind in (server.ACCEPTED, server.SENTENCE))
 
 
-def test_without_the_gate_there_are_failures(tmp_path: Path) -> None:
-    patch = (
-        "from contextlib import nullcontext\n"
-        "from qsam2_deploy.model_file import bundle\nfrom qsam2_deploy.runtime import sessions\n"
-        "bundle.check_model = lambda *_: None\n"
-        "sessions.contradictions = lambda *_: nullcontext()"
-    )
-    done = _run("--reader", "model", "--count", "30", "--keep", str(tmp_path), patch=patch)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "traceback: " in done.stdout
-    assert any(tmp_path.iterdir())
+def test_without_the_gate_there_are_failures(
+    done: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    assert done.returncode in (2, 3), done.stdout + done.stderr
+    assert "traceback: " in done.stdout.partition("without the gate\n")[2]
+    assert any((folder / "kept").iterdir())
 
 
 def test_an_input_is_always_the_same(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ import pytest
 
 from qsam2_deploy.lowering import lower_for_tensorrt_int4, lower_for_tensorrt_int8
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ATTENTION
+from qsam2_deploy.spec import (
+    COMPONENTS,
+    IMAGE_ENCODER,
+    MASK_DECODER,
+    MEMORY_ATTENTION,
+    MEMORY_ENCODER,
+)
 
 # The wheels are tensorrt_rtx_cu13_libs and tensorrt_rtx_cu13_bindings.
 BINDINGS = "tensorrt_rtx_bindings"
@@ -48,13 +55,27 @@ def check_that_it_builds(path: Path, component: str, precision: str) -> None:
     assert engine.nbytes > 0
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
-@pytest.mark.parametrize("precision", LOWER)
+QUICK = {
+    ("int4", IMAGE_ENCODER), ("int8", MEMORY_ATTENTION), ("int8", MASK_DECODER),
+    ("int4", MEMORY_ENCODER),
+}  # fmt: skip
+"""Every component, and every precision twice."""
+
+
+@pytest.mark.parametrize(
+    ("precision", "component"),
+    [
+        pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+        for case in itertools.product(LOWER, COMPONENTS)
+    ],
+)
 def test_it_builds_an_engine(quantized_path: Path, component: str, precision: str) -> None:
     check_that_it_builds(quantized_path, component, precision)
 
 
-@pytest.mark.parametrize("component", [IMAGE_ENCODER, MEMORY_ATTENTION])
+@pytest.mark.parametrize(
+    "component", [pytest.param(IMAGE_ENCODER, marks=pytest.mark.slow), MEMORY_ATTENTION]
+)
 def test_it_builds_an_engine_without_the_steps_of_attention(
     integer_attention_path: Path, component: str
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +41,20 @@ def files(tmp_path_factory):
     save_checkpoint(checkpoint, state, config=config)
     onnx_from_checkpoint(checkpoint, model, show_progress=False)
     return checkpoint, model
+
+
+@pytest.fixture(scope="module")
+def models(files):
+    """Give a function from ``exclusive`` to both models, which stay open."""
+    with ExitStack() as stack:
+
+        @functools.cache
+        def open_both(exclusive):
+            official = OfficialModel(files[0], exclusive=exclusive, threads=1)
+            exported = ExportedModel(files[1], exclusive=exclusive, backend="ort", threads=1)
+            return stack.enter_context(official), stack.enter_context(exported)
+
+        yield open_both
 
 
 def labels(index):
@@ -86,13 +102,10 @@ def images(tmp_path_factory):
     return image_set(root)
 
 
-def both(files, sequences, rule, prompt):
-    checkpoint, model = files
-    exclusive = rule.exclusive
-    with OfficialModel(checkpoint, exclusive=exclusive, threads=1) as official:
-        theirs = evaluate(official, sequences, rule, prompt=prompt)
-    with ExportedModel(model, exclusive=exclusive, backend="ort", threads=1) as exported:
-        ours = evaluate(exported, sequences, rule, prompt=prompt)
+def both(models, sequences, rule, prompt):
+    official, exported = models(rule.exclusive)
+    theirs = evaluate(official, sequences, rule, prompt=prompt)
+    ours = evaluate(exported, sequences, rule, prompt=prompt)
     return theirs, ours
 
 
@@ -108,60 +121,58 @@ def assert_same_scores(theirs, ours):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "exclusive"), [("mask", True), ("mask", False), ("click", True), ("box", False)]
+    ("prompt", "exclusive"),
+    [
+        ("mask", True),
+        ("click", True),
+        ("box", False),
+        pytest.param("mask", False, marks=pytest.mark.slow),
+    ],
 )
-def test_davis(files, davis, prompt, exclusive):
-    theirs, ours = both(files, davis, replace(DAVIS, exclusive=exclusive), prompt)
+def test_davis(models, davis, prompt, exclusive):
+    theirs, ours = both(models, davis, replace(DAVIS, exclusive=exclusive), prompt)
     assert_same_scores(theirs, ours)
     assert theirs.settings["model_sha256"] != ours.settings["model_sha256"]
     assert theirs.fps > 0
     assert ours.fps > 0
 
 
-def test_masks_exclude_each_other(files, davis):
-    for model in (
-        OfficialModel(files[0], exclusive=True, threads=1),
-        ExportedModel(files[1], exclusive=True, backend="ort", threads=1),
-    ):
-        with model:
-            prompts = first_prompts(davis[0], "click")
-            for masks in model.track(davis[0], prompts):
-                assert not (masks[1] & masks[2]).any()
+def test_masks_exclude_each_other(models, davis):
+    for model in models(True):
+        prompts = first_prompts(davis[0], "click")
+        for masks in model.track(davis[0], prompts):
+            assert not (masks[1] & masks[2]).any()
 
 
-def test_sav_with_an_object_that_comes_later(files, sav):
-    theirs, ours = both(files, sav, SA_V, "mask")
+def test_sav_with_an_object_that_comes_later(models, sav):
+    theirs, ours = both(models, sav, SA_V, "mask")
     assert [item.frames for item in ours.objects] == [3, 2]
     assert_same_scores(theirs, ours)
 
 
-def test_object_has_no_mask_before_its_prompt(files, sav):
-    for model in (
-        OfficialModel(files[0], exclusive=False, threads=1),
-        ExportedModel(files[1], exclusive=False, backend="ort", threads=1),
-    ):
-        with model:
-            frames = list(model.track(sav[0], first_prompts(sav[0], "mask")))
+def test_object_has_no_mask_before_its_prompt(models, sav):
+    for model in models(False):
+        frames = list(model.track(sav[0], first_prompts(sav[0], "mask")))
         assert [sorted(masks) for masks in frames] == [[0]] * 4 + [[0, 1]] * (FRAMES - 4)
 
 
 @pytest.mark.parametrize("prompt", ["click", "box"])
-def test_images(files, images, prompt):
-    theirs, ours = both(files, images, IMAGES, prompt)
+def test_images(models, images, prompt):
+    theirs, ours = both(models, images, IMAGES, prompt)
     assert len(ours.objects) == 4
     assert_same_scores(theirs, ours)
 
 
 @pytest.mark.parametrize("kind", [OfficialModel, ExportedModel])
-def test_images_take_no_masks(files, images, kind):
-    model = kind(files[kind is ExportedModel], exclusive=False, threads=1)
-    with model, pytest.raises(PromptError, match="with a click or a box"):
+def test_images_take_no_masks(models, images, kind):
+    model = models(False)[kind is ExportedModel]
+    assert isinstance(model, kind)
+    with pytest.raises(PromptError, match="with a click or a box"):
         model.segment(images[0], first_prompts(images[0], "mask"))
 
 
-def test_official_progress_bars_stay_silent(files, davis, capfd):
-    with OfficialModel(files[0], exclusive=True, threads=1) as model:
-        next(model.track(davis[0], first_prompts(davis[0], "mask")))
+def test_official_progress_bars_stay_silent(models, davis, capfd):
+    next(models(True)[0].track(davis[0], first_prompts(davis[0], "mask")))
     assert capfd.readouterr() == ("", "")
 
 

@@ -48,6 +48,12 @@ def float_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return load_checkpoint(path, config=path.with_suffix(".yaml"))
 
 
+@pytest.fixture(scope="module")
+def integer_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    torch.set_num_threads(1)
+    return quantized(tmp_path_factory.mktemp("integers"))
+
+
 def _inputs(pair: Pair, objects: int, frames: int, pointers: int) -> dict[str, torch.Tensor]:
     spec, h = pair.backend.spec, pair.size
     return {
@@ -159,11 +165,10 @@ def test_float(float_checkpoint: Checkpoint, tmp_path: Path, engine: str) -> Non
 
 
 @pytest.mark.parametrize("engine", ["ort", "openvino"])
-def test_integer_attention(tmp_path: Path, engine: str) -> None:
+def test_integer_attention(integer_checkpoint: Checkpoint, tmp_path: Path, engine: str) -> None:
     if engine == "openvino":
         pytest.importorskip("openvino")
-    checkpoint = quantized(tmp_path)
-    with exported(checkpoint, tmp_path, engine) as pair:
+    with exported(integer_checkpoint, tmp_path, engine) as pair:
         inputs = _inputs(pair, 3, 7, 16)
         found = pair.run("memory_attention", **inputs)["conditioned"]
         expected = _reference(pair, **inputs).numpy()
@@ -175,9 +180,9 @@ def test_integer_attention(tmp_path: Path, engine: str) -> None:
     assert error < share * np.sqrt(np.mean((found - without) ** 2))
 
 
-def test_the_product_keeps_its_form(tmp_path: Path) -> None:
+def test_the_product_keeps_its_form(integer_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """So every lowering finds it."""
-    onnx_from_checkpoint(quantized(tmp_path), tmp_path / "model.onnx", pool_memory=POOLING)
+    onnx_from_checkpoint(integer_checkpoint, tmp_path / "model.onnx", pool_memory=POOLING)
     component = read_bundle(tmp_path / "model.onnx").components["memory_attention"]
     found = find_quantized_attentions(component, GraphIndex(component))
     assert len(found) == 4, "two in each of two layers"

@@ -8,7 +8,11 @@ and moves all that follows. How far is measured on the fake-quantized model itse
 from __future__ import annotations
 
 import copy
+import functools
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +49,8 @@ from tests.parity.compare import compare
 from tests.parity.floor import FACTOR, measured_bound, nudged
 from tests.parity.pair import Clips
 from tests.parity.scenarios import scenario
+from tests.parity.session import Step
+from tests.parity.shared import SharedBackend
 from tests.parity.test_component_parity import random
 from tests.parity.trained import trained_model
 from tests.parity.variants import without_autocast
@@ -52,26 +58,97 @@ from tests.support.official_components import OFFICIAL_COMPONENTS
 from tests.support.quantized_layers import steps_apart
 
 _ENCODER = "image_encoder."
-_Made = tuple[Path, Path, Checkpoint]
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A calibrated model and what its tests share, which none of them may change.
+
+    Attributes:
+        path: of the exported quantized model.
+        float_path: of the model that it was made from.
+        checkpoint: the quantized one.
+        video: frames that it was calibrated on.
+        open_files: closed after the last test of the model.
+    """
+
+    path: Path
+    float_path: Path
+    checkpoint: Checkpoint
+    video: Path
+    open_files: ExitStack
+
+    @functools.cache  # noqa: B019 - it lives as long as the tests of its model
+    def moved(self, seed: int) -> Any:
+        """Return the model with its parameters moved by one unit in the last place."""
+        moved = copy.deepcopy(self.checkpoint.model)
+        parameters = dict(moved.named_parameters())
+        moved.load_state_dict(moved.state_dict() | nudged(parameters, seed))
+        return moved
+
+    @functools.cache  # noqa: B019
+    def ort(self, path: Path, kernels: bool) -> OrtBackend:
+        """Return ONNX Runtime with a model; ``kernels`` says what the environment asks for."""
+        backend = self.open_files.enter_context(open_backend(path, "ort", threads=1))
+        assert isinstance(backend, OrtBackend)
+        assert (backend.kernels is not None) == kernels
+        return backend
+
+    @functools.cached_property
+    def openvino(self) -> Any:
+        """OpenVINO with the quantized model."""
+        return self.open_files.enter_context(open_backend(self.path, "openvino", threads=1))
+
+    @functools.cache  # noqa: B019
+    def trained(self, component: str) -> tuple[list[Any], list[list[Any]]]:
+        """Return what torch computes from ``_inputs``, and what three moved models do."""
+        spec = read_bundle(self.path).spec
+        models = (self.checkpoint.model, *(self.moved(seed) for seed in range(3)))
+        with torch.inference_mode():
+            inputs = _inputs(component, spec).values()
+            expected, *moved = (
+                [tensor.numpy() for tensor in OFFICIAL_COMPONENTS[component](model, spec)(*inputs)]
+                for model in models
+            )
+        return expected, moved
+
+    @functools.cache  # noqa: B019
+    def clicked(self) -> list[list[Step]]:
+        """Return the records of a click, of the model and of two moved ones."""
+        models = (self.checkpoint.model, self.moved(0), self.moved(1))
+        return [
+            scenario("click").run(without_autocast(copy.deepcopy(model)), self.video, WIDTH, HEIGHT)
+            for model in models
+        ]
 
 
 _KINDS = [
-    ("w8a8", "encoder", "float"),
+    pytest.param(("w8a8", "encoder", "float"), marks=pytest.mark.slow),
     pytest.param(("w4a6", "all", "float"), marks=pytest.mark.slow),
     ("w4a6", "all", "int8"),
 ]
 
 
-@pytest.fixture(scope="module", params=_KINDS, ids=str)
-def quantized(
-    request: pytest.FixtureRequest, clips: Clips, tmp_path_factory: pytest.TempPathFactory
-) -> _Made:
-    """Calibrate a small model on the frames of a clip and export it, quantized and float."""
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save the small model, with the exported one beside it."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("quantized")
-    source = folder / "float.pt"
+    source = tmp_path_factory.mktemp("float") / "float.pt"
     config, state = trained_model()
     save_checkpoint(source, state, config=config)
+    onnx_from_checkpoint(source, source.with_suffix(".onnx"))
+    return source
+
+
+@pytest.fixture(scope="module", params=_KINDS, ids=str)
+def quantized(
+    request: pytest.FixtureRequest,
+    source: Path,
+    clips: Clips,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[_Made]:
+    """Calibrate a small model on the frames of a clip and export it."""
+    folder = tmp_path_factory.mktemp("quantized")
     target = folder / "quantized.pt"
     bits, scope, attention = request.param
     calibrate_checkpoint(
@@ -80,23 +157,26 @@ def quantized(
         target,
         config=CalibrationConfig(bits=bits, scope=scope, attention=attention, limit=4),
     )
-    onnx_from_checkpoint(source, folder / "float.onnx")
     loaded = load_checkpoint(target)
     onnx_from_checkpoint(loaded, folder / "quantized.onnx")
-    return folder / "quantized.onnx", folder / "float.onnx", loaded
+    with ExitStack() as stack:
+        yield _Made(
+            folder / "quantized.onnx", source.with_suffix(".onnx"), loaded, clips.short, stack
+        )
 
 
 def test_every_quantized_layer_runs_in_integers(quantized: _Made) -> None:
     """Count in the graphs that the engine gets: a qkv layer is three products."""
-    path, _, checkpoint = quantized
-    layers = quantized_layers(checkpoint.model)
+    layers = quantized_layers(quantized.checkpoint.model)
     encoder = [n for n in layers if n.startswith(_ENCODER) or "decoder.conv_s" in n]
     expected = sum(3 if name.endswith("qkv") else 1 for name in encoder)
     # Both products of an attention; its feature maps are too small here to be cut in blocks.
-    products = [2 * n.startswith(_ENCODER) for n in quantized_attentions(checkpoint.model)]
+    products = [
+        2 * n.startswith(_ENCODER) for n in quantized_attentions(quantized.checkpoint.model)
+    ]
     expected += sum(products)
     kinds: Counter[str] = Counter()
-    components = read_bundle(path).components
+    components = read_bundle(quantized.path).components
     for name, component in components.items():
         lower_for_ort(component)
         found = Counter(node.op_type for node in component.graph.node)
@@ -129,43 +209,33 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_features_follow_the_fake_quantized_model(quantized: _Made, kernels: bool) -> None:
     """Far closer to the fake-quantized torch model than that is to the float model."""
-    path, float_path, checkpoint = quantized
-    model: Any = checkpoint.model
+    model: Any = quantized.checkpoint.model
     size = model.image_size
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
         expected = model.forward_image(image)["backbone_fpn"][2].numpy()
     found = []
-    for name in (path, float_path):
-        with open_backend(name, "ort", threads=1) as backend:
-            assert isinstance(backend, OrtBackend)
-            assert (backend.kernels is not None) == kernels
-            found.append(backend.run(IMAGE_ENCODER, {"image": image.numpy()})["features"])
+    for name in (quantized.path, quantized.float_path):
+        backend = quantized.ort(name, kernels)
+        found.append(backend.run(IMAGE_ENCODER, {"image": image.numpy()})["features"])
     error, noise = (np.sqrt(np.mean((a - expected) ** 2)) for a in found)
     assert noise > 0
     assert error < 0.35 * noise
 
 
-@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("component", OFFICIAL_COMPONENTS)
-def test_components_compute_what_was_trained(quantized: _Made, component: str) -> None:
+def test_components_compute_what_was_trained(
+    quantized: _Made, kernels: bool, component: str
+) -> None:
     """As the next layer sees the results: one step apart in one of a thousand values.
 
     Or as far as last bits of the weights move the fake-quantized component: in the encoder at w4a6
     that was 1e-2 of the deviation, and nothing (1e-7) in most runs of the others.
     """
-    path, _, checkpoint = quantized
-    with open_backend(path, "ort", threads=1) as backend, torch.inference_mode():
-        inputs = _inputs(component, backend.spec)
-        module = OFFICIAL_COMPONENTS[component](checkpoint.model, backend.spec)
-        expected = [tensor.numpy() for tensor in module(*inputs.values())]
-        others = [
-            OFFICIAL_COMPONENTS[component](_moved(checkpoint.model, seed), backend.spec)
-            for seed in range(3)
-        ]
-        moved = [[tensor.numpy() for tensor in other(*inputs.values())] for other in others]
-        arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
-        found = backend.run(component, arrays)
+    backend = quantized.ort(quantized.path, kernels)
+    expected, moved = quantized.trained(component)
+    arrays = {name: tensor.numpy() for name, tensor in _inputs(component, backend.spec).items()}
+    found = backend.run(component, arrays)
     for index, (name, got) in enumerate(found.items()):
         wanted = expected[index]
         apart = steps_apart(got, wanted, max(float(np.ptp(wanted)), 1.0) / 255)
@@ -177,13 +247,6 @@ def test_components_compute_what_was_trained(quantized: _Made, component: str) -
 
 def _rms(x: Any) -> float:
     return float(np.sqrt(np.mean(np.square(x))))
-
-
-def _moved(model: Any, seed: int = 0) -> Any:
-    """Return the model with its parameters moved by one unit in the last place."""
-    moved = copy.deepcopy(model)
-    moved.load_state_dict(moved.state_dict() | nudged(dict(moved.named_parameters()), seed))
-    return moved
 
 
 def _inputs(component: str, spec: ModelSpec) -> dict[str, torch.Tensor]:
@@ -217,38 +280,42 @@ def _inputs(component: str, spec: ModelSpec) -> dict[str, torch.Tensor]:
     }[component]
 
 
-@pytest.mark.usefixtures("kernels")
-def test_masks_follow_the_fake_quantized_model(quantized: _Made, clips: Clips) -> None:
+def test_masks_follow_the_fake_quantized_model(
+    quantized: _Made, kernels: bool, clips: Clips
+) -> None:
     """To as much as the last bits of the weights move those of the fake-quantized model.
 
     At w4a6 that was 4e-2 of the range and an IoU of 0.993.
     """
-    path, _, checkpoint = quantized
-    click, model = scenario("click"), without_autocast(checkpoint.model)
-    expected, *others = (
-        click.run(m, clips.short, WIDTH, HEIGHT) for m in (model, _moved(model), _moved(model, 1))
-    )
-    with SAM2VideoPredictor(path, "ort", threads=1) as ours:
-        difference = compare(expected, click.run(ours, clips.short, WIDTH, HEIGHT))
+    expected, *others = quantized.clicked()
+    shared = SharedBackend(quantized.ort(quantized.path, kernels))
+    with SAM2VideoPredictor(shared, show_progress=False) as ours:
+        found = scenario("click").run(ours, clips.short, WIDTH, HEIGHT)
+    difference = compare(expected, found)
     bound = measured_bound(expected, *others)
     assert bound.holds(difference), f"{difference}, {bound}"
 
 
+@pytest.mark.parametrize(
+    "quantized",
+    _KINDS,
+    indirect=True,
+    ids=["w8a8", "w4a6", "w4a6, integer attention"],
+)
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_openvino_computes_the_same_for_sizes_that_repeat(quantized: _Made, component: str) -> None:
     """A model compiled for fixed sizes is right, too, which it was not for clips and two points."""
     pytest.importorskip("openvino", reason="needs OpenVINO")
     from qsam2_deploy.engines.openvino.requests import FIXED_AFTER
 
-    with open_backend(quantized[0], "openvino", threads=1) as backend:
-        feeds = random_inputs(backend.spec, component, points=2)
-        found = [backend.run(component, feeds) for _ in range(FIXED_AFTER + 1)]
+    feeds = random_inputs(quantized.openvino.spec, component, points=2)
+    found = [quantized.openvino.run(component, feeds) for _ in range(FIXED_AFTER + 1)]
     for name, first in found[0].items():
         assert np.abs(found[-1][name] - first).mean() <= 2e-3 * np.abs(first).max()
 
 
 def test_file_says_what_is_quantized(quantized: _Made) -> None:
-    path, float_path, checkpoint = quantized
+    path, checkpoint = quantized.path, quantized.checkpoint
     assert checkpoint.quantization is not None
     spec = read_bundle(path).spec
     assert spec.quantization is not None
@@ -258,6 +325,6 @@ def test_file_says_what_is_quantized(quantized: _Made) -> None:
     assert set(spec.quantization.widths.values()) <= {"w8a8"}  # the first and last layers
     assert spec.quantization.attentions == len(quantized_attentions(checkpoint.model))
     assert spec.quantization.method == "lsc"
-    assert read_bundle(float_path).spec.quantization is None
-    assert path.stat().st_size < float_path.stat().st_size
+    assert read_bundle(quantized.float_path).spec.quantization is None
+    assert path.stat().st_size < quantized.float_path.stat().st_size
     assert SPEC_KEY in {e.key for e in onnx.load(path).metadata_props}

@@ -213,7 +213,17 @@ def frames(clips: Clips) -> list[npt.NDArray[np.uint8]]:
 Make = Callable[[str], Pair]
 
 
-@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
+AGAIN = {"comes and goes", "strided memory", "SAM 2.0"}
+"""Stories of variants of which ``test_video_parity.py`` plays scenarios in the usual run."""
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        pytest.param(story, id=story.name, marks=pytest.mark.slow if story.name in AGAIN else ())
+        for story in STORIES
+    ],
+)
 def test_same_masks_as_the_official_predictor(
     story: Story, pair: Make, clips: Clips, frames: list[npt.NDArray[np.uint8]]
 ) -> None:

@@ -65,8 +65,20 @@ CASES = [
 ]
 
 
+SLOW = {
+    "masks in memories", "fuser of memories", "high resolution", "negative clicks",
+    "best of three where the single mask is unstable",
+}  # fmt: skip
+"""Parts of parts that the others damage, and what the component tests see as well."""
+
+
 @pytest.mark.parametrize(
-    ("name", "what", "damage"), CASES, ids=[f"{what} ({name})" for name, what, _ in CASES]
+    ("name", "what", "damage"),
+    [
+        pytest.param(name, what, damage, marks=pytest.mark.slow if what in SLOW else ())
+        for name, what, damage in CASES
+    ],
+    ids=[f"{what} ({name})" for name, what, _ in CASES],
 )
 def test_every_part_matters(
     name: str, what: str, damage: Damage, pair: Make, records: Records
@@ -80,7 +92,14 @@ def test_every_part_matters(
     assert moved.logits > MATTERS * TIGHT.logits, f"{what} had no effect: {moved}"
 
 
-@pytest.mark.parametrize("name", ["long video", "several objects", "comes and goes, click"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "several objects",
+        pytest.param("long video", marks=pytest.mark.slow),
+        pytest.param("comes and goes, click", marks=pytest.mark.slow),
+    ],
+)
 def test_rounding_errors_stay_far_below_the_bound(name: str, pair: Make, records: Records) -> None:
     """With memories in float32; 4e-7 to 1e-6 of the range were measured."""
     chosen = scenario(name)
@@ -105,7 +124,13 @@ def test_masks_are_neither_empty_nor_full(records: Records) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["two nearest prompts", "strided memory", "single mask", "pointers from the future"]
+    "name",
+    [
+        "two nearest prompts",
+        "single mask",
+        pytest.param("strided memory", marks=pytest.mark.slow),
+        pytest.param("pointers from the future", marks=pytest.mark.slow),
+    ],
 )
 def test_rules_of_variants_matter(name: str, pair: Make, records: Records) -> None:
     item = next(s for s in SCENARIOS if s.variant == name)

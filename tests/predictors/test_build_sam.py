@@ -19,7 +19,9 @@ def model(model_path: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(model_path, tmp_path / "sam2.onnx"))
 
 
-@pytest.mark.parametrize("name", ["sam2.onnx", "sam2.pt", "sam2.pth"])
+@pytest.mark.parametrize(
+    "name", ["sam2.onnx", "sam2.pt", pytest.param("sam2.pth", marks=pytest.mark.slow)]
+)
 def test_an_official_script_finds_the_exported_model(model: Path, name: str) -> None:
     predictor = build_sam2_video_predictor(
         CONFIG, str(model.with_name(name)), device="cuda", vos_optimized=True, threads=1

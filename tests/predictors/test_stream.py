@@ -120,7 +120,7 @@ def test_a_stream_equals_tracking(concurrent: bool, act: Act) -> None:
     [
         ("model_path", "ort"),
         ("integer_attention_path", "ort"),
-        ("model_path", "openvino"),
+        pytest.param("model_path", "openvino", marks=pytest.mark.slow),
         pytest.param("integer_attention_path", "openvino", marks=pytest.mark.slow),
     ],
 )

@@ -16,8 +16,18 @@ from qsam2_deploy.quant.entry import apply_entry, float_state, make_entry
 from qsam2_deploy.quant.modules import LayerPlan, quantize_layers, quantized_layers
 from qsam2_deploy.quant.quantizer import quantizer_names
 from tests.support.small_config import small_config
+from tests.support.weights import write_checkpoint
 
 LSC_OPTIONS = {"momentum": 0.5, "learn_alpha": False}
+CONFIG = small_config(64, d_model=32, memory_dim=8, embed_dim=8)
+
+
+@pytest.fixture(scope="module")
+def float_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As small as can be, for each plan quantizes, writes and reads it several times."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.pt", CONFIG)
+
+
 PLANS = {
     **{method: LayerPlan(4, 8, method) for method in quantizer_names()},
     "mixed": LayerPlan(2, 3, "sawb", True, input_method="lsc", input_options=LSC_OPTIONS),
@@ -26,9 +36,16 @@ PLANS = {
 }
 
 
-@pytest.fixture(scope="module", params=PLANS)
+SLOW = {"lsq", "minmax", "pact", "sawb", "lsq+"}
+"""Whose parts are in the others, or are stored in the same way."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in PLANS],
+)
 def quantized(request: pytest.FixtureRequest, float_checkpoint: Path) -> Any:
-    model = load_checkpoint(float_checkpoint, config=small_config()).model
+    model = load_checkpoint(float_checkpoint, config=CONFIG).model
     names = [
         n
         for n, m in model.named_modules()
@@ -38,7 +55,7 @@ def quantized(request: pytest.FixtureRequest, float_checkpoint: Path) -> Any:
     model.train()
     with torch.no_grad():
         for _ in range(2):
-            model.image_encoder(torch.randn(1, 3, 128, 128))
+            model.image_encoder(torch.randn(1, 3, 64, 64))
     return model.eval()
 
 
@@ -56,13 +73,13 @@ def _entry(model: nn.Module) -> dict[str, Any]:
 def test_reloading_gives_the_same_numbers(quantized: Any, tmp_path: Path) -> None:
     path = tmp_path / "quantized.pt"
     entry = _entry(quantized)
-    save_checkpoint(path, float_state(quantized), config=small_config(), quantization=entry)
+    save_checkpoint(path, float_state(quantized), config=CONFIG, quantization=entry)
     again = load_checkpoint(path)
     assert again.quantization is not None
     assert again.quantization["weight_bits"] == 4
     assert list(quantized_layers(again.model)) == list(quantized_layers(quantized))
     assert not any(p.requires_grad for p in again.model.parameters())
-    image = torch.randn(1, 3, 128, 128)
+    image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         expected = quantized.image_encoder(image)["vision_features"]
         found = again.model.image_encoder(image)["vision_features"]
@@ -117,7 +134,7 @@ def test_damaged_entries_are_refused(quantized: Any) -> None:
     from qsam2_deploy.quant.architecture import build_model
 
     for damaged, message in cases:
-        model = build_model(small_config())
+        model = build_model(CONFIG)
         model.load_state_dict(float_state(quantized))
         with pytest.raises(CheckpointError, match=message):
             apply_entry(model, damaged, "model.pt")
@@ -130,7 +147,7 @@ def test_weights_must_be_those_that_the_steps_were_found_for(
     path = tmp_path / "quantized.pt"
     state = float_state(quantized)
     state[f"{LAYER}.weight"] = state[f"{LAYER}.weight"] * 1.5
-    save_checkpoint(path, state, config=small_config(), quantization=_entry(quantized))
+    save_checkpoint(path, state, config=CONFIG, quantization=_entry(quantized))
     with pytest.raises(CheckpointError, match=f"the weights of {LAYER} are not those"):
         load_checkpoint(path)
 
@@ -141,7 +158,7 @@ def test_a_zero_point_that_contradicts_is_refused(quantized: Any) -> None:
     entry = _entry(quantized)
     part = entry["layers"][LAYER]["input"]
     part["zero_point"] = torch.tensor(99.0)
-    model = build_model(small_config())
+    model = build_model(CONFIG)
     model.load_state_dict(float_state(quantized))
     with pytest.raises(CheckpointError, match=f"the steps of {LAYER} contradict"):
         apply_entry(model, entry, "model.pt")
@@ -167,7 +184,7 @@ def test_older_versions_are_still_read(quantized: Any, version: int) -> None:
                 del part["half_step"]
             if part["method"] == "minmax":
                 part["state"]["absmax"] = part["state"].pop("clip")
-    model = build_model(small_config())
+    model = build_model(CONFIG)
     model.load_state_dict(float_state(quantized))
     apply_entry(model, entry, "model.pt")
     assert list(quantized_layers(model)) == list(quantized_layers(quantized))

@@ -14,7 +14,17 @@ from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
 from qsam2_deploy.quant.entry import float_state, make_entry
 from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantize_layers, quantized_layers
 from qsam2_deploy.quant.storage import pack_checkpoint
-from tests.support.small_config import small_config
+from tests.fuzz.samples import tiny_config
+from tests.support.weights import write_checkpoint
+
+CONFIG = tiny_config()
+
+
+@pytest.fixture(scope="module")
+def float_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As small as can be, for each plan quantizes, writes and reads it several times."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.pt", CONFIG)
+
 
 LAYER = "image_encoder.trunk.blocks.0.attn.qkv"
 PLANS = {
@@ -29,7 +39,7 @@ PLANS = {
 
 def write_quantized(checkpoint: Path, path: Path, plan: LayerPlan) -> Path:
     """Write a model whose every layer, convolutions included, is quantized."""
-    model: Any = load_checkpoint(checkpoint, config=small_config()).model
+    model: Any = load_checkpoint(checkpoint, config=CONFIG).model
     layers = quantize_layers(model, dict.fromkeys(layers_in_scope(model, "all"), plan))
     for layer in layers.values():
         rows = layer.weight_rows().detach()
@@ -38,11 +48,16 @@ def write_quantized(checkpoint: Path, path: Path, plan: LayerPlan) -> Path:
         layer.input_quantizer.warm_start(*(torch.tensor(v) for v in (2.0, 1.0, 0.0)))
     recipe = {"images": 2}
     entry = make_entry(model, recipe=recipe, scope="all", weight_bits=2, activation_bits=2)
-    save_checkpoint(path, float_state(model), config=small_config(), quantization=entry)
+    save_checkpoint(path, float_state(model), config=CONFIG, quantization=entry)
     return path
 
 
-@pytest.fixture(scope="module", params=PLANS)
+def _some(*names: str) -> list[Any]:
+    """Return all plans, of which those of other names are slow."""
+    return [pytest.param(n, marks=() if n in names else pytest.mark.slow) for n in PLANS]
+
+
+@pytest.fixture(scope="module")
 def quantized(
     request: pytest.FixtureRequest, float_checkpoint: Path, tmp_path_factory: Any
 ) -> Path:
@@ -50,6 +65,7 @@ def quantized(
     return write_quantized(float_checkpoint, path, PLANS[request.param])
 
 
+@pytest.mark.parametrize("quantized", _some("lsc", "3 bits", "5 bits", "midrise"), indirect=True)
 def test_a_packed_checkpoint_is_the_same_model(quantized: Path, tmp_path: Path) -> None:
     packed = tmp_path / "packed.pt"
     pack_checkpoint(quantized, packed)
@@ -68,6 +84,7 @@ def test_a_packed_checkpoint_is_the_same_model(quantized: Path, tmp_path: Path) 
         assert torch.equal(state[name], wanted_state[name])
 
 
+@pytest.mark.parametrize("quantized", _some("3 bits", "midrise"), indirect=True)
 def test_packing_twice_changes_nothing(quantized: Path, tmp_path: Path) -> None:
     once, twice = tmp_path / "once.pt", tmp_path / "twice.pt"
     pack_checkpoint(quantized, once)
@@ -120,7 +137,7 @@ def test_damaged_codes_are_refused(quantized: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_packed(float_checkpoint: Path, tmp_path: Path) -> None:
     content = torch.load(float_checkpoint, weights_only=True)
-    save_checkpoint(tmp_path / "float.pt", content["model"], config=small_config())
+    save_checkpoint(tmp_path / "float.pt", content["model"], config=CONFIG)
     with pytest.raises(CheckpointError, match=r"float\.pt is a float checkpoint"):
         pack_checkpoint(tmp_path / "float.pt", tmp_path / "packed.pt")
     with pytest.raises(InputError, match="the folder does not exist"):

@@ -53,8 +53,7 @@ GPU = pytest.param(
 @pytest.mark.parametrize(
     ("kind", "device"),
     [
-        ("quantized", "cpu"),
-        pytest.param("float", "cpu", marks=pytest.mark.slow),
+        *(pytest.param(kind, "cpu", marks=pytest.mark.slow) for kind in ("quantized", "float")),
         *(pytest.param(kind, *GPU.values, marks=GPU.marks) for kind in ("float", "quantized")),
     ],
 )

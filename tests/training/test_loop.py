@@ -56,7 +56,15 @@ def interrupted(folder, step, **changes):
     return run
 
 
-@pytest.mark.parametrize(("step", "saved"), [(1, None), (2, 2), (3, 2), (4, 4)])
+@pytest.mark.parametrize(
+    ("step", "saved"),
+    [
+        (1, None),
+        (3, 2),
+        pytest.param(2, 2, marks=pytest.mark.slow),
+        pytest.param(4, 4, marks=pytest.mark.slow),
+    ],
+)
 def test_a_resumed_run_is_bit_exact(tmp_path, whole, step, saved):
     """In the first stage, at the boundary, and in the second; saves come every two steps."""
     interrupted(tmp_path, step)
@@ -191,7 +199,7 @@ def test_a_gradient_that_is_not_finite_skips_its_step(tmp_path, infinite):
 
 
 def test_gradients_that_stay_infinite_end_the_run(tmp_path, infinite):
-    changes = {"stages": (replace(IMAGES, steps=20),), "save_every": 1}
+    changes = {"stages": (replace(IMAGES, steps=20),), "save_every": 2}
     run = new_run(tmp_path, **changes)
     infinite(run, lambda step: step >= 2)
     with pytest.raises(TrainingError) as failure:
@@ -331,6 +339,7 @@ LEARNING = TrainConfig(
 )
 
 
+@pytest.mark.slow
 def test_a_model_learns(tmp_path):
     validate = ClipValidation([square_clip(3)])
     run = new_run(tmp_path, LEARNING, sources={"generated": FixedClip()}, validate=validate)

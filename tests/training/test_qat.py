@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shutil
 
 import pytest
 import torch
@@ -90,10 +91,20 @@ def job(files, output, **changes):
     )
 
 
-def test_a_whole_run(files, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def finished(files, tmp_path_factory):
+    """The folder of a finished run: ``trained.pt`` and what is beside it."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        validate_little(patch)
+        assert train_model(job(files, folder / "trained.pt")) == folder / "trained.pt"
+    return folder
+
+
+def test_a_whole_run(files, finished, tmp_path, monkeypatch):
     validate_little(monkeypatch)
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     output = tmp_path / "trained.pt"
-    assert train_model(job(files, output)) == output
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["trained.curves.png", "trained.log.jsonl", "trained.pt", "trained.state"]
     before, after = load_checkpoint(files / "q4.pt"), load_checkpoint(output)
@@ -141,11 +152,11 @@ def test_a_reload_computes_the_same_to_the_bit(files, tmp_path, half):
     assert torch.equal(scale, scale.half().float()) == half
 
 
-def test_other_bits_do_not_resume(files, tmp_path, monkeypatch):
+def test_other_bits_do_not_resume(files, finished, tmp_path, monkeypatch):
     validate_little(monkeypatch)
-    output = tmp_path / "t.pt"
-    train_model(job(files, output))
-    state = (tmp_path / "t.state").read_bytes()
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    output = tmp_path / "trained.pt"
+    state = (tmp_path / "trained.state").read_bytes()
     for changes in (
         {"quantized": files / "q8.pt"},
         {"teacher": None},
@@ -153,7 +164,7 @@ def test_other_bits_do_not_resume(files, tmp_path, monkeypatch):
     ):
         with pytest.raises(CheckpointError, match="architecture or data, or with other bits"):
             train_model(job(files, output, resume=True, **changes))
-    assert (tmp_path / "t.state").read_bytes() == state
+    assert (tmp_path / "trained.state").read_bytes() == state
     train_model(job(files, output, resume=True))
 
 

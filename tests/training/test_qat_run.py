@@ -91,7 +91,9 @@ def whole(tmp_path_factory):
     return run, seen
 
 
-@pytest.mark.parametrize("stop", [1, 3, 5])
+@pytest.mark.parametrize(
+    "stop", [3, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 5))]
+)
 def test_a_resumed_run_is_bit_exact(tmp_path, whole, stop):
     """Before, at and after the change of widths."""
     run = qat_run(tmp_path)

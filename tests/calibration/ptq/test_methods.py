@@ -38,7 +38,7 @@ def calibrate(float_checkpoint: Path, photos: Path, tmp_path_factory: Any) -> An
     return run
 
 
-WITH_VRC = [("gptq", "noise"), ("qdrop", "noise")]
+WITH_VRC = [("gptq", "noise"), pytest.param("qdrop", "noise", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize(("name", "vrc"), [*((n, "none") for n in ptq_names()), *WITH_VRC])
@@ -96,7 +96,9 @@ def test_mse_is_the_start_of_lsc_and_minmax_that_of_minmax(calibrate: Any) -> No
 GRIDS = (("weight_grid", "midrise"), ("activation_grid", "affine"), ("granularity", "tensor"))
 
 
-@pytest.mark.parametrize("name", ["percentile", "gptq", "qdrop"])
+@pytest.mark.parametrize(
+    "name", ["percentile", "gptq", pytest.param("qdrop", marks=pytest.mark.slow)]
+)
 def test_other_grids_and_one_step_for_a_weight(
     calibrate: Any, photos: Path, float_checkpoint: Path, name: str
 ) -> None:

@@ -29,8 +29,17 @@ def all_options(version: str, folder: Path) -> dict[str, Any]:
     return {"options": options, "timing_cache": folder / "timings"}
 
 
-@pytest.mark.parametrize("version", doubles.VERSIONS)
-@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize(
+    ("version", "verbose"),
+    [
+        *((version, True) for version in doubles.VERSIONS),
+        (doubles.VERSIONS[-1], False),
+        *(
+            pytest.param(version, False, marks=pytest.mark.slow)
+            for version in doubles.VERSIONS[:-1]
+        ),
+    ],
+)
 def test_every_call_is_in_the_list(
     version: str, verbose: bool, quantized_path: Path, tmp_path: Path
 ) -> None:

@@ -50,8 +50,19 @@ MACHINES = [
 ]
 
 
-@pytest.mark.parametrize("machine", MACHINES, ids=str)
-@pytest.mark.parametrize("limits", [Limits(), Limits(objects=1)], ids=["batch", "one by one"])
+@pytest.mark.parametrize(
+    ("machine", "limits"),
+    [
+        *(pytest.param(machine, Limits(), id=f"batch-{machine}") for machine in MACHINES),
+        *(
+            pytest.param(
+                machine, Limits(objects=1), id=f"one by one-{machine}",
+                marks=() if machine == {"integrated": True} else pytest.mark.slow,
+            )
+            for machine in MACHINES
+        ),
+    ],
+)  # fmt: skip
 def test_the_masks_are_those_of_the_cpu(
     machine: dict[str, Any], limits: Limits, model_path: Path, tmp_path: Path, expected: Any
 ) -> None:
@@ -78,7 +89,14 @@ def test_only_what_the_host_reads_leaves_the_gpu(gpu: FunctionalGpu, engine: Pat
     gpu.check()
 
 
-@pytest.mark.parametrize("version", doubles.VERSIONS)
+@pytest.mark.parametrize(
+    "version",
+    [
+        doubles.VERSIONS[0],
+        doubles.VERSIONS[-1],
+        *(pytest.param(version, marks=pytest.mark.slow) for version in doubles.VERSIONS[1:-1]),
+    ],
+)
 def test_a_steady_frame(version: str, model_path: Path, tmp_path: Path) -> None:
     """Four graphs, one copy of masks, no new memory, and nothing of the bank passes the host."""
     gpu = FunctionalGpu(version)

@@ -48,7 +48,12 @@ def without_times(sequences: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("precision", "prompt"), [("fp16", "click"), ("int8", "mask"), ("int4", "box")]
+    ("precision", "prompt"),
+    [
+        ("int8", "mask"),
+        pytest.param("fp16", "click", marks=pytest.mark.slow),
+        pytest.param("int4", "box", marks=pytest.mark.slow),
+    ],
 )
 def test_engine_has_the_scores_of_its_lowered_graphs(
     precision: str,

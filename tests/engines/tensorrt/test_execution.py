@@ -62,8 +62,17 @@ def test_results_are_those_of_the_model(
     gpu.check()
 
 
-@pytest.mark.parametrize("version", cuda_double.VERSIONS)
-@pytest.mark.parametrize("integrated", [False, True])
+@pytest.mark.parametrize(
+    ("version", "integrated"),
+    [
+        *((version, False) for version in cuda_double.VERSIONS),
+        (cuda_double.VERSIONS[-1], True),
+        *(
+            pytest.param(version, True, marks=pytest.mark.slow)
+            for version in cuda_double.VERSIONS[:-1]
+        ),
+    ],
+)
 def test_every_call_of_cuda_is_in_the_lists(
     version: str, integrated: bool, model_path: Path, tmp_path: Path
 ) -> None:

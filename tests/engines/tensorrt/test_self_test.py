@@ -72,7 +72,14 @@ def test_right_engines_pass(
     gpu.check()
 
 
-@pytest.mark.parametrize("version", doubles.VERSIONS)
+@pytest.mark.parametrize(
+    "version",
+    [
+        doubles.VERSIONS[0],
+        doubles.VERSIONS[-1],
+        *(pytest.param(version, marks=pytest.mark.slow) for version in doubles.VERSIONS[1:-1]),
+    ],
+)
 def test_wrong_fused_attention_is_broken_up(
     version: str, quantized_path: Path, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ def test_integers_stay_integers(quantized_path: Path, precision: str) -> None:
     assert share >= LEAST_SHARE[precision]
 
 
+@pytest.mark.slow
 def test_a_whole_engine(model_path: Path, tmp_path: Path) -> None:
     report = engine_from_onnx(
         model_path, tmp_path / "m.engine", precision="fp16", builder=TENSORRT_RTX, options=ONE_GPU
