@@ -1,1 +1,1 @@
-"""What several rooms share and no library has: files, progress, versions. Imports only errors."""
+"""What several rooms share and no library has: files, progress, versions; imports errors."""

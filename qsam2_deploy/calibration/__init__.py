@@ -1,4 +1,4 @@
-"""From a float checkpoint to a quantized one; torch is loaded when a name is first used."""
+"""From a float checkpoint to a quantized one: plan, VRC, clips, PTQ; imports quant."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Videos with masks: readers, generated clips, and the samples that training and scoring share."""
+"""Videos with masks: readers, generated clips, samples for training and scoring; no room at all."""

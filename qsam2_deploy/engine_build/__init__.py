@@ -1,1 +1,1 @@
-"""Making a ``model.engine`` of a ``model.onnx``, and trying it out. Imports ``tracking``, too."""
+"""Making a model.engine of a model.onnx, and trying it out; imports engines and tracking."""

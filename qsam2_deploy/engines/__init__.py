@@ -1,1 +1,1 @@
-"""What runs a component: one folder for each engine. Imports ``model_file`` and ``lowering``."""
+"""What runs a component, one folder per engine; imports model_file, lowering and onnx_graph."""

@@ -1,4 +1,4 @@
-"""Scores against ground truth: J, F and J&F of videos by the rules of DAVIS and SA-V, mIoU."""
+"""Scores against ground truth: J, F and J&F of videos, mIoU; imports data and predictors."""
 
 from __future__ import annotations
 

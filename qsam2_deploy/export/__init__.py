@@ -1,4 +1,4 @@
-"""Export: a checkpoint becomes one ``model.onnx`` (needs torch, sam2 and onnx)."""
+"""A checkpoint becomes one model.onnx, written node by node; imports quant."""
 
 from __future__ import annotations
 

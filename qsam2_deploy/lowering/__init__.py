@@ -1,4 +1,4 @@
-"""Graph passes, without torch, from the engine-neutral model to what one engine runs best.
+"""Graph passes from the neutral model to what one engine runs best; imports onnx_graph alone.
 
 Each pass is one file with one function that changes an ``onnx.ModelProto`` in place and returns
 how many places it changed. What its file says under *Requires* must hold before, and then what it

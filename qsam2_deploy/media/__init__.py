@@ -1,0 +1,1 @@
+"""Reading and writing videos, images, masks and prompts; imports the results of tracking."""

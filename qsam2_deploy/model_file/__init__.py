@@ -1,1 +1,1 @@
-"""What a ``model.onnx`` is: reading, checking and caching it; imports ``onnx_graph`` at most."""
+"""What a model.onnx is: reading, checking and caching it; imports onnx_graph."""

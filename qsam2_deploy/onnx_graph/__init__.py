@@ -1,1 +1,1 @@
-"""Reading an ONNX graph: who makes what, which products are quantized. Imports ``spec`` at most."""
+"""Reading an ONNX graph: who makes what, shapes, which products are quantized; imports spec."""

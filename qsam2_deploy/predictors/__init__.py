@@ -1,1 +1,1 @@
-"""What users hold: the segmenter and the drop-in predictors. Imports `engines` and `tracking`."""
+"""What users hold: segmenter and drop-in predictors; imports tracking, media and engines."""

@@ -1,1 +1,1 @@
-"""Grids, fake-quantizers, quantized layers, and the checkpoints that hold them."""
+"""Grids, quantizers, quantized layers, and the checkpoints that hold them; needs torch."""

@@ -1,4 +1,4 @@
-"""A page about a quantized checkpoint; torch and matplotlib load when a name is first used."""
+"""A page with pictures about a quantized checkpoint; imports quant, calibration and training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promptable video segmentation without torch: numpy and one inference engine.
+"""The public names of what runs on a device: numpy and one inference engine, no torch.
 
 Names are loaded when they are first used, so that importing this package takes no time.
 """

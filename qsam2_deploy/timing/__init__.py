@@ -1,1 +1,1 @@
-"""How long a tracked frame takes, by component and by engine."""
+"""How long a tracked frame takes, by component and by engine; imports engines and tracking."""

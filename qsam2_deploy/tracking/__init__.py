@@ -1,1 +1,1 @@
-"""The official rules: which mask wins, which memories count, what is remembered. No engine here."""
+"""The official rules: which mask wins, which memories count; imports the engines' protocol."""

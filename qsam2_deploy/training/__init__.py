@@ -1,1 +1,1 @@
-"""Training of SAM2 models: clips with prompts, SAM2's losses, a loop that can be resumed."""
+"""Training of SAM2 models, in floats and quantized; imports calibration, quant and data."""

@@ -1,4 +1,4 @@
-"""Post-training quantization methods behind one interface; see docs/ptq.md.
+"""Post-training quantization methods behind one interface; imports calibration and quant.
 
 A new method is one file: a subclass of :class:`PtqMethod` under ``@register_ptq("name")``, which
 is imported here so that it registers itself.

@@ -1,1 +1,1 @@
-"""ONNX Runtime, on a CPU with operators of our own and on a GPU. Imports the room above it."""
+"""ONNX Runtime: on a CPU, with operators of our own, and on a GPU."""

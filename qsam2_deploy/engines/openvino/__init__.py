@@ -1,1 +1,1 @@
-"""OpenVINO on a CPU. Imports the room above it."""
+"""OpenVINO on a CPU."""

@@ -1,4 +1,4 @@
-"""The gate: is a model file one that qsam2-export can have written?
+"""Is a model file one that qsam2-export can have written?
 
 A model file comes from anybody. What the exporter writes is finite, so a file is compared with
 that once, after its digest and before any pass or engine sees it: parts, versions, operators,
