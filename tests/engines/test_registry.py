@@ -95,7 +95,7 @@ def test_a_package_that_brings_none_is_named(install: Install, point: str, messa
 
 
 def test_an_unknown_name_is_told_the_known_ones() -> None:
-    with pytest.raises(InputError, match="must be one of auto, ort, openvino, .*, but got 'x'"):
+    with pytest.raises(InputError, match=r"must be one of auto, ort, openvino, .*, but got 'x'"):
         engine_named("x")
 
 
