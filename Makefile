@@ -114,9 +114,9 @@ lint: $(STAMP)
 	@$(BIN)/lint-imports
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.import_time
-	$(BIN)/python -m benchmarks.frame_time
-	$(BIN)/python -m benchmarks.long_stream
+	$(BIN)/python -m benchmarks.speed.import_time
+	$(BIN)/python -m benchmarks.speed.frame_time
+	$(BIN)/python -m benchmarks.speed.long_stream
 
 clean:
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist demo_output

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks._model_card import SECTIONS, filled, tables
+from benchmarks.accuracy._model_card import SECTIONS, filled, tables
 from qsam2_deploy._common.files import file_digest
 
 ROOT = Path(__file__).parents[1]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks._plain_backends import PlainOpenVino, PlainOrt
-from benchmarks._torch_backend import TorchBackend, export_plain
-from benchmarks.cpu_frame import Recorder
+from benchmarks.speed._plain_backends import PlainOpenVino, PlainOrt
+from benchmarks.speed._torch_backend import TorchBackend, export_plain
+from benchmarks.speed.cpu_frame import Recorder
 from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.engines.protocol import Backend
 from qsam2_deploy.errors import EngineError
@@ -91,6 +91,6 @@ def test_bfloat16_is_another_precision(folder: Path, ours: dict[str, Any]) -> No
 def test_bfloat16_is_refused_where_there_is_none(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks._plain_backends._capabilities", lambda: ["FP32", "INT8"])
+    monkeypatch.setattr("benchmarks.speed._plain_backends._capabilities", lambda: ["FP32", "INT8"])
     with pytest.raises(EngineError, match="no bfloat16"):
         PlainOpenVino(folder / "plain", 1, "bf16")

@@ -93,7 +93,7 @@ def test_commands_have_the_flags_that_pages_use(page):
 @each_page
 def test_scripts_have_the_flags_that_pages_use(page):
     """Flags of scripts are looked for in their text: importing them may need torch."""
-    shared = [*(ROOT / "benchmarks").glob("_*.py"), ROOT / "qsam2_deploy" / "cli" / "_main.py"]
+    shared = [*(ROOT / "benchmarks").rglob("_*.py"), ROOT / "qsam2_deploy" / "cli" / "_main.py"]
     for program, *words in _shell_lines(page):
         name = words[1] if words[:1] == ["-m"] else words[0] if words else ""
         path = ROOT / (name if name.endswith(".py") else f"{name.replace('.', '/')}.py")
@@ -109,7 +109,7 @@ def test_scripts_have_the_flags_that_pages_use(page):
 
 
 def test_benchmarks_are_listed():
-    scripts = {path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py")}
+    scripts = {path.stem for path in (ROOT / "benchmarks").rglob("[a-z]*.py")}
     text = (ROOT / "benchmarks" / "README.md").read_text()
     assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == scripts
 

@@ -92,7 +92,7 @@ class SessionBackend(ABC):
         Each component has all ``threads``, and so has each of two that run together; they sleep
         while they wait, and the system shares the cores out. On two cores a frame was 1.89 times
         as fast as on one (SAM 2.1 tiny, W8A8, 1024 pixels, ONNX Runtime), against 1.78 with one
-        component at a time (``benchmarks.scaling``).
+        component at a time (``benchmarks.speed.scaling``).
         """
         return self._threads != 1
 

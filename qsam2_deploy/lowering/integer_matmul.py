@@ -6,8 +6,8 @@ fused operator is written down, with the float bias inside.
 
 The signed codes of ``x`` become unsigned ones, which is the same grid: its x86 kernels multiply
 unsigned by signed bytes, and signed by signed runs almost twenty times slower on a core with
-AVX512-VNNI (``benchmarks/components.py`` measures both). Where the processor cannot multiply these
-exactly, the weights become unsigned too; see :mod:`.unsigned_codes`.
+AVX512-VNNI (``benchmarks/speed/components.py`` measures both). Where the processor cannot multiply
+these exactly, the weights become unsigned too; see :mod:`.unsigned_codes`.
 
 Requires: ``Add(MatMul(DequantizeLinear(QuantizeLinear(x)), DequantizeLinear(codes)), bias)`` with
 an INT8 scale per tensor for ``x`` and a symmetric one per output channel for the codes. Ensures:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import _demo_data as data
-from benchmarks._kept_parts import KeptParts
-from benchmarks._model_card import SECTIONS, filled
+from benchmarks.accuracy import _demo_data as data
+from benchmarks.accuracy._kept_parts import KeptParts
+from benchmarks.accuracy._model_card import SECTIONS, filled
 from qsam2_deploy.data.sample import Clip
 from qsam2_deploy.errors import InputError, PromptError
 from qsam2_deploy.evaluation.rules import DAVIS, IMAGES
@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     torch = pytest.importorskip("torch", reason="running a checkpoint needs torch")
     for package in ("sam2", "onnx", "onnxruntime", "cv2"):
         pytest.importorskip(package, reason=f"the benchmark needs {package}")
-    from benchmarks import demo_model
+    from benchmarks.accuracy import demo_model
     from tests.support.weights import small_config, write_checkpoint
 
     torch.set_num_threads(1)
@@ -83,7 +83,7 @@ def _write_sequence(root: Path, name: str) -> None:
 
 @pytest.mark.slow
 def test_every_part_is_measured(run):
-    from benchmarks.demo_model import PLAN
+    from benchmarks.accuracy.demo_model import PLAN
 
     results = run.report["results"]
     assert set(results["parts"]) == {", ".join(part) for part in PLAN} | {"file sizes"}
@@ -149,7 +149,7 @@ def test_card_keeps_what_was_written_by_hand(run):
 
 @pytest.mark.slow
 def test_second_run_measures_nothing_again(run, monkeypatch):
-    from benchmarks import demo_model
+    from benchmarks.accuracy import demo_model
 
     monkeypatch.setattr(demo_model, "evaluate", None)
     monkeypatch.setattr(demo_model, "onnx_from_checkpoint", None)
@@ -160,7 +160,7 @@ def test_second_run_measures_nothing_again(run, monkeypatch):
 
 @pytest.mark.slow
 def test_card_without_a_marker_is_refused_before_the_work(run, tmp_path, capsys):
-    from benchmarks import demo_model
+    from benchmarks.accuracy import demo_model
 
     card = tmp_path / "card.md"
     card.write_text(CARD.read_text().replace("<!-- speed -->", ""))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import demo_time
+from benchmarks.speed import demo_time
 from qsam2_deploy.errors import InputError
 
 TABLE = """\

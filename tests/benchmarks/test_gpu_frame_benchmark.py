@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import _models, gpu_frame
+from benchmarks import _models
+from benchmarks.speed import gpu_frame
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.spec import COMPONENTS
 from tests.support.weights import small_config, write_checkpoint

@@ -13,8 +13,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="the benchmarks run checkpoints")
 pytest.importorskip("sam2", reason="the benchmarks run checkpoints")
 
-from benchmarks import outliers, ptq, vrc_effect, weight_statistics  # noqa: E402
-from benchmarks._outliers import add_outliers, peak_ratio, real_peaks  # noqa: E402
+from benchmarks.accuracy import outliers, ptq, vrc_effect, weight_statistics  # noqa: E402
+from benchmarks.accuracy._outliers import add_outliers, peak_ratio, real_peaks  # noqa: E402
 from qsam2_deploy.calibration import CalibrationConfig, CalibrationReport  # noqa: E402
 from qsam2_deploy.calibration.report import LayerReport  # noqa: E402
 from qsam2_deploy.calibration.vrc import VrcReport  # noqa: E402

@@ -1,4 +1,4 @@
-"""benchmarks.qat_memory: what is timed, and what it reports."""
+"""benchmarks.speed.qat_memory: what is timed, and what it reports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 pytest.importorskip("torch", reason="the benchmark trains")
 pytest.importorskip("sam2", reason="the benchmark trains")
 
-from benchmarks import qat_memory
+from benchmarks.speed import qat_memory
 from qsam2_deploy.training.clip_model import ClipModel
 from qsam2_deploy.training.loop import TrainingRun
 from qsam2_deploy.training.quantizers import QuantizerTrainer

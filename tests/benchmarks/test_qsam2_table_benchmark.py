@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("torch", reason="the benchmark trains")
 pytest.importorskip("sam2", reason="the benchmark trains")
 
-from benchmarks import _qat_results, qsam2_table
-from benchmarks._qat_results import KEYS
-from benchmarks.qsam2_table import Cell
+from benchmarks.accuracy import _qat_results, qsam2_table
+from benchmarks.accuracy._qat_results import KEYS
+from benchmarks.accuracy.qsam2_table import Cell
 from qsam2_deploy.calibration import CalibrationConfig
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.training.recipe import read_recipe

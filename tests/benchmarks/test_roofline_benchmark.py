@@ -15,9 +15,9 @@ pytest.importorskip("sam2", reason="the model is exported with sam2")
 
 import torch
 
-from benchmarks import roofline
-from benchmarks._traffic import PRECISIONS, Work, work_of
-from benchmarks.roofline import DEVICES, Device, bank_bytes, bound
+from benchmarks.speed import roofline
+from benchmarks.speed._traffic import PRECISIONS, Work, work_of
+from benchmarks.speed.roofline import DEVICES, Device, bank_bytes, bound
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.inspection.products import multiply_adds
 from qsam2_deploy.model_file.bundle import read_bundle

@@ -28,7 +28,8 @@ FEW_BITS_IOU = 0.99
 """Likewise of a model of fewer than 8 bits, in an engine that multiplies floats on its grids.
 
 A code that rounds the other way is a third of the range at 2 bits. With 1 % of the frame's values
-moved by one level of 255, ONNX Runtime is at 0.67 to 0.96 from itself (``benchmarks.few_bits``).
+moved by one level of 255, ONNX Runtime is at 0.67 to 0.96 from itself; see
+``benchmarks.accuracy.few_bits``.
 """
 FEW_BITS = ("w2a2",)
 MAX_SHARE = 1e-3

@@ -1,0 +1,1 @@
+"""Masks and numbers: against the official predictor, ground truth, and other methods."""

@@ -1,0 +1,1 @@
+"""Time, memory and size: of frames, components, openings, and steps of a training."""
