@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from types import TracebackType
 
 from qsam2_deploy.errors import VideoError
 from qsam2_deploy.media.protocols import FrameSource, RgbImage
@@ -42,12 +41,7 @@ class NewestFrames:
     def __enter__(self) -> NewestFrames:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         with self._changed:
             self._ended = True
         # Whoever closes the camera next must not do so while it is being read.
