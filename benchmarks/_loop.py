@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from benchmarks._report import ROOT
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.media.sources import open_frames
+from qsam2_deploy.media.reading.sources import open_frames
 from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.runtime import Prompt
 from qsam2_deploy.tracking.results import FrameResult

@@ -13,7 +13,7 @@ import time
 from itertools import islice
 
 from qsam2_deploy.errors import Qsam2Error
-from qsam2_deploy.media.sources import open_frames, source_from_text
+from qsam2_deploy.media.reading.sources import open_frames, source_from_text
 from qsam2_deploy.runtime import Prompt, VideoSegmenter
 
 

@@ -22,9 +22,9 @@ from _agreement import Masks, frames_per_second, iou_per_frame, read_masks, scor
 
 from qsam2_deploy.cli._main import Parser, command
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.media.prompt_flags import prompts_from_flags
-from qsam2_deploy.media.prompts import validate_prompt
-from qsam2_deploy.media.sources import open_frames
+from qsam2_deploy.media.prompting.prompt_flags import prompts_from_flags
+from qsam2_deploy.media.prompting.prompts import validate_prompt
+from qsam2_deploy.media.reading.sources import open_frames
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "assets" / "demo.pt"

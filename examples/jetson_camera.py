@@ -26,13 +26,13 @@ from _window import Window
 from qsam2_deploy.cli._main import EXIT_OK, Parser, command, whole_number
 from qsam2_deploy.engines.registry import backend_names
 from qsam2_deploy.errors import PromptError
-from qsam2_deploy.media.drawing import draw_overlay
-from qsam2_deploy.media.interrupt import stop_on_interrupt
-from qsam2_deploy.media.prompt_flags import prompts_from_flags
-from qsam2_deploy.media.prompts import FramePrompt
+from qsam2_deploy.media.prompting.prompt_flags import prompts_from_flags
+from qsam2_deploy.media.prompting.prompts import FramePrompt
 from qsam2_deploy.media.protocols import FrameSource, RgbImage
-from qsam2_deploy.media.sources import open_frames, source_from_text
-from qsam2_deploy.media.video_writer import VideoWriter
+from qsam2_deploy.media.reading.interrupt import stop_on_interrupt
+from qsam2_deploy.media.reading.sources import open_frames, source_from_text
+from qsam2_deploy.media.writing.drawing import draw_overlay
+from qsam2_deploy.media.writing.video_writer import VideoWriter
 from qsam2_deploy.runtime import FrameResult, VideoSegmenter
 
 NAME = "jetson_camera.py"

@@ -24,8 +24,8 @@ from qsam2_deploy.data.affine import Affine, about, compose, similarity
 from qsam2_deploy.data.generated.render import render
 from qsam2_deploy.data.generated.scene import Body, Look, Scene, Shadow
 from qsam2_deploy.data.generated.skins import Skin
-from qsam2_deploy.media.image_writer import write_indexed_png
-from qsam2_deploy.media.video_writer import VideoWriter
+from qsam2_deploy.media.writing.image_writer import write_indexed_png
+from qsam2_deploy.media.writing.video_writer import VideoWriter
 
 FRAMES = 80
 WIDTH, HEIGHT = 640, 360

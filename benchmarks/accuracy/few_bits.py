@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks._report import add_report_options, write_report
 from qsam2_deploy.cli._main import command
-from qsam2_deploy.media.sources import open_frames
+from qsam2_deploy.media.reading.sources import open_frames
 from qsam2_deploy.runtime import Prompt, VideoSegmenter
 
 CLICKS = (

@@ -44,7 +44,7 @@ from qsam2_deploy.lowering import (
     lower_for_tensorrt_int8,
     lower_to_float,
 )
-from qsam2_deploy.media.sources import open_frames
+from qsam2_deploy.media.reading.sources import open_frames
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.quant.checkpoint import load_checkpoint
 from qsam2_deploy.runtime import Prompt, VideoSegmenter

@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks._report import add_report_options, write_report
 from qsam2_deploy._common.rgb import RgbDecoder
 from qsam2_deploy.cli._main import command
-from qsam2_deploy.media.video_writer import VideoWriter
+from qsam2_deploy.media.writing.video_writer import VideoWriter
 
 SIZES = ((360, 640), (720, 1280), (1080, 1920))
 

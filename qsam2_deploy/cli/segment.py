@@ -63,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not any((args.out, args.masks, args.json, args.contact_sheet)):
         parser.error("nothing would be written; give --out, --masks, --json or --contact-sheet")
     # Imported here, so that --help needs nothing but Python.
-    from ..media.prompt_file import prompts_from_file
-    from ..media.prompt_flags import prompts_from_flags
-    from ..media.sources import source_from_text
+    from ..media.prompting.prompt_file import prompts_from_file
+    from ..media.prompting.prompt_flags import prompts_from_flags
+    from ..media.reading.sources import source_from_text
     from ..predictors.segment_video import segment_video
 
     prompts = prompts_from_flags(args.click, args.negative_click, args.box, args.mask)

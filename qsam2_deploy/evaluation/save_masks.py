@@ -9,7 +9,7 @@ import numpy as np
 from .._common.files import describe_os_error
 from ..data.sample import VideoSequence
 from ..errors import InputError
-from ..media.image_writer import write_indexed_png
+from ..media.writing.image_writer import write_indexed_png
 from .model import Masks
 from .results import SequenceResult
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data.sample import VideoSequence
-from ..media.drawing import OPACITY, contour, line_thickness
-from ..media.image_writer import check_image_suffix, write_image
-from ..media.palette import overlay_color
+from ..media.writing.drawing import OPACITY, contour, line_thickness
+from ..media.writing.image_writer import check_image_suffix, write_image
+from ..media.writing.palette import overlay_color
 from .metrics import boundary_accuracy, region_similarity
 from .model import Masks
 from .results import ObjectResult, SequenceResult

@@ -20,7 +20,7 @@ from ..engines.reference import ReferenceBackend
 from ..errors import InputError
 from ..lowering import lower_to_float
 from ..media.protocols import IndexedFrames
-from ..media.sources import open_indexed
+from ..media.reading.sources import open_indexed
 from ..model_file.bundle import Bundle
 from ..onnx_graph.index import GraphIndex, add_constant
 from ..predictors.segmenter import VideoSegmenter

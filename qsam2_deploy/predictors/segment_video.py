@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 from .._common.progress import progress
 from ..errors import InputError, PromptError
-from ..media.interrupt import StopFlag, stop_on_interrupt
-from ..media.mask_writer import check_object_ids
-from ..media.outputs import OutputPaths, Outputs
-from ..media.prompts import FramePrompt, check_frames, validate_prompt
+from ..media.prompting.prompts import FramePrompt, check_frames, validate_prompt
 from ..media.protocols import FrameSource, RgbImage
-from ..media.sources import open_frames
+from ..media.reading.interrupt import StopFlag, stop_on_interrupt
+from ..media.reading.sources import open_frames
+from ..media.writing.mask_writer import check_object_ids
+from ..media.writing.outputs import OutputPaths, Outputs
 from ..tracking.results import FrameResult, Prompt
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..engines.open import open_backend
 from ..engines.protocol import Backend, DeviceImage, engine_of
 from ..errors import EngineError, PromptError, VideoError
-from ..media.prompts import validate_prompt
+from ..media.prompting.prompts import validate_prompt
 from ..spec import ModelSpec
 from ..tracking.enlarged_masks import lazy_results
 from ..tracking.memory import MemoryBank, MemoryEntry

@@ -25,7 +25,7 @@ from .._common.progress import progress
 from ..engines.open import open_backend
 from ..engines.protocol import Backend, engine_of
 from ..errors import PromptError
-from ..media.sources import open_indexed
+from ..media.reading.sources import open_indexed
 from ..spec import NO_OBJ_SCORE, ModelSpec
 from ..tracking.memory import MemoryEntry
 from ..tracking.postprocess import non_overlapping

@@ -14,7 +14,7 @@ from qsam2_deploy._common.files import read_bounded
 from qsam2_deploy._common.json import MAX_DEPTH, loads_bounded, read_json
 from qsam2_deploy._common.yaml import read_yaml
 from qsam2_deploy.errors import InputError, PromptError
-from qsam2_deploy.media.prompt_file import prompts_from_file
+from qsam2_deploy.media.prompting.prompt_file import prompts_from_file
 from tests.fuzz.text_changes import BOMBS
 
 

@@ -15,7 +15,7 @@ from qsam2_deploy.cli.export import main as export
 from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
 from qsam2_deploy.engines.openvino.backend import OpenVinoBackend
 from qsam2_deploy.errors import MissingDependencyError, OutdatedDependencyError
-from qsam2_deploy.media.sources import open_frames
+from qsam2_deploy.media.reading.sources import open_frames
 from qsam2_deploy.model_file.bundle import read_model
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"

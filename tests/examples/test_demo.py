@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.evaluation import boundary_accuracy, region_similarity
-from qsam2_deploy.media.sources import open_frames
-from qsam2_deploy.media.video_writer import VideoWriter
+from qsam2_deploy.media.reading.sources import open_frames
+from qsam2_deploy.media.writing.video_writer import VideoWriter
 from tests.support.drawn_clip import drawn_clip
 
 ROOT = Path(__file__).parents[2]

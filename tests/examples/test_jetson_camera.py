@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.errors import InputError, PromptError, VideoError
-from qsam2_deploy.media.sources import open_frames
+from qsam2_deploy.media.reading.sources import open_frames
 from qsam2_deploy.tracking.results import FrameResult
 from tests.predictors.fake_backend import FakeBackend
 from tests.support.media_samples import HEIGHT, WIDTH, frame_image, frame_number, write_video

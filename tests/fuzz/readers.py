@@ -152,7 +152,7 @@ def _read_engine(path: Path, rng: random.Random) -> None:
 def _read_prompts(path: Path, rng: random.Random) -> None:
     from PIL import Image
 
-    from qsam2_deploy.media.prompt_file import prompts_from_file
+    from qsam2_deploy.media.prompting.prompt_file import prompts_from_file
 
     Image.new("L", (8, 8), 255).save(path.with_name("mask.png"))
     prompts_from_file(path)

@@ -7,9 +7,9 @@ from itertools import islice
 import pytest
 
 from qsam2_deploy.errors import VideoError
-from qsam2_deploy.media import camera
-from qsam2_deploy.media.decoder import open_video
-from qsam2_deploy.media.sources import open_frames, source_from_text
+from qsam2_deploy.media.reading import camera
+from qsam2_deploy.media.reading.decoder import open_video
+from qsam2_deploy.media.reading.sources import open_frames, source_from_text
 from tests.support.media_samples import frame_number, write_video
 
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.errors import PromptError
-from qsam2_deploy.media.drawing import OPACITY, contour, draw_overlay, mask_box
-from qsam2_deploy.media.mask_writer import MaskWriter, label_image
-from qsam2_deploy.media.palette import davis_palette, overlay_color
+from qsam2_deploy.media.writing.drawing import OPACITY, contour, draw_overlay, mask_box
+from qsam2_deploy.media.writing.mask_writer import MaskWriter, label_image
+from qsam2_deploy.media.writing.palette import davis_palette, overlay_color
 from qsam2_deploy.tracking.results import FrameResult, ObjectResult
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.errors import VideoError
-from qsam2_deploy.media.images import list_frames
-from qsam2_deploy.media.sources import open_frames, open_indexed
+from qsam2_deploy.media.reading.images import list_frames
+from qsam2_deploy.media.reading.sources import open_frames, open_indexed
 from tests.support.media_samples import HEIGHT, WIDTH, frame_image, frame_number, write_folder
 
 

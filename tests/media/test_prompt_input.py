@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.errors import PromptError
-from qsam2_deploy.media.mask_file import read_mask
-from qsam2_deploy.media.palette import davis_palette
-from qsam2_deploy.media.prompt_file import prompts_from_file
-from qsam2_deploy.media.prompt_flags import prompts_from_flags
-from qsam2_deploy.media.prompts import FramePrompt
+from qsam2_deploy.media.prompting.mask_file import read_mask
+from qsam2_deploy.media.prompting.prompt_file import prompts_from_file
+from qsam2_deploy.media.prompting.prompt_flags import prompts_from_flags
+from qsam2_deploy.media.prompting.prompts import FramePrompt
+from qsam2_deploy.media.writing.palette import davis_palette
 from qsam2_deploy.tracking.results import Prompt
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsam2_deploy.errors import PromptError
-from qsam2_deploy.media.prompts import FramePrompt, check_frames, validate_prompt
+from qsam2_deploy.media.prompting.prompts import FramePrompt, check_frames, validate_prompt
 from qsam2_deploy.tracking.results import Prompt
 
 HEIGHT, WIDTH = 40, 60

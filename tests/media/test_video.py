@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.errors import VideoError
-from qsam2_deploy.media.sources import open_frames, open_indexed
-from qsam2_deploy.media.video_index import index_video
+from qsam2_deploy.media.reading.sources import open_frames, open_indexed
+from qsam2_deploy.media.reading.video_index import index_video
 from tests.support.media_samples import (
     HEIGHT,
     OPEN_GOP,
@@ -74,7 +74,7 @@ def test_by_number_equals_in_order(video, capacity):
 def test_index_is_found_without_decoding(tmp_path, monkeypatch):
     path = write_video(tmp_path / "v.mp4", 40, options=REORDERED)
     monkeypatch.setattr(
-        "qsam2_deploy.media.video_index.Decoder",
+        "qsam2_deploy.media.reading.video_index.Decoder",
         lambda _video: pytest.fail("this file needs no decoding"),
     )
     index = index_video(path)
@@ -85,7 +85,7 @@ def test_index_is_found_without_decoding(tmp_path, monkeypatch):
 
 
 def test_reading_backwards_decodes_each_group_few_times(tmp_path, monkeypatch):
-    import qsam2_deploy.media.indexed_video as module
+    import qsam2_deploy.media.reading.indexed_video as module
 
     path = write_video(tmp_path / "v.mp4", 36, options=REORDERED)
     decoded = []

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.errors import InputError, VideoError
-from qsam2_deploy.media.contact_sheet import GAP, TILE_WIDTH, ContactSheet
-from qsam2_deploy.media.image_writer import write_image
-from qsam2_deploy.media.json_writer import JsonWriter
-from qsam2_deploy.media.mask_writer import MaskWriter
-from qsam2_deploy.media.video_writer import VideoWriter
+from qsam2_deploy.media.writing.contact_sheet import GAP, TILE_WIDTH, ContactSheet
+from qsam2_deploy.media.writing.image_writer import write_image
+from qsam2_deploy.media.writing.json_writer import JsonWriter
+from qsam2_deploy.media.writing.mask_writer import MaskWriter
+from qsam2_deploy.media.writing.video_writer import VideoWriter
 from qsam2_deploy.tracking.results import FrameResult, ObjectResult
 from tests.support.media_samples import HEIGHT, WIDTH, decode_all, frame_image, frame_number
 

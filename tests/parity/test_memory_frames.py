@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.media.sources import open_frames
+from qsam2_deploy.media.reading.sources import open_frames
 from qsam2_deploy.runtime import Prompt, VideoSegmenter
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import compare, relative_difference

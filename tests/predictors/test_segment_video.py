@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.errors import EngineError, InputError, PromptError, VideoError
-from qsam2_deploy.media.prompts import FramePrompt
+from qsam2_deploy.media.prompting.prompts import FramePrompt
 from qsam2_deploy.predictors.segment_video import segment_video
 from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.spec import IMAGE_ENCODER

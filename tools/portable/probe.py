@@ -86,7 +86,7 @@ def run_layer(path: Path, engine: str, feeds: dict[str, Any]) -> npt.NDArray[np.
 
 def decoded(clip: Path, count: int) -> list[npt.NDArray[np.uint8]]:
     """Return the first frames of a video, RGB."""
-    from qsam2_deploy.media.sources import open_frames
+    from qsam2_deploy.media.reading.sources import open_frames
 
     with open_frames(clip) as frames:
         return [np.ascontiguousarray(frame) for frame in islice(frames, count)]

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from ..tracking.results import FrameResult
+from ...tracking.results import FrameResult
+from ..protocols import RgbImage
 from .palette import overlay_color
-from .protocols import RgbImage
 
 OPACITY = 0.45
 """Share of the object's colour inside its mask."""

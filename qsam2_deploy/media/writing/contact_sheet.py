@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .._common.files import describe_os_error
-from ..errors import InputError
+from ..._common.files import describe_os_error
+from ...errors import InputError
+from ..protocols import RgbImage
 from .image_writer import check_image_suffix
 from .pending_file import PendingFile
-from .protocols import RgbImage
 
 TILE_WIDTH = 320
 GAP = 4

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import PromptError
-from ..tracking.results import Prompt
+from ...errors import PromptError
+from ...tracking.results import Prompt
 from .mask_file import read_mask
 from .prompts import FramePrompt
 

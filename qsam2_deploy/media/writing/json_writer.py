@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._common.files import describe_os_error
-from ..errors import InputError
-from ..tracking.results import FrameResult, ObjectResult
+from ..._common.files import describe_os_error
+from ...errors import InputError
+from ...tracking.results import FrameResult, ObjectResult
 from .drawing import mask_box
 from .pending_file import PendingFile
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, VideoError
-from ..tracking.results import FrameResult
+from ...errors import InputError, VideoError
+from ...tracking.results import FrameResult
+from ..protocols import RgbImage
+from ..reading.images import IMAGE_SUFFIXES
 from .contact_sheet import ContactSheet
 from .drawing import draw_overlay
 from .image_writer import WRITABLE_SUFFIXES, write_image
-from .images import IMAGE_SUFFIXES
 from .json_writer import JsonWriter
 from .mask_writer import MaskWriter
-from .protocols import RgbImage
 from .video_writer import VideoWriter
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._common.rgb import RgbDecoder
-from ..errors import VideoError
+from ..._common.rgb import RgbDecoder
+from ...errors import VideoError
+from ..protocols import RgbImage
 from .decoder import Decoder, OpenVideo, open_video, rgb_from_frame
-from .protocols import RgbImage
 from .video_index import index_video
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from .protocols import RgbImage
+from ..protocols import RgbImage
 
 
 class FrameCache:

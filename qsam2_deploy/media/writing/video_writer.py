@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from .._common.files import describe_os_error
-from .._common.rgb import RgbEncoder
-from ..errors import InputError, VideoError
-from ._optional import load_av
+from ..._common.files import describe_os_error
+from ..._common.rgb import RgbEncoder
+from ...errors import InputError, VideoError
+from .._optional import load_av
+from ..protocols import RgbImage
 from .pending_file import PendingFile
-from .protocols import RgbImage
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._optional import load_av
+from .._optional import load_av
 from .decoder import Decoder, OpenVideo, open_video
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import VideoError
+from ...errors import VideoError
+from ..protocols import FrameSource, IndexedFrames
 from .camera import camera_stream
 from .images import IMAGE_SUFFIXES, ImageFrames, list_frames
 from .indexed_video import IndexedVideo
-from .protocols import FrameSource, IndexedFrames
 from .video_stream import video_stream
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .._common.files import describe_os_error
-from ..errors import InputError, PromptError
-from ..tracking.results import FrameResult
+from ..._common.files import describe_os_error
+from ...errors import InputError, PromptError
+from ...tracking.results import FrameResult
 from .image_writer import write_indexed_png
 
 LARGEST_OBJECT_ID = 255

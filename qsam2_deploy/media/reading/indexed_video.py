@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._common.rgb import RgbDecoder
-from ..errors import VideoError
-from ._optional import load_av
+from ..._common.rgb import RgbDecoder
+from ...errors import VideoError
+from .._optional import load_av
+from ..protocols import RgbImage
 from .decoder import Decoder, open_video, rgb_from_frame
 from .frame_cache import FrameCache
 from .images import normalize_index
-from .protocols import RgbImage
 from .video_index import index_video
 
 if TYPE_CHECKING:

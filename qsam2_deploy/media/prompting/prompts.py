@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..errors import PromptError
-from ..tracking.results import Prompt
+from ...errors import PromptError
+from ...tracking.results import Prompt
 
 
 @dataclass(frozen=True)

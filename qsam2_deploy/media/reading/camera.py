@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ..errors import VideoError
-from ._optional import load_av
+from ...errors import VideoError
+from .._optional import load_av
 from .decoder import OpenVideo, select_stream
 from .video_stream import VideoStream
 

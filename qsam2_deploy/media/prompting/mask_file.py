@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..errors import PromptError
+from ...errors import PromptError
 
 
 def read_mask(path: Path, object_id: int) -> npt.NDArray[np.bool_]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .._common.contradictions import shown
-from .._common.json import read_json
-from ..errors import PromptError
-from ..tracking.results import Prompt
+from ..._common.contradictions import shown
+from ..._common.json import read_json
+from ...errors import PromptError
+from ...tracking.results import Prompt
 from .mask_file import read_mask
 from .prompts import FramePrompt
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .._common.files import atomic_path
-from ..errors import InputError
+from ..._common.files import atomic_path
+from ...errors import InputError
 
 
 class PendingFile:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._common.rgb import RgbDecoder
-from ..errors import VideoError
-from ._optional import load_av
-from .protocols import RgbImage
-from .pyav_versions import frame_rotation, is_attached_picture
+from ..._common.rgb import RgbDecoder
+from ...errors import VideoError
+from .._optional import load_av
+from ..protocols import RgbImage
+from ..pyav_versions import frame_rotation, is_attached_picture
 
 if TYPE_CHECKING:
     from av import VideoFrame

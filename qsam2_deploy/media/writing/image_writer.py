@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .._common.files import atomic_path
-from ..errors import VideoError
+from ..._common.files import atomic_path
+from ...errors import VideoError
+from ..protocols import RgbImage
 from .palette import davis_palette
-from .protocols import RgbImage
 
 WRITABLE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..errors import VideoError
+from ...errors import VideoError
+from ..protocols import RgbImage
 from .frame_cache import FrameCache
-from .protocols import RgbImage
 
 JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
 PNG_SUFFIXES = frozenset({".png"})

@@ -1,0 +1,1 @@
+"""Clicks, boxes and masks from a command line or a file."""

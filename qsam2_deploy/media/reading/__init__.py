@@ -1,0 +1,1 @@
+"""Frames of videos, folders, images and cameras."""

@@ -1,0 +1,1 @@
+"""Overlays, masks, numbers and contact sheets, whole or not at all."""
