@@ -14,7 +14,7 @@ from PIL import Image
 from qsam2_deploy.engines.protocol import Arrays, Backend, WrappedBackend
 from qsam2_deploy.errors import VideoError
 from qsam2_deploy.media.reading.sources import open_frames
-from qsam2_deploy.quant.architecture import build_model
+from qsam2_deploy.quant.checkpoints.architecture import build_model
 from qsam2_deploy.spec import IMAGE_ENCODER
 from tests.parity.clip import write_clip
 from tests.parity.variants import without_autocast

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qsam2_deploy.cli._main import command
-from qsam2_deploy.quant.architecture import build_model, official_config
-from qsam2_deploy.quant.checkpoint import save_checkpoint
+from qsam2_deploy.quant.checkpoints.architecture import build_model, official_config
+from qsam2_deploy.quant.checkpoints.checkpoint import save_checkpoint
 from tests.support.weights import random_state_dict
 
 SIZES = ("tiny", "small", "base_plus", "large")

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from qsam2_deploy.quant.architecture import build_model, official_config
-from qsam2_deploy.quant.checkpoint import save_checkpoint
+from qsam2_deploy.quant.checkpoints.architecture import build_model, official_config
+from qsam2_deploy.quant.checkpoints.checkpoint import save_checkpoint
 
 IMAGE_SIZE = 128
 _VISIBLE = 4.0

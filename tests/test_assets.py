@@ -22,7 +22,7 @@ LOW_BIT = ("w2a2", "w4a4")
 def load(name: str) -> Any:
     for package in ("torch", "sam2", "yaml"):
         pytest.importorskip(package, reason="opening a checkpoint needs torch, sam2 and pyyaml")
-    from qsam2_deploy.quant.checkpoint import load_checkpoint
+    from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 
     return load_checkpoint(ASSETS / name)
 
@@ -66,8 +66,8 @@ def test_the_exported_models_agree_within_the_limits_of_the_card():
 @pytest.mark.parametrize("bits", LOW_BIT)
 def test_low_bit_checkpoints_are_packed_versions_of_the_shipped_one(bits):
     low, shipped = load(f"demo-{bits}.pt"), load("demo.pt")
-    from qsam2_deploy.quant.entry import float_state
-    from qsam2_deploy.quant.modules import quantized_layers
+    from qsam2_deploy.quant.checkpoints.entry import float_state
+    from qsam2_deploy.quant.layers.modules import quantized_layers
 
     assert low.path.stat().st_size < 0.7 * shipped.path.stat().st_size
     assert low.config == shipped.config

@@ -61,7 +61,7 @@ def test_the_blocker_blocks(package: str) -> None:
 
 
 def test_a_heavy_module_fails_under_the_blocker() -> None:
-    result = _run("import qsam2_deploy.quant.checkpoint")
+    result = _run("import qsam2_deploy.quant.checkpoints.checkpoint")
     assert result.returncode != 0
     assert "torch is blocked" in result.stderr
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from qsam2_deploy.quant.architecture import build_model, official_config
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.architecture import build_model, official_config
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from tests.support.weights import random_state_dict, small_config, write_checkpoint
 
 LINEAR = re.compile(r"trunk\.blocks\.\d+\.(attn\.qkv|attn\.proj|mlp\.layers\.\d)\.weight$")

@@ -24,7 +24,7 @@ from qsam2_deploy.export.graph import GraphBuilder, Tensor, model_from_graphs
 from qsam2_deploy.export.layers import conv, conv_transpose, linear
 from qsam2_deploy.export.quantized import fake_quantized
 from qsam2_deploy.lowering import lower_to_float
-from qsam2_deploy.quant.modules import QuantLayer, quantized_layers
+from qsam2_deploy.quant.layers.modules import QuantLayer, quantized_layers
 from qsam2_deploy.spec import ComponentSpec, TensorSpec
 
 OUTPUT_STEPS = 255

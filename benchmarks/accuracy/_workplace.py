@@ -19,8 +19,8 @@ from qsam2_deploy.errors import InputError
 from qsam2_deploy.evaluation.results import Evaluation
 from qsam2_deploy.evaluation.rules import DAVIS, IMAGES
 from qsam2_deploy.evaluation.scoring import evaluate
-from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
-from qsam2_deploy.quant.official_predictor import OfficialModel
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from qsam2_deploy.quant.checkpoints.official_predictor import OfficialModel
 
 ROOT = Path(__file__).parents[2]
 REGIMES = ("plain", "outliers")

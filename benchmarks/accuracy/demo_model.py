@@ -47,8 +47,8 @@ from qsam2_deploy.evaluation.results import Evaluation
 from qsam2_deploy.evaluation.rules import DAVIS, IMAGES, Rule
 from qsam2_deploy.evaluation.scoring import evaluate
 from qsam2_deploy.export import onnx_from_checkpoint
-from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
-from qsam2_deploy.quant.official_predictor import OfficialModel
+from qsam2_deploy.quant.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from qsam2_deploy.quant.checkpoints.official_predictor import OfficialModel
 
 ROOT = Path(__file__).parents[2]
 

@@ -46,7 +46,7 @@ from qsam2_deploy.lowering import (
 )
 from qsam2_deploy.media.reading.sources import open_frames
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.runtime import Prompt, VideoSegmenter
 
 WIDTHS = ("w8a8", "w4a8", "w4a4", "w3a3", "w2a4", "w2a2")

@@ -23,7 +23,7 @@ from qsam2_deploy.cli._main import command
 @command("benchmarks.accuracy.outliers")
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the checkpoint and print what became of its layers."""
-    from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
+    from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 
     args = _parser().parse_args(argv)
     check_output(args.output)

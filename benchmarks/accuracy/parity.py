@@ -30,7 +30,7 @@ from qsam2_deploy._common.files import atomic_open
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.errors import Qsam2Error
 from qsam2_deploy.export import onnx_from_checkpoint
-from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from qsam2_deploy.runtime import SAM2VideoPredictor, open_backend
 from tests.parity.compare import compare
 from tests.parity.scenarios import SCENARIOS, SHORT, Scenario

@@ -48,7 +48,7 @@ from qsam2_deploy.calibration.ptq import ptq_names
 from qsam2_deploy.calibration.ptq.attention import quantized_attention
 from qsam2_deploy.calibration.ptq.options import parse_ptq_options
 from qsam2_deploy.cli._main import command
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 
 KEYS = ("feature_error", "J&F", "mIoU")
 PTQ4SAM = "ptq4sam"

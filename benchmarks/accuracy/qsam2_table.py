@@ -52,9 +52,9 @@ from qsam2_deploy.cli._main import command
 from qsam2_deploy.data.generated import GeneratedClips, GeneratedClipsConfig
 from qsam2_deploy.evaluation.rules import DAVIS
 from qsam2_deploy.evaluation.scoring import evaluate
-from qsam2_deploy.quant.grid import AFFINE, MIDRISE
-from qsam2_deploy.quant.layer_plan import PER_TENSOR
-from qsam2_deploy.quant.quantizer import quantizer_names
+from qsam2_deploy.quant.layers.layer_plan import PER_TENSOR
+from qsam2_deploy.quant.quantizers.grid import AFFINE, MIDRISE
+from qsam2_deploy.quant.quantizers.quantizer import quantizer_names
 from qsam2_deploy.training.config import DistillWeights, LossWeights
 from qsam2_deploy.training.recipe import Recipe, read_recipe
 from qsam2_deploy.training.train import TrainJob, train_model

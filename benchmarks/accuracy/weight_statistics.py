@@ -26,7 +26,7 @@ COLUMNS = ("name", "numel", "mean", "std", "min", "max")
 @command("benchmarks.accuracy.weight_statistics")
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the file."""
-    from qsam2_deploy.quant.checkpoint import read_tensors
+    from qsam2_deploy.quant.checkpoints.checkpoint import read_tensors
 
     parser = argparse.ArgumentParser(
         prog="benchmarks.accuracy.weight_statistics",

@@ -15,7 +15,7 @@ import torch
 from benchmarks.speed._plain_backends import SPEC_FILE
 from qsam2_deploy.engines.protocol import Arrays
 from qsam2_deploy.export.exporter import spec_from_checkpoint
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.spec import COMPONENTS, ModelSpec
 from tests.support.official_components import OFFICIAL_COMPONENTS, real_rotation
 

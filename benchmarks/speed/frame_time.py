@@ -27,7 +27,7 @@ import torch
 from benchmarks import _models
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.export import onnx_from_checkpoint
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.runtime import SAM2VideoPredictor
 
 STEADY = 7

@@ -31,8 +31,8 @@ from qsam2_deploy.cli._main import command
 from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.export import onnx_from_checkpoint
-from qsam2_deploy.quant.architecture import official_config
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.architecture import official_config
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.runtime import SAM2VideoPredictor
 from qsam2_deploy.spec import (
     COMPONENTS,

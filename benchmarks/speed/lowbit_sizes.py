@@ -27,10 +27,14 @@ from qsam2_deploy.engines.onnxruntime.cpu import session_from_onnx
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.inspection.sizes import file_sizes
 from qsam2_deploy.model_file.bundle import read_bundle, read_model
-from qsam2_deploy.quant.architecture import build_model, effective_config, official_config
-from qsam2_deploy.quant.checkpoint import Checkpoint
-from qsam2_deploy.quant.modules import layers_in_scope, quantize_layers
-from qsam2_deploy.quant.storage import round_rest
+from qsam2_deploy.quant.checkpoints.architecture import (
+    build_model,
+    effective_config,
+    official_config,
+)
+from qsam2_deploy.quant.checkpoints.checkpoint import Checkpoint
+from qsam2_deploy.quant.checkpoints.storage import round_rest
+from qsam2_deploy.quant.layers.modules import layers_in_scope, quantize_layers
 from tests.support.weights import random_state_dict
 
 BF16_BYTES = 2

@@ -38,14 +38,14 @@ from qsam2_deploy.cli._main import command, whole_number
 from qsam2_deploy.data.generated.clips import GeneratedClips
 from qsam2_deploy.data.generated.config import GeneratedClipsConfig
 from qsam2_deploy.errors import Qsam2Error
-from qsam2_deploy.quant.architecture import (
+from qsam2_deploy.quant.checkpoints.architecture import (
     OFFICIAL_NAMES,
     build_model,
     effective_config,
     official_config,
     read_config,
 )
-from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantize_layers
+from qsam2_deploy.quant.layers.modules import LayerPlan, layers_in_scope, quantize_layers
 from qsam2_deploy.timing.worker import resident_memory
 from qsam2_deploy.training.batch import ClipBatch
 from qsam2_deploy.training.config import (

@@ -170,7 +170,11 @@ def export(name: str, folder: Path) -> Path:
     if not path.exists():
         # These import torch, which takes long and is not needed for files that are there.
         from benchmarks.speed.lowbit_sizes import quantized
-        from qsam2_deploy.quant.architecture import build_model, effective_config, official_config
+        from qsam2_deploy.quant.checkpoints.architecture import (
+            build_model,
+            effective_config,
+            official_config,
+        )
         from tests.support.weights import random_state_dict
 
         config = effective_config(official_config(f"sam2.1_hiera_{name}"))

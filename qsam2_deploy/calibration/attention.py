@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
-from ..quant.attention import observe_attentions, quantize_attentions, quantized_parts
-from ..quant.layer_plan import QuantizerPlan
+from ..quant.layers.attention import observe_attentions, quantize_attentions, quantized_parts
+from ..quant.layers.layer_plan import QuantizerPlan
 from .start import start_from_statistics
 from .statistics import LayerStatistics
 
@@ -40,7 +40,8 @@ def quantize_products(
     Args:
         model: its products have been observed.
         statistics: of the parts, by the names of :func:`observed_parts`.
-        plan: the quantizer of each part, see :func:`~qsam2_deploy.quant.attention.product_plan`.
+        plan: the quantizer of each part, see ``product_plan`` of
+            :mod:`~qsam2_deploy.quant.layers.attention`.
 
     Returns:
         The clip threshold of every part, by the name of the attention layer.

@@ -26,10 +26,11 @@ from .._common.files import check_output
 from .._common.progress import progress
 from .._common.version import __version__
 from ..errors import CheckpointError
-from ..quant.attention import FLOAT_ATTENTION
-from ..quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from ..quant.entry import float_state, make_entry
-from ..quant.modules import (
+from ..quant.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ..quant.checkpoints.entry import float_state, make_entry
+from ..quant.checkpoints.storage import round_rest
+from ..quant.layers.attention import FLOAT_ATTENTION
+from ..quant.layers.modules import (
     ENCODER_PREFIX,
     ENCODER_SCOPE,
     LayerPlan,
@@ -37,7 +38,6 @@ from ..quant.modules import (
     layers_in_scope,
     quantize_layers,
 )
-from ..quant.storage import round_rest
 from .attention import observed_parts, quantize_products
 from .config import NO_VRC, CalibrationConfig
 from .data import CalibrationImages, calibration_images

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import torch
 
-from ..quant.affine import affine_step, affine_zero_point
-from ..quant.grid import AFFINE, MIN_SCALE, Grid, dequantize, quantize
+from ..quant.quantizers.affine import affine_step, affine_zero_point
+from ..quant.quantizers.grid import AFFINE, MIN_SCALE, Grid, dequantize, quantize
 from .histogram import Histogram
 
 _CANDIDATES = 32

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InputError
-from ..quant.attention import ATTENTION_KINDS, FLOAT_ATTENTION, product_plan
-from ..quant.layer_plan import PER_CHANNEL, LayerPlan, QuantizerPlan, check_choice
-from ..quant.modules import ENCODER_SCOPE, SCOPES
-from ..quant.quantizer import quantizer_class, quantizer_names
+from ..quant.layers.attention import ATTENTION_KINDS, FLOAT_ATTENTION, product_plan
+from ..quant.layers.layer_plan import PER_CHANNEL, LayerPlan, QuantizerPlan, check_choice
+from ..quant.layers.modules import ENCODER_SCOPE, SCOPES
+from ..quant.quantizers.quantizer import quantizer_class, quantizer_names
 from . import vrc
 from .data import DEFAULT_LIMIT
 from .plan import Overrides, check_overrides, check_width, parse_bits
@@ -35,7 +35,7 @@ class CalibrationConfig:
         half: round the steps, and all numbers of the model that are not quantized, to half
             precision, which halves their share of the file; None: in the scope ``all``.
         method: name of the quantizer; or two names, of that of weights and that of inputs, such as
-            ``sawb,lsc``. See :class:`~qsam2_deploy.quant.layer_plan.LayerPlan` for what a single
+            ``sawb,lsc``. See ``LayerPlan`` of ``quant/layers`` for what a single
             name stands for.
         weight_grid: ``symmetric`` or ``midrise``, or None for the method's own.
         activation_grid: ``symmetric`` or ``affine``, likewise.
@@ -134,7 +134,7 @@ class CalibrationConfig:
 
     @property
     def quantizer_settings(self) -> dict[str, Any]:
-        """Arguments of :class:`~qsam2_deploy.quant.layer_plan.LayerPlan` beside the widths."""
+        """Arguments of ``LayerPlan`` (``quant/layers/layer_plan.py``) beside the widths."""
         weight, _, inputs = self.method.partition(",")
         settings: dict[str, Any] = {
             "method": weight,

@@ -11,8 +11,8 @@ from typing import Any
 from .._common.contradictions import shown
 from .._common.yaml import read_yaml
 from ..errors import InputError
-from ..quant.grid import MAX_BITS, MIN_BITS
-from ..quant.modules import LayerPlan
+from ..quant.layers.modules import LayerPlan
+from ..quant.quantizers.grid import MAX_BITS, MIN_BITS
 
 Overrides = tuple[tuple[str, str], ...]
 """Patterns of layer names with widths such as ``w4a8``, or ``float``; the last that fits counts."""
@@ -123,7 +123,7 @@ def plan_layers(
         edge_bits: their widths, or None for ``bits``.
         overrides: a plan, which goes before everything else.
         half_steps: round the steps to half precision.
-        settings: other arguments of :class:`~qsam2_deploy.quant.layer_plan.LayerPlan`.
+        settings: other arguments of :class:`~qsam2_deploy.quant.layers.layer_plan.LayerPlan`.
 
     Raises:
         InputError: a pattern of the plan fits no layer, or no layer is left to be quantized.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ..quant.layer import QuantLayer
-from ..quant.quantizer import Quantizer
-from ..quant.value_statistics import ValueStatistics
+from ..quant.layers.layer import QuantLayer
+from ..quant.quantizers.quantizer import Quantizer
+from ..quant.quantizers.value_statistics import ValueStatistics
 from .ptq import PtqMethod, make_ptq
 from .statistics import LayerStatistics
 

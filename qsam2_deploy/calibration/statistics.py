@@ -13,7 +13,7 @@ from torch import nn
 
 from .._common.progress import progress
 from ..errors import Qsam2Error
-from ..quant.value_statistics import ValueStatistics
+from ..quant.quantizers.value_statistics import ValueStatistics
 from .data import CalibrationImages
 from .histogram import Histogram
 

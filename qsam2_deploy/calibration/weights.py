@@ -10,8 +10,8 @@ from torch import nn
 
 from .._common.progress import progress
 from ..errors import Qsam2Error
-from ..quant.layer_plan import PER_TENSOR
-from ..quant.modules import ENCODER_PREFIX, LayerPlan
+from ..quant.layers.layer_plan import PER_TENSOR
+from ..quant.layers.modules import ENCODER_PREFIX, LayerPlan
 from . import vrc
 from .clip import histogram_step, weight_quantization_error
 from .config import CalibrationConfig

@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _open_checkpoint(config: EvaluationConfig, exclusive: bool) -> AbstractContextManager[Model]:
     require(["torch", "sam2"], "train", "evaluating a PyTorch checkpoint")
-    from ..quant.official_predictor import OfficialModel
+    from ..quant.checkpoints.official_predictor import OfficialModel
 
     return OfficialModel(
         config.model, exclusive=exclusive, config=config.model_config, threads=config.threads

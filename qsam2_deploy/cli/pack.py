@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     require(("torch", "sam2"), "train", "packing a checkpoint")
     # Imported here, so that --help needs nothing but Python.
-    from ..quant.storage import pack_checkpoint
+    from ..quant.checkpoints.storage import pack_checkpoint
 
     pack_checkpoint(args.checkpoint, args.output, half=args.half)
     before, after = (path.stat().st_size / 1e6 for path in (args.checkpoint, args.output))

@@ -16,16 +16,16 @@ from .._common.progress import progress
 from .._common.seal import seal
 from .._common.version import __version__
 from ..errors import InputError, Qsam2Error
-from ..quant.attention import (
+from ..quant.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from ..quant.layers.attention import (
     ATTENTION_KINDS,
     FLOAT_ATTENTION,
     INTEGER_ATTENTION,
     float_attention,
     quantized_attentions,
 )
-from ..quant.checkpoint import Checkpoint, load_checkpoint
-from ..quant.grid import SYMMETRIC
-from ..quant.modules import QuantLayer, quantized_layers
+from ..quant.layers.modules import QuantLayer, quantized_layers
+from ..quant.quantizers.grid import SYMMETRIC
 from ..spec import SPEC_KEY, ModelSpec, QuantizationInfo, TrackingRules
 from .arrays import array
 from .graph import GraphBuilder, model_from_graphs

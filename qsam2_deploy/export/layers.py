@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..quant.attention_layer import AttentionSteps
-from ..quant.modules import QuantLayer
+from ..quant.layers.attention_layer import AttentionSteps
+from ..quant.layers.modules import QuantLayer
 from .arrays import array
 from .graph import GraphBuilder, Tensor
 from .linear_weights import LinearWeights, Pointwise

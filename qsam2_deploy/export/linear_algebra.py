@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..quant.modules import QuantLayer
+from ..quant.layers.modules import QuantLayer
 from .arrays import array
 
 

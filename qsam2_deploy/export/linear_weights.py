@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from ..quant.grid import MIN_SCALE
-from ..quant.modules import QuantizedWeights, QuantLayer
+from ..quant.layers.modules import QuantizedWeights, QuantLayer
+from ..quant.quantizers.grid import MIN_SCALE
 from .arrays import Array, array
 
 Pointwise: TypeAlias = nn.Linear | nn.Conv2d

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
-from ..quant.attention_layer import AttentionSteps
+from ..quant.layers.attention_layer import AttentionSteps
 from ..spec import ModelSpec
 from .graph import GraphBuilder, Tensor
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..quant.grid import AFFINE, MIDRISE, Grid
-from ..quant.layer import QuantizedWeights
+from ..quant.layers.layer import QuantizedWeights
+from ..quant.quantizers.grid import AFFINE, MIDRISE, Grid
 from .graph import GraphBuilder, StoredWeight, Tensor
 
 Codes = npt.NDArray[np.int8]

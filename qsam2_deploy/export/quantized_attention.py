@@ -8,15 +8,16 @@
     v  -> QDQ ------------------------------------------------------------^
 
 Queries, keys and values have INT8 codes and a symmetric step for the tensor, ``exp(s - max s)`` has
-UINT8 codes and the step 1/255. See :mod:`qsam2_deploy.quant.attention_product` for the formula.
+UINT8 codes and the step 1/255. See :mod:`qsam2_deploy.quant.layers.attention_product` for the
+formula.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..quant.attention_layer import AttentionSteps, QuantAttention
-from ..quant.attention_product import PROBABILITY_STEP
+from ..quant.layers.attention_layer import AttentionSteps, QuantAttention
+from ..quant.layers.attention_product import PROBABILITY_STEP
 from .graph import GraphBuilder, Tensor
 
 

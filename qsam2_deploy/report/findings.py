@@ -12,9 +12,9 @@ import torch
 
 from ..calibration.data import CalibrationImages, calibration_images
 from ..errors import CheckpointError, InputError
-from ..quant.checkpoint import Checkpoint, load_checkpoint
-from ..quant.layer import QuantLayer
-from ..quant.modules import quantized_layers
+from ..quant.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from ..quant.layers.layer import QuantLayer
+from ..quant.layers.modules import quantized_layers
 from ..training.curves import Line
 from ..training.log import log_beside, read_log
 from .inputs import InputNumbers, input_numbers

@@ -13,7 +13,7 @@ from ..calibration.data import CalibrationImages
 from ..calibration.histogram import Histogram
 from ..calibration.session import TrackingSession
 from ..calibration.statistics import collect_statistics
-from ..quant.layer import QuantLayer
+from ..quant.layers.layer import QuantLayer
 from .layers import ErrorMeter, QuantizationError
 
 _ENCODER = "image_encoder."

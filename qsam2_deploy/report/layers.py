@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from ..quant.layer import QuantLayer
-from ..quant.quantizer import Quantizer
+from ..quant.layers.layer import QuantLayer
+from ..quant.quantizers.quantizer import Quantizer
 
 _FAR = 1e30
 """Beyond the range of any quantizer, and finite after a division by the smallest step."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from .._common.files import file_digest
 from ..errors import InputError
 from ..evaluation.score_file import ScoreFile, read_scores
-from ..quant.checkpoint import load_checkpoint, read_tensors
+from ..quant.checkpoints.checkpoint import load_checkpoint, read_tensors
 from .sizes import model_sizes, tensor_sizes
 
 _MEGABYTE = 1e6

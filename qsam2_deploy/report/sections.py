@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from ..quant.architecture import OFFICIAL_NAMES
+from ..quant.checkpoints.architecture import OFFICIAL_NAMES
 from ..training.curves import SIZE as CURVES_SIZE
 from ..training.curves import add_curves
 from . import charts

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from ..quant.entry import float_state
-from ..quant.layer import QuantLayer
-from ..quant.modules import quantized_layers
+from ..quant.checkpoints.entry import float_state
+from ..quant.layers.layer import QuantLayer
+from ..quant.layers.modules import quantized_layers
 
 _FLOAT32, _HALF = 4, 2
 

@@ -15,7 +15,7 @@ from ..calibration.clip import histogram_step, weight_clip
 from ..calibration.data import CalibrationImages
 from ..calibration.statistics import LayerStatistics, collect_statistics, layer_groups
 from ..errors import InputError
-from ..quant.grid import MIN_SCALE, Grid, fake_quantize
+from ..quant.quantizers.grid import MIN_SCALE, Grid, fake_quantize
 from .inputs import runner
 
 RATIOS = tuple(float(10**exponent) for exponent in torch.linspace(-6.0, 1.0, 15).tolist())

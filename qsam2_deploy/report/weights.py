@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..quant.layer import QuantLayer
+from ..quant.layers.layer import QuantLayer
 from .layers import block_of, clip_range, row_steps
 
 QUANTILES = (0.001, 0.25, 0.5, 0.75, 0.999)

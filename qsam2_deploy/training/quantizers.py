@@ -11,9 +11,14 @@ from torch import nn
 from ..calibration.start import start_from_statistics, start_weights
 from ..calibration.statistics import LayerStatistics
 from ..errors import TrainingError
-from ..quant.attention import quantized_attentions
-from ..quant.modules import ENCODER_PREFIX, held_weights, quantization_penalty, quantized_layers
-from ..quant.quantizer import Quantizer
+from ..quant.layers.attention import quantized_attentions
+from ..quant.layers.modules import (
+    ENCODER_PREFIX,
+    held_weights,
+    quantization_penalty,
+    quantized_layers,
+)
+from ..quant.quantizers.quantizer import Quantizer
 from .config import QuantizerTraining
 from .distributed import World
 from .samples import InputSamples

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..quant.quantizer import Quantizer
+from ..quant.quantizers.quantizer import Quantizer
 from .config import Stage
 
 _EMA_WARMUP = 20

@@ -14,8 +14,8 @@ from torch import nn
 
 from .._common.contradictions import contradictions, shown
 from ..errors import CheckpointError
-from ..quant.checkpoint import save_atomically
-from ..quant.plain_file import load_plain
+from ..quant.checkpoints.checkpoint import save_atomically
+from ..quant.checkpoints.plain_file import load_plain
 from .config import TrainConfig
 from .distributed import World
 

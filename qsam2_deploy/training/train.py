@@ -13,8 +13,8 @@ from .._common.files import check_output
 from ..data.generated.config import GeneratedClipsConfig
 from ..data.sample import VideoSequence
 from ..errors import InputError
-from ..quant.architecture import build_model, effective_config, read_config
-from ..quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ..quant.checkpoints.architecture import build_model, effective_config, read_config
+from ..quant.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .curves import draw_curves
 from .distributed import World, joined_world

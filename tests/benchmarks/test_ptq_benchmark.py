@@ -19,8 +19,8 @@ from qsam2_deploy.calibration import CalibrationConfig, CalibrationReport  # noq
 from qsam2_deploy.calibration.report import LayerReport  # noqa: E402
 from qsam2_deploy.calibration.vrc import VrcReport  # noqa: E402
 from qsam2_deploy.errors import InputError  # noqa: E402
-from qsam2_deploy.quant.architecture import build_model  # noqa: E402
-from qsam2_deploy.quant.checkpoint import load_checkpoint  # noqa: E402
+from qsam2_deploy.quant.checkpoints.architecture import build_model  # noqa: E402
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint  # noqa: E402
 from tests.support.weights import random_state_dict, small_config  # noqa: E402
 
 ROLES = ("attn.qkv", "attn.proj", "mlp.layers.0")
@@ -95,7 +95,7 @@ def test_statistics_of_a_checkpoint(tmp_path: Path) -> None:
 def test_the_command_writes_a_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from qsam2_deploy.quant.checkpoint import save_checkpoint
+    from qsam2_deploy.quant.checkpoints.checkpoint import save_checkpoint
 
     model = _gaussian_model()
     save_checkpoint(tmp_path / "a.pt", model.state_dict(), config=small_config(64))
@@ -109,7 +109,7 @@ def test_the_command_writes_a_checkpoint(
 
 
 def test_statistics_of_all_tensors(tmp_path: Path) -> None:
-    from qsam2_deploy.quant.checkpoint import save_checkpoint
+    from qsam2_deploy.quant.checkpoints.checkpoint import save_checkpoint
 
     model = _gaussian_model()
     save_checkpoint(tmp_path / "a.pt", model.state_dict(), config=small_config(64))

@@ -21,7 +21,7 @@ from benchmarks.speed.roofline import DEVICES, Device, bank_bytes, bound
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.inspection.products import multiply_adds
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.spec import COMPONENTS, ModelSpec
 from tests.support.quantized_layers import graph_of, make_layer
 from tests.support.quantized_model import quantize_model

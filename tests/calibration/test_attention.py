@@ -12,8 +12,8 @@ import torch
 from qsam2_deploy.calibration import CalibrationConfig, CalibrationReport, calibrate_checkpoint
 from qsam2_deploy.calibration.data import calibration_images
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.quant.attention import attentions, float_attention, quantized_attentions
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
+from qsam2_deploy.quant.layers.attention import attentions, float_attention, quantized_attentions
 
 ALL_PARTS, WITHOUT_VALUES = {"q", "k", "v"}, {"q", "k"}
 

@@ -14,9 +14,9 @@ import torch
 from qsam2_deploy.calibration import CalibrationConfig, CalibrationReport, calibrate_checkpoint
 from qsam2_deploy.calibration.data import calibration_images
 from qsam2_deploy.errors import CheckpointError, InputError, VideoError
-from qsam2_deploy.quant.checkpoint import load_checkpoint
-from qsam2_deploy.quant.entry import float_state
-from qsam2_deploy.quant.modules import QuantLinear, quantized_layers
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.entry import float_state
+from qsam2_deploy.quant.layers.modules import QuantLinear, quantized_layers
 from tests.support.external_data import DATA, needs_data
 
 NANO = DATA / "checkpoints" / "nano128.pt"

@@ -14,9 +14,9 @@ from qsam2_deploy.calibration.clip import (
     weight_quantization_error,
 )
 from qsam2_deploy.calibration.histogram import Histogram
-from qsam2_deploy.quant.affine import affine_step, affine_zero_point
-from qsam2_deploy.quant.grid import AFFINE, Grid, dequantize, fake_quantize, quantize
-from qsam2_deploy.quant.lsc import GAUSSIAN_ALPHA
+from qsam2_deploy.quant.quantizers.affine import affine_step, affine_zero_point
+from qsam2_deploy.quant.quantizers.grid import AFFINE, Grid, dequantize, fake_quantize, quantize
+from qsam2_deploy.quant.quantizers.lsc import GAUSSIAN_ALPHA
 
 
 def _error(values: torch.Tensor, clip: float, grid: Grid) -> float:

@@ -8,8 +8,8 @@ import pytest
 
 from qsam2_deploy.calibration.plan import EDGES, parse_bits, plan_layers, read_plan
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.quant.architecture import build_model
-from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope
+from qsam2_deploy.quant.checkpoints.architecture import build_model
+from qsam2_deploy.quant.layers.modules import LayerPlan, layers_in_scope
 from tests.support.small_config import small_config
 
 NAMES = ["a.first", "a.mlp.0", "a.mlp.1", "b.conv", "b.last"]

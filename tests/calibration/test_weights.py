@@ -11,7 +11,7 @@ from torch import nn
 from qsam2_deploy.calibration.config import CalibrationConfig
 from qsam2_deploy.calibration.vrc import VrcReport
 from qsam2_deploy.calibration.weights import calibrate_weights
-from qsam2_deploy.quant.modules import LayerPlan
+from qsam2_deploy.quant.layers.modules import LayerPlan
 
 INSIDE, OUTSIDE = "image_encoder.layer", "memory_attention.layer"
 

@@ -38,7 +38,7 @@ def model(checkpoint: Path) -> Path:
 @pytest.fixture(scope="module")
 def quantized(checkpoint: Path) -> Path:
     from qsam2_deploy.export import onnx_from_checkpoint
-    from qsam2_deploy.quant.checkpoint import load_checkpoint
+    from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
     from tests.support.quantized_model import quantize_model
 
     path = checkpoint.with_name("quantized.onnx")

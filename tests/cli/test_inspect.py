@@ -19,7 +19,7 @@ from tests.support.weights import small_config, write_checkpoint
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from qsam2_deploy.export import onnx_from_checkpoint
-    from qsam2_deploy.quant.checkpoint import load_checkpoint
+    from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
     from tests.support.quantized_model import quantize_model
 
     config = small_config(64, d_model=32, memory_dim=8, embed_dim=8)

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from qsam2_deploy.cli.train import main
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.training import loop
 from qsam2_deploy.training.log import read_log
 from tests.cli.helptext import check_help

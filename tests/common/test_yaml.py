@@ -10,7 +10,7 @@ import pytest
 from qsam2_deploy._common.yaml import read_yaml
 from qsam2_deploy.calibration.plan import read_plan
 from qsam2_deploy.errors import CheckpointError, InputError, MissingDependencyError
-from qsam2_deploy.quant.architecture import read_config
+from qsam2_deploy.quant.checkpoints.architecture import read_config
 from qsam2_deploy.training.recipe import read_recipe
 
 READERS = {"plan": read_plan, "recipe": read_recipe, "configuration": read_config}

@@ -168,7 +168,7 @@ def test_rate_leaves_out_the_first_frames(load, tmp_path):
 def test_random_checkpoint_loads_without_a_configuration_and_is_reproducible(load, tmp_path):
     torch = pytest.importorskip("torch", reason="making a model needs torch")
     pytest.importorskip("sam2", reason="making a model needs sam2")
-    from qsam2_deploy.quant.checkpoint import load_checkpoint
+    from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 
     torch.set_num_threads(1)
     for name in ("a.pt", "b.pt"):
@@ -282,7 +282,7 @@ def test_without_a_trained_checkpoint_the_demo_says_so_and_has_no_scores(
     monkeypatch.setattr(demo, "SHIPPED", tmp_path / "absent.pt")
     # The model of random weights is larger than this test needs; the checkpoint names its own
     # configuration, as the random one does.
-    from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
+    from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 
     def write(path: Path) -> None:
         loaded = load_checkpoint(tiny.checkpoint, config=tiny.config)

@@ -18,9 +18,9 @@ from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.export.graph import model_from_graphs, needed_opset
 from qsam2_deploy.export.linear_weights import LinearWeights
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
-from qsam2_deploy.quant.grid import MIN_SCALE
-from qsam2_deploy.quant.modules import SCOPES, LayerPlan, layers_in_scope, quantize_layers
+from qsam2_deploy.quant.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from qsam2_deploy.quant.layers.modules import SCOPES, LayerPlan, layers_in_scope, quantize_layers
+from qsam2_deploy.quant.quantizers.grid import MIN_SCALE
 from tests.support.quantized_layers import KINDS, builder_for, graph_of, make_layer
 from tests.support.quantized_model import quantize_model
 

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from qsam2_deploy._common import seal as _seal
 from qsam2_deploy.errors import CheckpointError, InputError, UnsupportedModelError
 from qsam2_deploy.export import onnx_from_checkpoint
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.spec import COMPONENTS, SCHEMA_VERSION, SPEC_KEY, ModelSpec
 from tests.support.weights import small_config, write_checkpoint
 
@@ -88,7 +88,7 @@ def test_export_is_reproducible(exported: Path, checkpoint: Path, tmp_path: Path
 
 
 def test_config_inside_the_checkpoint_needs_no_flag(tmp_path: Path) -> None:
-    from qsam2_deploy.quant.checkpoint import save_checkpoint
+    from qsam2_deploy.quant.checkpoints.checkpoint import save_checkpoint
 
     plain = write_checkpoint(tmp_path / "plain.pt")
     loaded = load_checkpoint(plain, config=config_of(plain))

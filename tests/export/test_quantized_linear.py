@@ -16,7 +16,7 @@ from qsam2_deploy.export.layers import linear, linear_parts
 from qsam2_deploy.export.linear_weights import LinearWeights
 from qsam2_deploy.lowering.integer_matmul import FUSED, integer_matmul
 from qsam2_deploy.lowering.widen_constants import widen_constants
-from qsam2_deploy.quant.modules import LayerPlan, QuantLinear, quantize_layers
+from qsam2_deploy.quant.layers.modules import LayerPlan, QuantLinear, quantize_layers
 from qsam2_deploy.spec import ComponentSpec, TensorSpec
 from tests.support.plain_engine import run_plainly
 

@@ -98,7 +98,7 @@ def _make_checkpoint(rng: random.Random) -> bytes:
 
 
 def _read_checkpoint(path: Path, rng: random.Random) -> None:
-    from qsam2_deploy.quant.checkpoint import load_checkpoint
+    from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 
     load_checkpoint(path)
 
@@ -182,8 +182,8 @@ def _recipe() -> Any:
 
 
 def _read_config(path: Path, rng: random.Random) -> None:
-    from qsam2_deploy.quant.architecture import build_model, read_config
-    from qsam2_deploy.quant.plain_file import memory_of_file
+    from qsam2_deploy.quant.checkpoints.architecture import build_model, read_config
+    from qsam2_deploy.quant.checkpoints.plain_file import memory_of_file
 
     config = read_config(path)
     with memory_of_file(1 << 20):

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from qsam2_deploy.export import onnx_from_checkpoint
-from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
-from qsam2_deploy.quant.entry import float_state, make_entry, packed_weight_names
-from qsam2_deploy.quant.modules import quantized_layers
-from qsam2_deploy.quant.packed import packed_weight, unpack_weight
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from qsam2_deploy.quant.checkpoints.entry import float_state, make_entry, packed_weight_names
+from qsam2_deploy.quant.checkpoints.packed import packed_weight, unpack_weight
+from qsam2_deploy.quant.layers.modules import quantized_layers
 from qsam2_deploy.training.state import TrainingState
 from tests.fuzz.samples import tiny_config
 from tests.support.quantized_model import quantize_model

@@ -20,7 +20,7 @@ from qsam2_deploy.lowering import (
 from qsam2_deploy.lowering.odd_codes import odd_codes
 from qsam2_deploy.lowering.widen_constants import widen_constants
 from qsam2_deploy.onnx_graph.index import GraphIndex, attribute, value_of
-from qsam2_deploy.quant.grid import MIDRISE, MIN_SCALE, Grid, dequantize
+from qsam2_deploy.quant.quantizers.grid import MIDRISE, MIN_SCALE, Grid, dequantize
 from tests.support.quantized_layers import KINDS, graph_of, make_layer, run
 
 
@@ -111,7 +111,7 @@ def test_tensorrt_gets_odd_integers(bits: int, blocked: int) -> None:
 def test_a_layer_with_one_output(lower: Any) -> None:
     """Its scale has no axis that tells where channels are."""
     torch.manual_seed(0)
-    from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
+    from qsam2_deploy.quant.layers.modules import LayerPlan, quantize_layers
 
     model = torch.nn.Sequential(torch.nn.Linear(128, 1))
     layer = quantize_layers(model, {"0": LayerPlan(3, 8, weight_grid=MIDRISE)})["0"]

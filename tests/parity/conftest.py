@@ -25,7 +25,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
 def pair(clips: Clips, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Pair]]:
     """Give a function from the name of a variant to the trained model in both predictors."""
     from qsam2_deploy.export import onnx_from_checkpoint
-    from qsam2_deploy.quant.checkpoint import save_checkpoint
+    from qsam2_deploy.quant.checkpoints.checkpoint import save_checkpoint
     from qsam2_deploy.runtime import SAM2VideoPredictor
 
     torch.set_num_threads(1)

@@ -24,9 +24,9 @@ from qsam2_deploy.calibration.statistics import collect_statistics
 from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.export import onnx_from_checkpoint
-from qsam2_deploy.quant.attention import attentions, float_attention, product_plan
-from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
-from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantized_layers
+from qsam2_deploy.quant.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from qsam2_deploy.quant.layers.attention import attentions, float_attention, product_plan
+from qsam2_deploy.quant.layers.modules import LayerPlan, layers_in_scope, quantized_layers
 from tests.parity.test_component_parity import Pair, random
 from tests.support.weights import small_config, write_checkpoint
 

@@ -15,8 +15,8 @@ import torch
 from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.engines.protocol import Backend
 from qsam2_deploy.export import onnx_from_checkpoint
-from qsam2_deploy.quant.architecture import OFFICIAL_NAMES, official_config
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.architecture import OFFICIAL_NAMES, official_config
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from tests.support.official_components import OFFICIAL_COMPONENTS, real_rotation
 from tests.support.weights import small_config, write_checkpoint
 

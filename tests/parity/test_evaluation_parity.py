@@ -19,8 +19,8 @@ from qsam2_deploy.evaluation.prompts import first_prompts
 from qsam2_deploy.evaluation.rules import DAVIS, IMAGES, SA_V
 from qsam2_deploy.evaluation.scoring import evaluate
 from qsam2_deploy.export import onnx_from_checkpoint
-from qsam2_deploy.quant.checkpoint import save_checkpoint
-from qsam2_deploy.quant.official_predictor import OfficialModel
+from qsam2_deploy.quant.checkpoints.checkpoint import save_checkpoint
+from qsam2_deploy.quant.checkpoints.official_predictor import OfficialModel
 from tests.data.datasets import write_davis, write_image, write_sav
 from tests.parity.clip import HEIGHT, WIDTH, frame
 from tests.parity.trained import trained_model

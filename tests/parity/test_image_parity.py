@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.predictors.image_predictor import SAM2ImagePredictor
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from tests.support.external_data import DATA, needs_data
 from tests.support.weights import write_checkpoint
 

@@ -22,8 +22,8 @@ from qsam2_deploy.export.pooled_memory import score_shift
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.onnx_graph.attention_pattern import find_quantized_attentions
 from qsam2_deploy.onnx_graph.index import GraphIndex
-from qsam2_deploy.quant.attention_layer import AttentionSteps, QuantAttention
-from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from qsam2_deploy.quant.layers.attention_layer import AttentionSteps, QuantAttention
 from tests.parity.test_attention_parity import quantized
 from tests.parity.test_component_parity import Pair, assert_close, random
 from tests.support.weights import small_config, write_checkpoint

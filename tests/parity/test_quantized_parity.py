@@ -30,9 +30,9 @@ from qsam2_deploy.lowering import lower_for_ort
 from qsam2_deploy.lowering.integer_conv import CONV
 from qsam2_deploy.lowering.integer_matmul import FUSED
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.quant.attention import quantized_attentions
-from qsam2_deploy.quant.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from qsam2_deploy.quant.modules import quantized_layers
+from qsam2_deploy.quant.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from qsam2_deploy.quant.layers.attention import quantized_attentions
+from qsam2_deploy.quant.layers.modules import quantized_layers
 from qsam2_deploy.runtime import SAM2VideoPredictor
 from qsam2_deploy.spec import (
     COMPONENTS,

@@ -20,11 +20,11 @@ from qsam2_deploy.lowering import (
 )
 from qsam2_deploy.lowering.integer_conv import CONV
 from qsam2_deploy.lowering.integer_matmul import FUSED
-from qsam2_deploy.quant.grid import AFFINE, MIDRISE
-from qsam2_deploy.quant.layer import QuantLayer
-from qsam2_deploy.quant.layer_plan import INPUT_GRIDS, WEIGHT_GRIDS
-from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
-from qsam2_deploy.quant.quantizer import quantizer_class, quantizer_names
+from qsam2_deploy.quant.layers.layer import QuantLayer
+from qsam2_deploy.quant.layers.layer_plan import INPUT_GRIDS, WEIGHT_GRIDS
+from qsam2_deploy.quant.layers.modules import LayerPlan, quantize_layers
+from qsam2_deploy.quant.quantizers.grid import AFFINE, MIDRISE
+from qsam2_deploy.quant.quantizers.quantizer import quantizer_class, quantizer_names
 from tests.support.quantized_layers import KINDS, assert_computes, graph_of
 
 INTEGER_OPERATOR = {"linear": FUSED, "conv": CONV}

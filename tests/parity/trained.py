@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from qsam2_deploy.quant.architecture import build_model
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.architecture import build_model
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from tests.parity.variants import VARIANTS, StateDict, varied
 
 CHECKPOINT = Path(__file__).parents[2] / "assets" / "demo.pt"

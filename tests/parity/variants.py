@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qsam2_deploy.quant.architecture import build_model
+from qsam2_deploy.quant.checkpoints.architecture import build_model
 from tests.parity.session import Session
 
 StateDict = dict[str, torch.Tensor]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qsam2_deploy.errors import CheckpointError
-from qsam2_deploy.quant.architecture import (
+from qsam2_deploy.quant.checkpoints.architecture import (
     OFFICIAL_NAMES,
     build_model,
     checked_config,

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from qsam2_deploy.errors import CheckpointError, InputError, Qsam2Error
-from qsam2_deploy.quant.architecture import build_model
-from qsam2_deploy.quant.attention import (
+from qsam2_deploy.quant.checkpoints.architecture import build_model
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from qsam2_deploy.quant.checkpoints.entry import apply_entry, float_state, make_entry
+from qsam2_deploy.quant.layers.attention import (
     attentions,
     float_attention,
     observe_attentions,
@@ -22,12 +24,10 @@ from qsam2_deploy.quant.attention import (
     quantize_attentions,
     quantized_attentions,
 )
-from qsam2_deploy.quant.attention_layer import AttentionSteps, QuantAttention
-from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
-from qsam2_deploy.quant.entry import apply_entry, float_state, make_entry
-from qsam2_deploy.quant.grid import AFFINE, Grid
-from qsam2_deploy.quant.layer_plan import QuantizerPlan
-from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
+from qsam2_deploy.quant.layers.attention_layer import AttentionSteps, QuantAttention
+from qsam2_deploy.quant.layers.layer_plan import QuantizerPlan
+from qsam2_deploy.quant.layers.modules import LayerPlan, quantize_layers
+from qsam2_deploy.quant.quantizers.grid import AFFINE, Grid
 from tests.support.small_config import small_config
 
 TRUNK = "image_encoder.trunk.blocks.0.attn"

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from qsam2_deploy.quant.attention_product import AttentionProduct, probability_codes
+from qsam2_deploy.quant.layers.attention_product import AttentionProduct, probability_codes
 from tests.support.attention_products import Shape, make_product
 
 SHAPES = [Shape(40, 60), Shape(300, 50, heads=3), Shape(8, 2000, width=256)]

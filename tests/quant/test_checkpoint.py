@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from qsam2_deploy.errors import CheckpointError, InputError
-from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from tests.support.external_data import DATA, needs_data
 from tests.support.small_config import small_config
 

@@ -9,8 +9,13 @@ from torch import nn
 from torch.nn import functional
 
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.quant.grid import fake_quantize
-from qsam2_deploy.quant.modules import LayerPlan, QuantLayer, layers_in_scope, quantize_layers
+from qsam2_deploy.quant.layers.modules import (
+    LayerPlan,
+    QuantLayer,
+    layers_in_scope,
+    quantize_layers,
+)
+from qsam2_deploy.quant.quantizers.grid import fake_quantize
 
 _KINDS = {
     "plain": lambda: nn.Conv2d(3, 8, 7, stride=4, padding=3),

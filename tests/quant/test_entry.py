@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from qsam2_deploy.errors import CheckpointError
-from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
-from qsam2_deploy.quant.entry import apply_entry, float_state, make_entry
-from qsam2_deploy.quant.modules import LayerPlan, quantize_layers, quantized_layers
-from qsam2_deploy.quant.quantizer import quantizer_names
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from qsam2_deploy.quant.checkpoints.entry import apply_entry, float_state, make_entry
+from qsam2_deploy.quant.layers.modules import LayerPlan, quantize_layers, quantized_layers
+from qsam2_deploy.quant.quantizers.quantizer import quantizer_names
 from tests.support.small_config import small_config
 from tests.support.weights import write_checkpoint
 
@@ -131,7 +131,7 @@ def test_damaged_entries_are_refused(quantized: Any) -> None:
         (_without(entry, "layers", LAYER, "input"), "does not fit"),
         (_without(entry, "layers", LAYER, "weight", "state"), "does not fit"),
     ]
-    from qsam2_deploy.quant.architecture import build_model
+    from qsam2_deploy.quant.checkpoints.architecture import build_model
 
     for damaged, message in cases:
         model = build_model(CONFIG)
@@ -153,7 +153,7 @@ def test_weights_must_be_those_that_the_steps_were_found_for(
 
 
 def test_a_zero_point_that_contradicts_is_refused(quantized: Any) -> None:
-    from qsam2_deploy.quant.architecture import build_model
+    from qsam2_deploy.quant.checkpoints.architecture import build_model
 
     entry = _entry(quantized)
     part = entry["layers"][LAYER]["input"]
@@ -168,7 +168,7 @@ def test_a_zero_point_that_contradicts_is_refused(quantized: Any) -> None:
 @pytest.mark.parametrize("version", [1, 2])
 def test_older_versions_are_still_read(quantized: Any, version: int) -> None:
     """The first had no digests, and steps in single precision; both, symmetric grids alone."""
-    from qsam2_deploy.quant.architecture import build_model
+    from qsam2_deploy.quant.checkpoints.architecture import build_model
 
     entry = _entry(quantized)
     entry["format_version"] = version

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.quant.grid import (
+from qsam2_deploy.quant.quantizers.grid import (
     AFFINE,
     GRIDS,
     MIDRISE,

@@ -12,16 +12,16 @@ from torch import nn
 from qsam2_deploy.calibration.start import start_from_statistics, start_weights
 from qsam2_deploy.calibration.statistics import collect_statistics
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.quant.grid import AFFINE, MIDRISE, SYMMETRIC, Grid, quantize
-from qsam2_deploy.quant.layer_plan import LayerPlan
-from qsam2_deploy.quant.learned_clip import STARTS
-from qsam2_deploy.quant.lsq import LSQQuantizer
-from qsam2_deploy.quant.lsq_plus import LSQPlusQuantizer
-from qsam2_deploy.quant.modules import quantization_penalty, quantize_layers
-from qsam2_deploy.quant.pact import PACTQuantizer
-from qsam2_deploy.quant.quantizer import make_quantizer
-from qsam2_deploy.quant.sawb import COEFFICIENTS, SAWBQuantizer
-from qsam2_deploy.quant.statsq import StatsQuantizer
+from qsam2_deploy.quant.layers.layer_plan import LayerPlan
+from qsam2_deploy.quant.layers.modules import quantization_penalty, quantize_layers
+from qsam2_deploy.quant.quantizers.grid import AFFINE, MIDRISE, SYMMETRIC, Grid, quantize
+from qsam2_deploy.quant.quantizers.learned_clip import STARTS
+from qsam2_deploy.quant.quantizers.lsq import LSQQuantizer
+from qsam2_deploy.quant.quantizers.lsq_plus import LSQPlusQuantizer
+from qsam2_deploy.quant.quantizers.pact import PACTQuantizer
+from qsam2_deploy.quant.quantizers.quantizer import make_quantizer
+from qsam2_deploy.quant.quantizers.sawb import COEFFICIENTS, SAWBQuantizer
+from qsam2_deploy.quant.quantizers.statsq import StatsQuantizer
 
 
 def _rows(rows: int = 3) -> torch.Tensor:

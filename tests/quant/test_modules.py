@@ -12,16 +12,16 @@ from torch import nn
 from torch.nn import functional
 
 from qsam2_deploy.errors import InputError, Qsam2Error
-from qsam2_deploy.quant.grid import MIN_SCALE
-from qsam2_deploy.quant.layer_plan import GRANULARITIES, WEIGHT_GRIDS
-from qsam2_deploy.quant.modules import (
+from qsam2_deploy.quant.layers.layer_plan import GRANULARITIES, WEIGHT_GRIDS
+from qsam2_deploy.quant.layers.modules import (
     LayerPlan,
     QuantLinear,
     held_weights,
     quantize_layers,
     quantized_layers,
 )
-from qsam2_deploy.quant.quantizer import quantizer_names
+from qsam2_deploy.quant.quantizers.grid import MIN_SCALE
+from qsam2_deploy.quant.quantizers.quantizer import quantizer_names
 
 
 def _model(seed: int = 0) -> nn.Sequential:

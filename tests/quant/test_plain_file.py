@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from qsam2_deploy.errors import CheckpointError
-from qsam2_deploy.quant.architecture import build_model
-from qsam2_deploy.quant.checkpoint import load_checkpoint
-from qsam2_deploy.quant.config_bounds import check_numbers
-from qsam2_deploy.quant.plain_file import load_plain, memory_of_file
+from qsam2_deploy.quant.checkpoints.architecture import build_model
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.config_bounds import check_numbers
+from qsam2_deploy.quant.checkpoints.plain_file import load_plain, memory_of_file
 from tests.support.weights import small_config, write_checkpoint
 
 
@@ -99,7 +99,7 @@ def test_a_model_that_is_larger_than_its_file_is_not_built(tmp_path: Path) -> No
 
 
 def test_all_official_models_fit_into_the_memory_of_their_files() -> None:
-    from qsam2_deploy.quant.architecture import official_config
+    from qsam2_deploy.quant.checkpoints.architecture import official_config
 
     with memory_of_file(10_000_000):  # packed in 2 bits
         build_model(official_config("sam2.1_hiera_tiny"))

@@ -11,11 +11,18 @@ import pytest
 import torch
 
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.quant import layer_plan  # noqa: F401  (all quantizers register themselves)
-from qsam2_deploy.quant.grid import AFFINE, MIDRISE, MIN_SCALE, Grid, dequantize, quantize
-from qsam2_deploy.quant.lsc import BALANCED_ALPHA, GAUSSIAN_ALPHA, LSCQuantizer
-from qsam2_deploy.quant.minmax import MinMaxQuantizer
-from qsam2_deploy.quant.quantizer import (
+from qsam2_deploy.quant.layers import layer_plan  # noqa: F401  (all quantizers register themselves)
+from qsam2_deploy.quant.quantizers.grid import (
+    AFFINE,
+    MIDRISE,
+    MIN_SCALE,
+    Grid,
+    dequantize,
+    quantize,
+)
+from qsam2_deploy.quant.quantizers.lsc import BALANCED_ALPHA, GAUSSIAN_ALPHA, LSCQuantizer
+from qsam2_deploy.quant.quantizers.minmax import MinMaxQuantizer
+from qsam2_deploy.quant.quantizers.quantizer import (
     Quantizer,
     make_quantizer,
     quantizer_class,

@@ -10,10 +10,15 @@ import pytest
 import torch
 
 from qsam2_deploy.errors import CheckpointError, InputError
-from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
-from qsam2_deploy.quant.entry import float_state, make_entry
-from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantize_layers, quantized_layers
-from qsam2_deploy.quant.storage import pack_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from qsam2_deploy.quant.checkpoints.entry import float_state, make_entry
+from qsam2_deploy.quant.checkpoints.storage import pack_checkpoint
+from qsam2_deploy.quant.layers.modules import (
+    LayerPlan,
+    layers_in_scope,
+    quantize_layers,
+    quantized_layers,
+)
 from tests.fuzz.samples import tiny_config
 from tests.support.weights import write_checkpoint
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from qsam2_deploy.calibration.histogram import Histogram
 from qsam2_deploy.calibration.statistics import LayerStatistics
-from qsam2_deploy.quant.grid import Grid
-from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
+from qsam2_deploy.quant.layers.modules import LayerPlan, quantize_layers
+from qsam2_deploy.quant.quantizers.grid import Grid
 from qsam2_deploy.report.layers import (
     ErrorMeter,
     block_of,

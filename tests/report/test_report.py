@@ -14,8 +14,8 @@ from PIL import Image
 
 from qsam2_deploy.calibration.data import calibration_images
 from qsam2_deploy.errors import CheckpointError, InputError, VideoError
-from qsam2_deploy.quant.checkpoint import load_checkpoint
-from qsam2_deploy.quant.modules import quantized_layers
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
+from qsam2_deploy.quant.layers.modules import quantized_layers
 from qsam2_deploy.report import ReportJob, sections, write_report
 
 from .conftest import write_scores

@@ -11,9 +11,9 @@ import torch
 
 from qsam2_deploy.export.graph import GraphBuilder, model_from_graphs
 from qsam2_deploy.export.quantized_attention import quantized_attention
-from qsam2_deploy.quant.attention_layer import AttentionSteps
-from qsam2_deploy.quant.attention_product import GRID, AttentionProduct
-from qsam2_deploy.quant.quantizer import make_quantizer
+from qsam2_deploy.quant.layers.attention_layer import AttentionSteps
+from qsam2_deploy.quant.layers.attention_product import GRID, AttentionProduct
+from qsam2_deploy.quant.quantizers.quantizer import make_quantizer
 from qsam2_deploy.spec import ComponentSpec, TensorSpec
 
 

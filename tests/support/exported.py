@@ -58,7 +58,7 @@ def integer_attention_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Export SAM 2.1 tiny at 1024 pixels with 4 bits, its attention products with 8."""
     pytest.importorskip("torch", reason="torch is needed to export the test model")
-    from qsam2_deploy.quant.architecture import official_config
+    from qsam2_deploy.quant.checkpoints.architecture import official_config
 
     config = official_config("sam2.1_hiera_tiny")
     return _export_quantized(tmp_path_factory.mktemp("tiny"), 4, attention=True, config=config)
@@ -68,7 +68,7 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def base_plus_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Export SAM 2.1 base+ at 1024 pixels with 8 bits."""
     pytest.importorskip("torch", reason="torch is needed to export the test model")
-    from qsam2_deploy.quant.architecture import official_config
+    from qsam2_deploy.quant.checkpoints.architecture import official_config
 
     config = official_config("sam2.1_hiera_base_plus")
     return _export_quantized(tmp_path_factory.mktemp("base_plus"), 8, config=config)
@@ -79,7 +79,7 @@ def _export_quantized(
 ) -> Path:
     torch = pytest.importorskip("torch", reason="torch is needed to export the test model")
     from qsam2_deploy.export import onnx_from_checkpoint
-    from qsam2_deploy.quant.checkpoint import load_checkpoint
+    from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
     from tests.support.quantized_model import quantize_model
     from tests.support.weights import write_checkpoint
 

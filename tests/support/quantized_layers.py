@@ -13,7 +13,7 @@ from torch import nn
 
 from qsam2_deploy.export.graph import GraphBuilder, model_from_graphs
 from qsam2_deploy.export.layers import conv, conv_transpose, linear
-from qsam2_deploy.quant.modules import LayerPlan, QuantLayer, quantize_layers
+from qsam2_deploy.quant.layers.modules import LayerPlan, QuantLayer, quantize_layers
 from qsam2_deploy.spec import ComponentSpec, TensorSpec
 from tests.support.plain_engine import run_plainly
 

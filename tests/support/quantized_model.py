@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from qsam2_deploy.quant.attention import attentions, product_plan, quantize_attentions
-from qsam2_deploy.quant.checkpoint import Checkpoint
-from qsam2_deploy.quant.modules import LayerPlan, layers_in_scope, quantize_layers
+from qsam2_deploy.quant.checkpoints.checkpoint import Checkpoint
+from qsam2_deploy.quant.layers.attention import attentions, product_plan, quantize_attentions
+from qsam2_deploy.quant.layers.modules import LayerPlan, layers_in_scope, quantize_layers
 
 
 def quantize_model(

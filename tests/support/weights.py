@@ -28,7 +28,7 @@ import numpy.typing as npt
 import torch
 import yaml
 
-from qsam2_deploy.quant.architecture import build_model
+from qsam2_deploy.quant.checkpoints.architecture import build_model
 from tests.support.small_config import small_config
 
 __all__ = ["random_state_dict", "small_config", "write_checkpoint"]

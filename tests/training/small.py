@@ -10,7 +10,7 @@ import torch
 from qsam2_deploy.data.generated.clips import GeneratedClips
 from qsam2_deploy.data.generated.config import GeneratedClipsConfig
 from qsam2_deploy.data.sample import Clip
-from qsam2_deploy.quant.architecture import build_model
+from qsam2_deploy.quant.checkpoints.architecture import build_model
 from qsam2_deploy.training.batch import batch_from_clips
 from qsam2_deploy.training.config import LossWeights, PromptPolicy, Stage, TrainConfig
 from qsam2_deploy.training.distributed import World

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from qsam2_deploy.quant.architecture import build_model, effective_config
+from qsam2_deploy.quant.checkpoints.architecture import build_model, effective_config
 from qsam2_deploy.training.clip_model import ClipModel, set_image_size
 from qsam2_deploy.training.config import LossWeights
 from qsam2_deploy.training.losses import clip_losses

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.training.log import read_log
 from qsam2_deploy.training.recipe import read_recipe
 from qsam2_deploy.training.train import TrainJob, train_model

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from qsam2_deploy.errors import CheckpointError, InputError
-from qsam2_deploy.quant.architecture import build_model, effective_config
-from qsam2_deploy.quant.checkpoint import load_checkpoint, save_checkpoint
-from qsam2_deploy.quant.entry import float_state, make_entry
-from qsam2_deploy.quant.modules import quantized_layers
+from qsam2_deploy.quant.checkpoints.architecture import build_model, effective_config
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from qsam2_deploy.quant.checkpoints.entry import float_state, make_entry
+from qsam2_deploy.quant.layers.modules import quantized_layers
 from qsam2_deploy.training.log import read_log
 from qsam2_deploy.training.qat import load_quantized, load_teacher, save_quantized
 from qsam2_deploy.training.recipe import default_qat_recipe, read_recipe

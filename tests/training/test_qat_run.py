@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from qsam2_deploy.errors import TrainingError
-from qsam2_deploy.quant.attention import (
+from qsam2_deploy.quant.layers.attention import (
     attentions,
     product_plan,
     quantize_attentions,
     quantized_attentions,
 )
-from qsam2_deploy.quant.modules import quantized_layers
+from qsam2_deploy.quant.layers.modules import quantized_layers
 from qsam2_deploy.training.config import (
     DistillWeights,
     ImageBatches,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from qsam2_deploy.errors import TrainingError
-from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
+from qsam2_deploy.quant.layers.modules import LayerPlan, quantize_layers
 from qsam2_deploy.training.config import QuantizerTraining
 from qsam2_deploy.training.distributed import World
 from qsam2_deploy.training.quantizers import QuantizerTrainer

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from qsam2_deploy.quant.modules import LayerPlan, quantize_layers
+from qsam2_deploy.quant.layers.modules import LayerPlan, quantize_layers
 from qsam2_deploy.training.config import Stage
 from qsam2_deploy.training.schedule import (
     learning_rate,

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from qsam2_deploy.errors import InputError, TrainingError
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.training import loop, train
 from qsam2_deploy.training.recipe import read_recipe
 from qsam2_deploy.training.train import TrainJob, train_model

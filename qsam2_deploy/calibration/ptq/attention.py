@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ..._common.progress import progress
-from ...quant.grid import MIN_SCALE, Grid, fake_quantize
+from ...quant.quantizers.grid import MIN_SCALE, Grid, fake_quantize
 from ..clip import histogram_clip
 from ..data import Images
 from ..histogram import Histogram

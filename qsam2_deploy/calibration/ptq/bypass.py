@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from ...quant.modules import QuantLayer
+from ...quant.layers.modules import QuantLayer
 
 PARTS = ("weight_quantizer", "input_quantizer")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...quant.grid import AFFINE, Grid
+from ...quant.quantizers.grid import AFFINE, Grid
 from ..statistics import LayerStatistics
 from .method import PtqMethod, register_ptq
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from ...quant.grid import Grid, dequantize, quantize
+from ...quant.quantizers.grid import Grid, dequantize, quantize
 
 _BLOCK = 128
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..._common.progress import progress
-from ...quant.modules import QuantLayer, QuantLinear
+from ...quant.layers.modules import QuantLayer, QuantLinear
 from ..statistics import LayerStatistics, collect_statistics, layer_groups
 from ..vrc import relative_output_error
 from .bypass import bypassed

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ...errors import InputError
-from ...quant.grid import Grid
-from ...quant.modules import QuantLayer
+from ...quant.layers.modules import QuantLayer
+from ...quant.quantizers.grid import Grid
 from ..clip import histogram_range, weight_clip
 from ..data import Images
 from ..statistics import LayerStatistics

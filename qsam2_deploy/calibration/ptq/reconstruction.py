@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..._common.progress import progress
-from ...quant.modules import QuantLayer, quantized_layers
+from ...quant.layers.modules import QuantLayer, quantized_layers
 from ..statistics import LayerStatistics, is_heldout
 from .bypass import PARTS, bypassed, replaced
 from .method import PtqJob, PtqMethod, register_ptq

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ...quant.quantizer import Quantizer
+from ...quant.quantizers.quantizer import Quantizer
 
 _LOW, _HIGH = -0.1, 1.1
 _MARGIN = 1e-4

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ...quant.grid import fake_quantize
-from ...quant.layer import QuantLayer
+from ...quant.layers.layer import QuantLayer
+from ...quant.quantizers.grid import fake_quantize
 from ..statistics import LayerStatistics
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from qsam2_deploy.calibration.ptq.reconstruction import Block
 from qsam2_deploy.calibration.start import start_from_statistics, start_weights
 from qsam2_deploy.calibration.statistics import LayerStatistics, collect_statistics
-from qsam2_deploy.quant.modules import LayerPlan, quantize_layers, quantized_layers
+from qsam2_deploy.quant.layers.modules import LayerPlan, quantize_layers, quantized_layers
 
 WIDTH = 24
 

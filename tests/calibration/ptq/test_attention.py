@@ -16,7 +16,7 @@ from qsam2_deploy.calibration.ptq.attention import (
     log_quantize,
     quantized_attention,
 )
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 
 
 @pytest.mark.parametrize("tau", TAUS)

@@ -11,7 +11,7 @@ import torch
 from qsam2_deploy.calibration.clip import weight_clip
 from qsam2_deploy.calibration.ptq.gptq import gptq
 from qsam2_deploy.calibration.vrc import relative_output_error
-from qsam2_deploy.quant.grid import MIDRISE, SYMMETRIC, Grid, fake_quantize
+from qsam2_deploy.quant.quantizers.grid import MIDRISE, SYMMETRIC, Grid, fake_quantize
 from tests.calibration.ptq.conftest import WIDTH
 
 

@@ -14,9 +14,9 @@ from qsam2_deploy.calibration.data import calibration_images
 from qsam2_deploy.calibration.histogram import Histogram
 from qsam2_deploy.calibration.ptq import PtqOptions, make_ptq, ptq_names
 from qsam2_deploy.calibration.statistics import LayerStatistics
-from qsam2_deploy.quant.checkpoint import load_checkpoint
-from qsam2_deploy.quant.grid import AFFINE, Grid
-from qsam2_deploy.quant.modules import QuantLinear, quantized_layers
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
+from qsam2_deploy.quant.layers.modules import QuantLinear, quantized_layers
+from qsam2_deploy.quant.quantizers.grid import AFFINE, Grid
 
 FEW = PtqOptions(iterations=15, rounding_rate=0.3)
 

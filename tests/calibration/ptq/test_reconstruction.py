@@ -13,7 +13,7 @@ from qsam2_deploy.calibration.ptq.options import PtqOptions
 from qsam2_deploy.calibration.ptq.reconstruction import Block, BrecqPtq, QDropPtq
 from qsam2_deploy.calibration.ptq.rounding import SoftRounding
 from qsam2_deploy.calibration.ptq.steps import LearnedStep
-from qsam2_deploy.quant.grid import fake_quantize
+from qsam2_deploy.quant.quantizers.grid import fake_quantize
 from tests.calibration.ptq.conftest import TinyBlock
 
 OPTIONS = PtqOptions(iterations=80, rounding_rate=0.1, step_rate=0.005)

@@ -19,7 +19,7 @@ from qsam2_deploy.calibration.ptq.sign_fold import (
     is_bimodal,
     key_statistics,
 )
-from qsam2_deploy.quant.checkpoint import load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 
 RANDOM = torch.Generator().manual_seed(0)
 

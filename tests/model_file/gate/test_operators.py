@@ -20,7 +20,7 @@ from qsam2_deploy.model_file.gate.operators import (  # noqa: E402
     OPSETS,
     STORED_BITS,
 )
-from qsam2_deploy.quant.checkpoint import load_checkpoint  # noqa: E402
+from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint  # noqa: E402
 from tests.support.quantized_model import quantize_model  # noqa: E402
 from tests.support.weights import small_config, write_checkpoint  # noqa: E402
 

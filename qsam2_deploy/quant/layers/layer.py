@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..errors import Qsam2Error
-from .grid import MIN_SCALE, SYMMETRIC, Grid, quantize
+from ...errors import Qsam2Error
+from ..quantizers.grid import MIN_SCALE, SYMMETRIC, Grid, quantize
+from ..quantizers.quantizer import Quantizer
 from .layer_plan import PER_TENSOR, LayerPlan
-from .quantizer import Quantizer
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .._common.files import check_output
-from ..errors import CheckpointError
+from ..._common.files import check_output
+from ...errors import CheckpointError
+from ..layers.modules import quantized_layers
 from .checkpoint import load_checkpoint, save_checkpoint
 from .entry import float_state, make_entry
-from .modules import quantized_layers
 from .packed import packed_weight, unpack_weight
 
 

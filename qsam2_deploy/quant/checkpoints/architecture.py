@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .._common.contradictions import contradictions, shown
-from .._common.yaml import read_yaml_text, yaml_errors
-from ..errors import CheckpointError, MissingDependencyError
+from ..._common.contradictions import contradictions, shown
+from ..._common.yaml import read_yaml_text, yaml_errors
+from ...errors import CheckpointError, MissingDependencyError
 from .config_bounds import check_numbers
 
 if TYPE_CHECKING:

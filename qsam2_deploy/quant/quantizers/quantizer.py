@@ -13,8 +13,8 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import nn
 
-from .._common.contradictions import shown
-from ..errors import InputError
+from ..._common.contradictions import shown
+from ...errors import InputError
 from .grid import AFFINE, MIDRISE, MIN_SCALE, SYMMETRIC, Grid, fake_quantize
 from .value_statistics import ValueStatistics
 

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ..errors import Qsam2Error
+from ...errors import Qsam2Error
+from ..quantizers.grid import MIN_SCALE
 from .attention_product import AttentionProduct
-from .grid import MIN_SCALE
 
 
 @dataclass(frozen=True)

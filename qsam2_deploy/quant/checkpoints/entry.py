@@ -35,15 +35,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._common.contradictions import reason_of
-from ..errors import CheckpointError, InputError
-from .attention import quantize_attentions, quantized_attentions
-from .attention_layer import QuantAttention
-from .grid import SYMMETRIC, Grid
-from .layer_plan import PER_CHANNEL, LayerPlan, QuantizerPlan
-from .modules import QuantLayer, quantize_layers, quantized_layers
+from ..._common.contradictions import reason_of
+from ...errors import CheckpointError, InputError
+from ..layers.attention import quantize_attentions, quantized_attentions
+from ..layers.attention_layer import QuantAttention
+from ..layers.layer_plan import PER_CHANNEL, LayerPlan, QuantizerPlan
+from ..layers.modules import QuantLayer, quantize_layers, quantized_layers
+from ..quantizers.grid import SYMMETRIC, Grid
+from ..quantizers.quantizer import Quantizer
 from .packed import packed_weight, unpack_weight
-from .quantizer import Quantizer
 
 FORMAT_VERSION = 4
 """Version of the entry; a reader refuses a newer one."""

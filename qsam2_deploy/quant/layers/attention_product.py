@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .grid import Grid
-from .quantizer import Quantizer
+from ..quantizers.grid import Grid
+from ..quantizers.quantizer import Quantizer
 
 GRID = Grid(8)
 """Codes of queries, keys and values: symmetric ones, so that their product is one of integers.

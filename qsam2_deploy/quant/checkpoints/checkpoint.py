@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .._common.contradictions import contradictions, shown
-from .._common.files import atomic_path, file_digest
-from ..errors import CheckpointError
+from ..._common.contradictions import contradictions, shown
+from ..._common.files import atomic_path, file_digest
+from ...errors import CheckpointError
 from .architecture import (
     build_model,
     checked_config,

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .._common.contradictions import shown
-from ..errors import InputError
+from ..._common.contradictions import shown
+from ...errors import InputError
+from ..quantizers.quantizer import Quantizer
 from .convolutions import QuantConv2d, QuantConvTranspose2d
 from .layer import QuantizedWeights, QuantLayer, held_weights
 from .layer_plan import LayerPlan
-from .quantizer import Quantizer
 
 __all__ = [
     "ENCODER_PREFIX",
@@ -134,8 +134,8 @@ def quantized_layers(model: nn.Module) -> dict[str, QuantLayer]:
 def quantization_penalty(model: nn.Module) -> torch.Tensor:
     """Return the sum of what the quantizers' papers add to a loss, unweighted, float32 ``[]``.
 
-    That is the squared clipping thresholds of PACT (see :mod:`~qsam2_deploy.quant.pact`), whose
-    weight is the paper's weight decay; 0 for a model without any.
+    That is the squared clipping thresholds of PACT (``quant/quantizers/pact.py``), whose weight is
+    the paper's weight decay; 0 for a model without any.
     """
     penalties = [m.penalty() for m in model.modules() if isinstance(m, Quantizer)]
     return sum((p for p in penalties if p is not None), start=torch.zeros(()))

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import InputError
+from ...errors import InputError
 from .attention_layer import QuantAttention
 from .attention_product import GRID, AttentionProduct
 from .layer import QuantLayer

@@ -15,7 +15,7 @@ class LSQQuantizer(LearnedClipQuantizer):
     Its gradient is ``round(v) - v`` inside the clip and the level outside, with ``v = x / s``,
     scaled by ``1 / sqrt(N * Q)`` (Esser et al., Learned Step Size Quantization, 2019, sections 2.1
     and 2.2). Here N counts all values that share the step, those of a batch included, and what is
-    learned is ``log s``. On an affine grid it is :mod:`~qsam2_deploy.quant.lsq_plus`.
+    learned is ``log s``. On an affine grid it is :mod:`~qsam2_deploy.quant.quantizers.lsq_plus`.
     """
 
     grids = (SYMMETRIC, MIDRISE)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .._common.packing import pack, stored_bits, unpack
-from .layer import QuantLayer
+from ..._common.packing import pack, stored_bits, unpack
+from ..layers.layer import QuantLayer
 
 
 def packed_weight(layer: QuantLayer) -> torch.Tensor:

@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from .._common.contradictions import shown
-from ..errors import InputError
-from ..spec import AFFINE, MIDRISE, SYMMETRIC
+from ..._common.contradictions import shown
+from ...errors import InputError
+from ...spec import AFFINE, MIDRISE, SYMMETRIC
 
 __all__ = [
     "AFFINE",

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..errors import InputError
+from ...errors import InputError
 from .layer import QuantLayer
 from .layer_plan import LayerPlan
 

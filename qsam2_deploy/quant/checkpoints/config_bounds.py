@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
 
 _MAX_COUNT = 256
 _MAX_WIDTH = 1 << 14

@@ -20,16 +20,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from .._common.versions import installed_versions
-from ..errors import PromptError
-from ..spec import ModelSpec
+from ..._common.versions import installed_versions
+from ...errors import PromptError
+from ...spec import ModelSpec
 from .checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     import os
 
-    from ..data.sample import Frames, VideoSequence
-    from ..evaluation.prompts import FirstPrompt
+    from ...data.sample import Frames, VideoSequence
+    from ...evaluation.prompts import FirstPrompt
 
 Masks = dict[int, npt.NDArray[np.bool_]]
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from ..errors import InputError
+from ...errors import InputError
 from .affine import affine_step, affine_zero_point
 from .grid import Grid
 from .quantizer import Quantizer, Range, positive_step

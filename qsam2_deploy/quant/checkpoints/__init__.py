@@ -1,0 +1,1 @@
+"""Files of weights and quantizers, and the models that are built of them."""

@@ -1,0 +1,1 @@
+"""Layers and attention products with quantizers, and the plan of their widths."""

@@ -1,0 +1,1 @@
+"""Grids, and one file for each quantizer; nothing of the other folders."""
