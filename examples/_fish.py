@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from qsam2_deploy.data.affine import similarity
+from qsam2_deploy.data.changes.affine import similarity
 from qsam2_deploy.data.generated.shapes import Contour, Piece, Shape
 from qsam2_deploy.data.generated.skins import Skin
 from qsam2_deploy.data.generated.textures import noise

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from qsam2_deploy.data.affine import similarity
+from qsam2_deploy.data.changes.affine import similarity
 from qsam2_deploy.data.generated.scene import MARGIN, Body
 from qsam2_deploy.data.generated.shapes import Piece
 from qsam2_deploy.data.generated.skins import Skin

@@ -20,7 +20,7 @@ from _clip import FPS, MASKS, VIDEO
 from _fish import fish, fish_skins
 from _reef import FLOOR, backdrop, boulder, coral, pillar, weed
 
-from qsam2_deploy.data.affine import Affine, about, compose, similarity
+from qsam2_deploy.data.changes.affine import Affine, about, compose, similarity
 from qsam2_deploy.data.generated.render import render
 from qsam2_deploy.data.generated.scene import Body, Look, Scene, Shadow
 from qsam2_deploy.data.generated.skins import Skin

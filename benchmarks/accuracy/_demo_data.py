@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from qsam2_deploy.data.davis import DavisSequence
+from qsam2_deploy.data.datasets.davis import DavisSequence
 from qsam2_deploy.data.generated import GeneratedClips, GeneratedClipsConfig
 from qsam2_deploy.data.sample import Clip, VideoSequence
 from qsam2_deploy.errors import PromptError

@@ -14,7 +14,7 @@ from benchmarks.accuracy import _demo_data as data
 from benchmarks.accuracy._outliers import add_outliers, real_peaks
 from qsam2_deploy._common.files import file_digest
 from qsam2_deploy.calibration.data import CalibrationImages
-from qsam2_deploy.data.davis import DavisSequence, davis_sequences
+from qsam2_deploy.data.datasets.davis import DavisSequence, davis_sequences
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.evaluation.results import Evaluation
 from qsam2_deploy.evaluation.rules import DAVIS, IMAGES

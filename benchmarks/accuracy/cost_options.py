@@ -31,7 +31,7 @@ from benchmarks._loop import (
 from benchmarks._report import add_report_options, write_report
 from benchmarks.accuracy._demo_data import TEST
 from qsam2_deploy.cli._main import command
-from qsam2_deploy.data.davis import davis_sequences
+from qsam2_deploy.data.datasets.davis import davis_sequences
 from qsam2_deploy.data.sample import VideoSequence
 from qsam2_deploy.evaluation.exported_model import ExportedModel
 from qsam2_deploy.evaluation.metrics import region_similarity

@@ -38,7 +38,7 @@ from benchmarks.accuracy._training_log import training_summary
 from qsam2_deploy.calibration import CalibrationConfig
 from qsam2_deploy.calibration.calibrate import calibrate_checkpoint
 from qsam2_deploy.cli._main import command
-from qsam2_deploy.data.davis import DavisSequence, davis_sequences
+from qsam2_deploy.data.datasets.davis import DavisSequence, davis_sequences
 from qsam2_deploy.data.sample import VideoSequence
 from qsam2_deploy.evaluation.exported_model import ExportedModel
 from qsam2_deploy.evaluation.model import Model

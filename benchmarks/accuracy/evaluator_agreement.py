@@ -31,7 +31,7 @@ from PIL import Image
 from benchmarks._report import add_report_options, write_report
 from qsam2_deploy._common.progress import progress
 from qsam2_deploy.cli._main import command
-from qsam2_deploy.data.davis import DavisSequence, davis_sequences
+from qsam2_deploy.data.datasets.davis import DavisSequence, davis_sequences
 from qsam2_deploy.evaluation.metrics import dilated
 from qsam2_deploy.evaluation.run import DatasetKind, EvaluationConfig, run_evaluation
 

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
     require(("torch", "sam2", "cv2", "matplotlib", "yaml"), "train", "training")
-    from ..data.unlabelled import unlabelled_sequence
+    from ..data.clips.unlabelled import unlabelled_sequence
     from ..training.preview import draw_preview
     from ..training.recipe import read_recipe
     from ..training.train import TrainJob, sized_recipe, train_model
@@ -156,9 +156,9 @@ def _output(args: Namespace) -> Path:
 
 
 def _sequences(args: Namespace, *, left_out: set[str]) -> list[VideoSequence]:
-    from ..data.davis import davis_sequences
-    from ..data.image_set import image_set
-    from ..data.sav import sav_sequences
+    from ..data.datasets.davis import davis_sequences
+    from ..data.datasets.image_set import image_set
+    from ..data.datasets.sav import sav_sequences
     from ..errors import InputError
 
     if args.sequences and not args.davis:
@@ -174,7 +174,7 @@ def _sequences(args: Namespace, *, left_out: set[str]) -> list[VideoSequence]:
 
 
 def _validation(args: Namespace) -> list[VideoSequence]:
-    from ..data.davis import davis_sequences
+    from ..data.datasets.davis import davis_sequences
     from ..errors import InputError
 
     names = sequence_names(args.validate)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .._common.versions import installed_versions
-from ..data.image_files import check_mask_size, list_folder, read_labels, read_mask
+from ..data.datasets.image_files import check_mask_size, list_folder, read_labels, read_mask
 from ..data.sample import VideoSequence
 from ..errors import VideoError
 from .model import Masks

@@ -139,14 +139,14 @@ def run_evaluation(
 def _open_dataset(config: EvaluationConfig) -> Sequence[VideoSequence]:
     names = config.sequences
     if config.dataset == "davis":
-        from ..data.davis import davis_sequences
+        from ..data.datasets.davis import davis_sequences
 
         return davis_sequences(config.root, names, resolution=config.resolution)
     if config.dataset == "sa-v":
-        from ..data.sav import sav_sequences
+        from ..data.datasets.sav import sav_sequences
 
         return sav_sequences(config.root, names)
-    from ..data.image_set import image_set
+    from ..data.datasets.image_set import image_set
 
     return image_set(config.root, names)
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.mixture import Mixture
+from ..data.clips.mixture import Mixture
 from ..data.sample import Clip, ClipSource
 from ..errors import InputError, Qsam2Error
 from .batch import ClipBatch, batch_from_clips

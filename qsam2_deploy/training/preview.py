@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .._common.files import atomic_path, check_output
-from ..data.preview import contact_sheet
+from ..data.clips.preview import contact_sheet
 from ..data.sample import Clip, Frames, VideoSequence
 from .config import Stage
 from .loader import StageClips

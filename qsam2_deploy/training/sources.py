@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data.cache import as_cache
+from ..data.changes.regions import Regions, RegionsConfig
+from ..data.clips.mixture import Mixture
+from ..data.clips.pasted import PastedClips, PastedClipsConfig
+from ..data.clips.unlabelled import UnlabelledClips, UnlabelledConfig
+from ..data.clips.windows import SequenceWindows, SequenceWindowsConfig
+from ..data.datasets.photos import Photos
 from ..data.generated.clips import GeneratedClips
 from ..data.generated.config import GeneratedClipsConfig
-from ..data.mixture import Mixture
-from ..data.pasted import PastedClips, PastedClipsConfig
-from ..data.photos import Photos
-from ..data.regions import Regions, RegionsConfig
 from ..data.sample import ClipSource, VideoSequence
-from ..data.unlabelled import UnlabelledClips, UnlabelledConfig
-from ..data.windows import SequenceWindows, SequenceWindowsConfig
 from ..errors import InputError
 from .recipe import Recipe, from_mapping
 

@@ -11,11 +11,11 @@ pytest.importorskip("cv2")
 
 from qsam2_deploy.data.byte_cache import ByteCache
 from qsam2_deploy.data.cache import SequenceCache
+from qsam2_deploy.data.clips.pasted import PastedClips
+from qsam2_deploy.data.clips.windows import SequenceWindows
+from qsam2_deploy.data.datasets.photos import Photos
 from qsam2_deploy.data.generated.clips import GeneratedClips
 from qsam2_deploy.data.generated.config import GeneratedClipsConfig
-from qsam2_deploy.data.pasted import PastedClips
-from qsam2_deploy.data.photos import Photos
-from qsam2_deploy.data.windows import SequenceWindows
 
 from .fake_sequences import FlatSequence
 

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from qsam2_deploy.data.davis import davis_sequences
+from qsam2_deploy.data.datasets.davis import davis_sequences
 from qsam2_deploy.errors import VideoError
 from tests.data.datasets import HEIGHT, WIDTH, frame, moving, square, write_davis, write_image
 from tests.support.external_data import DATA, needs_data

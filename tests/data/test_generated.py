@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("cv2")
 
-from qsam2_deploy.data.affine import similarity
+from qsam2_deploy.data.changes.affine import similarity
 from qsam2_deploy.data.generated import GeneratedClips, GeneratedClipsConfig
 from qsam2_deploy.data.generated import shapes as shape_makers
 from qsam2_deploy.data.generated.motion import fold

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("cv2", reason="drawing clips needs OpenCV")
 
-from qsam2_deploy.data.affine import apply, compose, magnification, similarity
+from qsam2_deploy.data.changes.affine import apply, compose, magnification, similarity
 from qsam2_deploy.data.generated import GeneratedClipsConfig, motion
 from qsam2_deploy.data.generated import shapes as shape_makers
 from qsam2_deploy.data.generated.render import render

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qsam2_deploy.data.affine import apply, similarity
+from qsam2_deploy.data.changes.affine import apply, similarity
 from qsam2_deploy.data.generated import hiding, motion
 from qsam2_deploy.data.generated import shapes as shape_makers
 from qsam2_deploy.data.generated.render import render

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qsam2_deploy.data.image_set import image_set
+from qsam2_deploy.data.datasets.image_set import image_set
 from qsam2_deploy.errors import VideoError
 from tests.data.datasets import HEIGHT, WIDTH, frame, square, write_image
 from tests.data.test_sav import encode

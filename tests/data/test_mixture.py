@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from qsam2_deploy.data.mixture import Mixture
+from qsam2_deploy.data.clips.mixture import Mixture
 from qsam2_deploy.data.sample import Clip
 from qsam2_deploy.errors import InputError
 

@@ -5,9 +5,9 @@ import pytest
 
 pytest.importorskip("cv2")
 
-from qsam2_deploy.data.augment import AugmentConfig
 from qsam2_deploy.data.cache import SequenceCache
-from qsam2_deploy.data.pasted import PastedClips, PastedClipsConfig
+from qsam2_deploy.data.changes.augment import AugmentConfig
+from qsam2_deploy.data.clips.pasted import PastedClips, PastedClipsConfig
 from qsam2_deploy.errors import InputError
 
 from .fake_sequences import FlatSequence, assert_objects_are_hidden

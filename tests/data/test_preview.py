@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsam2_deploy.data.preview import contact_sheet, outline
+from qsam2_deploy.data.clips.preview import contact_sheet, outline
 from qsam2_deploy.data.sample import Clip
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qsam2_deploy.data.regions import Regions, RegionsConfig
+from qsam2_deploy.data.changes.regions import Regions, RegionsConfig
 from qsam2_deploy.data.sample import Clip
 from qsam2_deploy.errors import InputError
 

@@ -5,9 +5,16 @@ import pytest
 
 pytest.importorskip("cv2")
 
-from qsam2_deploy.data.affine import about, apply, compose, magnification, similarity, stretch
-from qsam2_deploy.data.colour import ColourMap, colour_matrix
-from qsam2_deploy.data.resample import warp
+from qsam2_deploy.data.changes.affine import (
+    about,
+    apply,
+    compose,
+    magnification,
+    similarity,
+    stretch,
+)
+from qsam2_deploy.data.changes.colour import ColourMap, colour_matrix
+from qsam2_deploy.data.changes.resample import warp
 
 
 def test_identity_changes_nothing():

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from qsam2_deploy.data.rle import decode_rle
-from qsam2_deploy.data.sav import sav_sequences
+from qsam2_deploy.data.datasets.rle import decode_rle
+from qsam2_deploy.data.datasets.sav import sav_sequences
 from qsam2_deploy.errors import VideoError
 from tests.data.datasets import HEIGHT, WIDTH, moving, square, write_frames, write_image, write_sav
 from tests.support.media_samples import write_video

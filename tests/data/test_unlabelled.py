@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qsam2_deploy.data import unlabelled
-from qsam2_deploy.data.unlabelled import UnlabelledClips, UnlabelledConfig, unlabelled_sequence
+from qsam2_deploy.data.clips import unlabelled
+from qsam2_deploy.data.clips.unlabelled import (
+    UnlabelledClips,
+    UnlabelledConfig,
+    unlabelled_sequence,
+)
 from qsam2_deploy.errors import InputError, VideoError
 from tests.data.datasets import HEIGHT, WIDTH, frame, write_frames
 

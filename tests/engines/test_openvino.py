@@ -404,7 +404,7 @@ def test_ctrl_c_after_models_are_closed(model_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs OpenVINO")
     script = f"""
 import gc, signal
-from qsam2_deploy.engines.protocol import open_backend
+from qsam2_deploy.engines.open import open_backend
 for _ in range(2):
     with open_backend({str(model_path)!r}, "openvino", threads=1):
         pass

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsam2_deploy.data.davis import davis_sequences
-from qsam2_deploy.data.sav import sav_sequences
+from qsam2_deploy.data.datasets.davis import davis_sequences
+from qsam2_deploy.data.datasets.sav import sav_sequences
 from qsam2_deploy.errors import PromptError, VideoError
 from qsam2_deploy.evaluation.prompts import first_prompts
 from qsam2_deploy.evaluation.shapes import centre_point, squared_distance_to_outside, tight_box

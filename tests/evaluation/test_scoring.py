@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from qsam2_deploy.data.davis import davis_sequences
-from qsam2_deploy.data.sav import sav_sequences
+from qsam2_deploy.data.datasets.davis import davis_sequences
+from qsam2_deploy.data.datasets.sav import sav_sequences
 from qsam2_deploy.errors import VideoError
 from qsam2_deploy.evaluation.results import Evaluation, ObjectResult, SequenceResult
 from qsam2_deploy.evaluation.rules import DAVIS, IMAGES, SA_V, FrameScore
@@ -156,7 +156,7 @@ class TestTime:
     def test_reading_frames_is_no_model_time(self, davis, monkeypatch):
         import time
 
-        from qsam2_deploy.data.davis import DavisSequence
+        from qsam2_deploy.data.datasets.davis import DavisSequence
 
         def slow(self, index):
             time.sleep(0.02)

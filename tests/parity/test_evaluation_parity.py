@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from qsam2_deploy.data.davis import davis_sequences
-from qsam2_deploy.data.image_set import image_set
-from qsam2_deploy.data.sav import sav_sequences
+from qsam2_deploy.data.datasets.davis import davis_sequences
+from qsam2_deploy.data.datasets.image_set import image_set
+from qsam2_deploy.data.datasets.sav import sav_sequences
 from qsam2_deploy.errors import PromptError
 from qsam2_deploy.evaluation.exported_model import ExportedModel
 from qsam2_deploy.evaluation.prompts import first_prompts

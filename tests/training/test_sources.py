@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qsam2_deploy.data.davis import davis_sequences
+from qsam2_deploy.data.datasets.davis import davis_sequences
 from qsam2_deploy.training.sources import clip_sources, settings_from_mapping
 from tests.data.datasets import moving, write_davis
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..affine import magnification
-from ..attempts import first_usable
+from ..changes.affine import magnification
+from ..changes.attempts import first_usable
 from ..sample import Clip, Frames
 from . import hiding
 from .config import GeneratedClipsConfig

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..affine import similarity
+from ..changes.affine import similarity
 from . import shapes
 from .scene import Body
 from .skins import Wardrobe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..affine import Affine, about, similarity
+from ..changes.affine import Affine, about, similarity
 
 Curve = npt.NDArray[np.float64]  # [T] or [T, D]
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._opencv import opencv
-from ..affine import Affine, apply, compose, magnification, pixel_matrix, stretch
-from ..layers import Box, Coverage, box_between, covered, paint
+from ..changes.affine import Affine, apply, compose, magnification, pixel_matrix, stretch
+from ..changes.layers import Box, Coverage, box_between, covered, paint
 from ..sample import Frames
 from .scene import Body
 from .shapes import Piece

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .._opencv import opencv
-from ..affine import Affine, compose, magnification, pixel_matrix, stretch
-from ..layers import box_between, darken
+from ..changes.affine import Affine, compose, magnification, pixel_matrix, stretch
+from ..changes.layers import box_between, darken
 from ..sample import Frames
 from .placed import Labels, PlacedBody, SkinCache, Vector, place
 from .scene import MARGIN, Body, Look, Scene, Shadow

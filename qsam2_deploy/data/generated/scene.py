@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..affine import Affine, compose
+from ..changes.affine import Affine, compose
 from . import motion, shapes
 from .config import GeneratedClipsConfig
 from .shapes import Shape

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ..affine import Affine, compose, similarity
+from ..changes.affine import Affine, compose, similarity
 
 Contour = npt.NDArray[np.float64]  # [T, P, 2]
 

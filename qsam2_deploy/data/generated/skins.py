@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ...errors import VideoError
 from .._opencv import opencv
-from ..colour import ColourMap, random_colour_map
-from ..resample import resized
+from ..changes.colour import ColourMap, random_colour_map
+from ..changes.resample import resized
 from ..sample import Frames
 from .textures import TextureBank, random_colour
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .sample import Clip, Frames, Masks
+from ..sample import Clip, Frames, Masks
 
 _COLOURS = ((255, 40, 40), (40, 255, 40), (60, 120, 255), (255, 220, 0), (255, 0, 255))
 

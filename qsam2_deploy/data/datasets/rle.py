@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import VideoError
-from .sample import Masks
+from ...errors import VideoError
+from ..sample import Masks
 
 _FIRST_CHARACTER = 48
 _MORE = 0x20

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import VideoError
+from ...errors import VideoError
+from ..sample import Frames, Masks, VideoSequence
 from .image_files import (
     FRAME_SUFFIXES,
     MASK_SUFFIXES,
@@ -29,7 +30,6 @@ from .image_files import (
     read_frame_of,
     read_mask,
 )
-from .sample import Frames, Masks, VideoSequence
 from .sav_train import sav_train_sequences
 
 FRAMES_FOLDER = "JPEGImages_24fps"

@@ -9,16 +9,23 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from ._checks import require_least, require_within
-from .affine import apply, magnification, stretch
-from .attempts import first_usable
-from .augment import AugmentConfig, View, finish, random_colours, random_spoiling, random_views
-from .cache import CachedFrame, CachedSequence, SequenceCache, as_cache, object_centres
-from .generated import hiding
-from .generated.placed import SkinCache, place
-from .generated.skins import procedural_wardrobe
-from .layers import covered
-from .sample import Clip, Frames, Masks, VideoSequence
+from .._checks import require_least, require_within
+from ..cache import CachedFrame, CachedSequence, SequenceCache, as_cache, object_centres
+from ..changes.affine import apply, magnification, stretch
+from ..changes.attempts import first_usable
+from ..changes.augment import (
+    AugmentConfig,
+    View,
+    finish,
+    random_colours,
+    random_spoiling,
+    random_views,
+)
+from ..changes.layers import covered
+from ..generated import hiding
+from ..generated.placed import SkinCache, place
+from ..generated.skins import procedural_wardrobe
+from ..sample import Clip, Frames, Masks, VideoSequence
 
 _REACH = 1.2  # of a screen, times the object's radius: the corners of its box are further away
 LONG_CLIP = 8  # frames above which a window takes every annotated frame

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ._opencv import opencv
-from .sample import Frames, Masks
+from .._opencv import opencv
+from ..sample import Frames, Masks
 
 Coverage = npt.NDArray[np.uint8]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import InputError
-from .sample import Clip, ClipSource
+from ...errors import InputError
+from ..sample import Clip, ClipSource
 
 _CHOICE = 7  # keeps this choice apart from what the sources draw from the same seed
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
-from ._checks import require_least, require_within
-from .sample import Clip, ClipSource, Masks
+from ...errors import InputError
+from .._checks import require_least, require_within
+from ..sample import Clip, ClipSource, Masks
 
 _CHOICES = 11  # keeps the rectangles apart from what other sources draw from the same seed
 

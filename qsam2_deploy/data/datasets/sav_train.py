@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .._common.json import read_json
-from .._common.rgb import RgbDecoder
-from ..errors import MissingDependencyError, VideoError
+from ..._common.json import read_json
+from ..._common.rgb import RgbDecoder
+from ...errors import MissingDependencyError, VideoError
+from ..sample import Frames, Masks
 from .image_files import chosen_names, list_folder, listed_names
 from .rle import decode_rle
-from .sample import Frames, Masks
 
 ANNOTATION_STEP = 4
 """Frames from one annotation to the next: 24 frames, 6 annotations per second."""

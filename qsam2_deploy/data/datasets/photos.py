@@ -7,8 +7,8 @@ from typing import overload
 
 import numpy as np
 
-from .byte_cache import ByteCache
-from .sample import Frames, VideoSequence, release
+from ..byte_cache import ByteCache
+from ..sample import Frames, VideoSequence, release
 
 PHOTOS_PER_SEQUENCE = 5
 _LIMIT = 256 << 20

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from .._common.rgb import RgbDecoder
-from ..errors import MissingDependencyError, VideoError
-from ._checks import require_least
-from .image_files import FRAME_SUFFIXES, image_size, list_folder, read_frame_of
-from .regions import RegionsConfig, random_rectangle
-from .sample import Clip, Frames, Masks, VideoSequence
+from ..._common.rgb import RgbDecoder
+from ...errors import MissingDependencyError, VideoError
+from .._checks import require_least
+from ..changes.regions import RegionsConfig, random_rectangle
+from ..datasets.image_files import FRAME_SUFFIXES, image_size, list_folder, read_frame_of
+from ..sample import Clip, Frames, Masks, VideoSequence
 from .windows import SequenceWindows, SequenceWindowsConfig
 
 _MOST_FRAMES = 300  # of a video; longer ones are thinned out

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .._common.json import read_json
-from ..errors import VideoError
+from ..._common.json import read_json
+from ...errors import VideoError
+from ..sample import Frames, Masks
 from .image_files import (
     FRAME_SUFFIXES,
     MASK_SUFFIXES,
@@ -34,7 +35,6 @@ from .image_files import (
     read_mask,
 )
 from .rle import decode_rle
-from .sample import Frames, Masks
 
 MaskReader = Callable[[Path, tuple[int, int]], dict[int, Masks]]
 

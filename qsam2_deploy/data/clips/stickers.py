@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ._opencv import opencv
-from .affine import Affine, apply, compose, magnification, similarity, stretch
-from .cache import CachedFrame, Cutout, object_centres
-from .colour import ColourMap
-from .generated import motion
-from .layers import Box, Coverage, box_between, covered, paint
-from .resample import warp
-from .sample import Frames
+from .._opencv import opencv
+from ..cache import CachedFrame, Cutout, object_centres
+from ..changes.affine import Affine, apply, compose, magnification, similarity, stretch
+from ..changes.colour import ColourMap
+from ..changes.layers import Box, Coverage, box_between, covered, paint
+from ..changes.resample import warp
+from ..generated import motion
+from ..sample import Frames
 
 Labels = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float64]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ._opencv import opencv
-from .sample import Frames
+from .._opencv import opencv
+from ..sample import Frames
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 

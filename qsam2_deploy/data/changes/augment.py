@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
-from ._checks import require_within
-from ._opencv import opencv
+from ...errors import InputError
+from .._checks import require_within
+from .._opencv import opencv
+from ..cache import Cutout
+from ..sample import Frames
 from .affine import Affine, about, compose, similarity, stretch
-from .cache import Cutout
 from .colour import ColourMap, colour_matrix
 from .layers import Coverage
 from .resample import warp
-from .sample import Frames
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import VideoError
+from ...errors import VideoError
+from ..sample import Frames, Masks
 from .image_files import (
     FRAME_SUFFIXES,
     MASK_SUFFIXES,
@@ -30,7 +31,6 @@ from .image_files import (
     read_frame_of,
     read_labels,
 )
-from .sample import Frames, Masks
 
 
 @dataclass(frozen=True)

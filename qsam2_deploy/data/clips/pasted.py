@@ -8,18 +8,25 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ._checks import require_least, require_within
-from .affine import compose, stretch
-from .attempts import first_usable
-from .augment import AugmentConfig, View, finish, random_colours, random_spoiling, random_views
-from .cache import CachedFrame, CachedSequence, SequenceCache, as_cache
-from .colour import random_colour_map
-from .generated import hiding, motion, shapes
-from .generated.placed import Labels, SkinCache, place
-from .generated.scene import Body
-from .generated.skins import procedural_wardrobe
-from .layers import covered
-from .sample import Clip, Frames, VideoSequence
+from .._checks import require_least, require_within
+from ..cache import CachedFrame, CachedSequence, SequenceCache, as_cache
+from ..changes.affine import compose, stretch
+from ..changes.attempts import first_usable
+from ..changes.augment import (
+    AugmentConfig,
+    View,
+    finish,
+    random_colours,
+    random_spoiling,
+    random_views,
+)
+from ..changes.colour import random_colour_map
+from ..changes.layers import covered
+from ..generated import hiding, motion, shapes
+from ..generated.placed import Labels, SkinCache, place
+from ..generated.scene import Body
+from ..generated.skins import procedural_wardrobe
+from ..sample import Clip, Frames, VideoSequence
 from .stickers import Sticker, random_placement
 from .windows import random_focus, random_window
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from ..errors import VideoError
-from .sample import Frames, Masks
+from ...errors import VideoError
+from ..sample import Frames, Masks
 
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 MASK_SUFFIXES = frozenset({".png"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ._opencv import opencv
+from .._opencv import opencv
 from .affine import Affine, compose, pixel_matrix, stretch
 
 Image = npt.NDArray[np.uint8]  # [h, w] or [h, w, 3]

@@ -1,0 +1,1 @@
+"""Changes of pictures and masks: shapes, colours, sizes, layers."""

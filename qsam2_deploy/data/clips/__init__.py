@@ -1,0 +1,1 @@
+"""Clips for training: cut, pasted and mixed from sequences of any kind."""

@@ -1,0 +1,1 @@
+"""Readers of DAVIS, SA-V, sets of images, and photos."""
