@@ -156,6 +156,24 @@ def test_a_damaged_file_is_made_anew(engines: Engines, own_cache: Path, damage: 
     assert path.read_text() == whole
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o707])
+def test_a_choice_that_anybody_could_write_is_neither_believed_nor_written(
+    engines: Engines, tmp_path: Path, mode: int
+) -> None:
+    cache = tmp_path / "open"
+    cache.mkdir(mode=0o700)
+    assert engines.chosen(cache=cache) == ("openvino", True)
+    (written,) = cache.iterdir()
+    cache.chmod(mode)
+    engines.seconds["openvino"] = 9.0
+    with pytest.warns(RuntimeWarning, match="everybody can write to the folder"):
+        assert engines.chosen(cache=cache) == ("ort", True)
+    assert '"openvino"' in written.read_text()
+    cache.chmod(0o700)
+    written.chmod(0o666)
+    assert engines.chosen(cache=cache) == ("ort", True)
+
+
 def test_the_folder_of_the_user(engines: Engines, own_cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     assert engines.chosen(cache=folder) == ("openvino", True)
