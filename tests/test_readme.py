@@ -114,6 +114,12 @@ def test_benchmarks_are_listed():
     assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == scripts
 
 
+def test_every_page_is_listed():
+    index = (ROOT / "docs/README.md").read_text()
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert set(re.findall(r"\]\(([a-z]+\.md)\)", index)) == pages
+
+
 def test_make_targets_exist():
     targets = {words[1] for words in _shell_lines() if words[0] == "make"}
     assert targets == {"demo", "test"}
