@@ -203,5 +203,5 @@ def user_cache_folder() -> Path:
         return given / "qsam2-deploy"
     try:
         return Path("~/.cache").expanduser() / "qsam2-deploy"
-    except RuntimeError:  # a user without a home, as in a container; _trust.py sees whose it is
+    except RuntimeError:  # a user without a home, as in a container; trust.py sees whose it is
         return Path(tempfile.gettempdir()) / f"qsam2-deploy-{os.getuid()}"
