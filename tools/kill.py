@@ -235,7 +235,7 @@ def _check_picture(path: Path) -> None:
 
 
 def _check_log(path: Path) -> None:
-    from qsam2_deploy.training.log import read_log
+    from qsam2_deploy.training.run.log import read_log
 
     read_log(path)
 

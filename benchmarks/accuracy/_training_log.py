@@ -9,8 +9,8 @@ from typing import Any
 
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.training.config import Stage
-from qsam2_deploy.training.log import read_log
 from qsam2_deploy.training.recipe import read_recipe
+from qsam2_deploy.training.run.log import read_log
 
 Line = dict[str, Any]
 

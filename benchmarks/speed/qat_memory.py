@@ -47,7 +47,6 @@ from qsam2_deploy.quant.checkpoints.architecture import (
 )
 from qsam2_deploy.quant.layers.modules import LayerPlan, layers_in_scope, quantize_layers
 from qsam2_deploy.timing.worker import resident_memory
-from qsam2_deploy.training.batch import ClipBatch
 from qsam2_deploy.training.config import (
     DistillWeights,
     PromptPolicy,
@@ -56,9 +55,10 @@ from qsam2_deploy.training.config import (
     TrainConfig,
 )
 from qsam2_deploy.training.distributed import World
-from qsam2_deploy.training.log import TrainingLog
-from qsam2_deploy.training.loop import TrainingRun
-from qsam2_deploy.training.losses import Losses
+from qsam2_deploy.training.inputs.batch import ClipBatch
+from qsam2_deploy.training.model.losses import Losses
+from qsam2_deploy.training.run.log import TrainingLog
+from qsam2_deploy.training.run.loop import TrainingRun
 
 KINDS = ("float", "quantized", "quantized, distilled")
 _QUANTIZERS = QuantizerTraining(observe_first=1, freeze=0.0)

@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imported here, so that --help needs nothing but Python.
     require(("torch", "sam2", "cv2", "matplotlib", "yaml"), "train", "training")
     from ..data.clips.unlabelled import unlabelled_sequence
-    from ..training.preview import draw_preview
     from ..training.recipe import read_recipe
+    from ..training.run.preview import draw_preview
     from ..training.train import TrainJob, sized_recipe, train_model
 
     recipe = read_recipe(_recipe(args))

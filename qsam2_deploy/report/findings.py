@@ -15,8 +15,8 @@ from ..errors import CheckpointError, InputError
 from ..quant.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ..quant.layers.layer import QuantLayer
 from ..quant.layers.modules import quantized_layers
-from ..training.curves import Line
-from ..training.log import log_beside, read_log
+from ..training.run.curves import Line
+from ..training.run.log import log_beside, read_log
 from .inputs import InputNumbers, input_numbers
 from .job import ReportJob
 from .layers import LayerRow, layer_rows

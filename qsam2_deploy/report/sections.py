@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from ..quant.checkpoints.architecture import OFFICIAL_NAMES
-from ..training.curves import SIZE as CURVES_SIZE
-from ..training.curves import add_curves
+from ..training.run.curves import SIZE as CURVES_SIZE
+from ..training.run.curves import add_curves
 from . import charts
 from .findings import Findings
 from .layers import block_of, vrc_numbers

@@ -16,14 +16,14 @@ from ..errors import InputError
 from ..quant.checkpoints.architecture import build_model, effective_config, read_config
 from ..quant.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .config import TrainConfig
-from .curves import draw_curves
 from .distributed import World, joined_world
-from .log import TrainingLog, log_beside, read_log
-from .loop import TrainingRun
-from .qat import describe_quantization, load_quantized, load_teacher, save_quantized
+from .inputs.sources import GENERATED, VIDEOS, clip_sources, recipe_settings
+from .model.qat import describe_quantization, load_quantized, load_teacher, save_quantized
 from .recipe import Recipe
-from .sources import GENERATED, VIDEOS, clip_sources, recipe_settings
-from .validate import ClipValidation, Validations, generated_validation, whole_clip
+from .run.curves import draw_curves
+from .run.log import TrainingLog, log_beside, read_log
+from .run.loop import TrainingRun
+from .run.validate import ClipValidation, Validations, generated_validation, whole_clip
 
 
 @dataclass(frozen=True)

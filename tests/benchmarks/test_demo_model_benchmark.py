@@ -226,7 +226,9 @@ def test_stills_leave_out_frames_without_the_object():
 
 def test_seed_of_the_scored_clips_is_no_recipes():
     yaml = pytest.importorskip("yaml", reason="reading recipes needs pyyaml")
-    validate = pytest.importorskip("qsam2_deploy.training.validate", reason="training needs torch")
+    validate = pytest.importorskip(
+        "qsam2_deploy.training.run.validate", reason="training needs torch"
+    )
     recipes = [yaml.safe_load(path.read_text()) for path in (ROOT / "recipes").glob("*.yaml")]
     seeds = {recipe["seed"] for recipe in recipes if "seed" in recipe}
     assert seeds

@@ -12,9 +12,9 @@ pytest.importorskip("torch", reason="the benchmark trains")
 pytest.importorskip("sam2", reason="the benchmark trains")
 
 from benchmarks.speed import qat_memory
-from qsam2_deploy.training.clip_model import ClipModel
-from qsam2_deploy.training.loop import TrainingRun
-from qsam2_deploy.training.quantizers import QuantizerTrainer
+from qsam2_deploy.training.model.clip_model import ClipModel
+from qsam2_deploy.training.model.quantizers import QuantizerTrainer
+from qsam2_deploy.training.run.loop import TrainingRun
 from tests.training.small import SIZE, tiny_config
 
 

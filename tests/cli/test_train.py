@@ -11,8 +11,8 @@ import yaml
 
 from qsam2_deploy.cli.train import main
 from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
-from qsam2_deploy.training import loop
-from qsam2_deploy.training.log import read_log
+from qsam2_deploy.training.run import loop
+from qsam2_deploy.training.run.log import read_log
 from tests.cli.helptext import check_help
 from tests.support.small_config import small_config
 from tests.training.jobs import validate_little, write_job

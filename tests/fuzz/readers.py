@@ -110,7 +110,7 @@ def _make_state(rng: random.Random) -> bytes:
 
 
 def _read_state(path: Path, rng: random.Random) -> None:
-    from qsam2_deploy.training.state import TrainingState
+    from qsam2_deploy.training.run.state import TrainingState
     from tests.fuzz.torch_samples import training_modules
 
     TrainingState(*training_modules(), "d").load(path)
@@ -211,7 +211,7 @@ def _make_log(rng: random.Random) -> bytes:
 
 
 def _read_log(path: Path, rng: random.Random) -> None:
-    from qsam2_deploy.training.log import read_log
+    from qsam2_deploy.training.run.log import read_log
 
     read_log(path)
 

@@ -14,7 +14,7 @@ from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint, save_chec
 from qsam2_deploy.quant.checkpoints.entry import float_state, make_entry, packed_weight_names
 from qsam2_deploy.quant.checkpoints.packed import packed_weight, unpack_weight
 from qsam2_deploy.quant.layers.modules import quantized_layers
-from qsam2_deploy.training.state import TrainingState
+from qsam2_deploy.training.run.state import TrainingState
 from tests.fuzz.samples import tiny_config
 from tests.support.quantized_model import quantize_model
 from tests.support.weights import write_checkpoint

@@ -11,11 +11,11 @@ from qsam2_deploy.data.generated.clips import GeneratedClips
 from qsam2_deploy.data.generated.config import GeneratedClipsConfig
 from qsam2_deploy.data.sample import Clip
 from qsam2_deploy.quant.checkpoints.architecture import build_model
-from qsam2_deploy.training.batch import batch_from_clips
 from qsam2_deploy.training.config import LossWeights, PromptPolicy, Stage, TrainConfig
 from qsam2_deploy.training.distributed import World
-from qsam2_deploy.training.log import TrainingLog
-from qsam2_deploy.training.loop import TrainingRun
+from qsam2_deploy.training.inputs.batch import batch_from_clips
+from qsam2_deploy.training.run.log import TrainingLog
+from qsam2_deploy.training.run.loop import TrainingRun
 from tests.support.small_config import small_config
 from tests.support.weights import random_state_dict
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from qsam2_deploy.training.affinity import AffinityHead, object_ids
-from qsam2_deploy.training.batch import batch_from_clips
+from qsam2_deploy.training.inputs.batch import batch_from_clips
+from qsam2_deploy.training.model.affinity import AffinityHead, object_ids
 from tests.training.small import SIZE, generated_batch, square_clip
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qsam2_deploy.data.sample import Clip
-from qsam2_deploy.training.batch import batch_from_clips
+from qsam2_deploy.training.inputs.batch import batch_from_clips
 
 
 def clip(value, objects):

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from qsam2_deploy.quant.checkpoints.architecture import build_model, effective_config
-from qsam2_deploy.training.clip_model import ClipModel, set_image_size
 from qsam2_deploy.training.config import LossWeights
-from qsam2_deploy.training.losses import clip_losses
-from qsam2_deploy.training.prompts import PromptPlan
+from qsam2_deploy.training.inputs.prompts import PromptPlan
+from qsam2_deploy.training.model.clip_model import ClipModel, set_image_size
+from qsam2_deploy.training.model.losses import clip_losses
 from tests.support.small_config import small_config
 from tests.support.weights import random_state_dict
 from tests.training.small import SIZE, generated_batch, lively_model, tiny_config, tiny_model

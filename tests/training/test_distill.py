@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.training.clip_model import ClipModel
 from qsam2_deploy.training.config import DistillWeights, LossWeights, Stage
-from qsam2_deploy.training.distill import (
+from qsam2_deploy.training.inputs.prompts import PromptPlan
+from qsam2_deploy.training.model.clip_model import ClipModel
+from qsam2_deploy.training.model.distill import (
     Teacher,
     bernoulli_divergence,
     check_has_loss,
     distillation_losses,
     feature_error,
 )
-from qsam2_deploy.training.prompts import PromptPlan
 from tests.training.small import CPU, generated_batch, tiny_model
 
 WEIGHTS = DistillWeights(features=2.0, masks=3.0, scores=1.0)

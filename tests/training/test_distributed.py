@@ -15,7 +15,7 @@ import torch
 
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.training.distributed import World, joined_world
-from qsam2_deploy.training.log import read_log
+from qsam2_deploy.training.run.log import read_log
 from tests.training.small import assert_equal_states, new_run, tiny_model
 from tests.training.two_processes import KINDS, config, gradients_of, run_of
 
@@ -160,7 +160,7 @@ def test_the_first_process_reads_the_state_for_all(folder):
 
 
 def iter_batches(run):
-    from qsam2_deploy.training.loader import batches
+    from qsam2_deploy.training.inputs.loader import batches
 
     return batches(run._clips(0))
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
-from qsam2_deploy.training.log import read_log
 from qsam2_deploy.training.recipe import read_recipe
+from qsam2_deploy.training.run.log import read_log
 from qsam2_deploy.training.train import TrainJob, train_model
 from tests.training.jobs import validate_little
 from tests.training.small import SIZE

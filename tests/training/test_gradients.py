@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from qsam2_deploy.training.gradients import clip_gradients
+from qsam2_deploy.training.model.gradients import clip_gradients
 
 
 def model_with_gradients(factor=1.0):

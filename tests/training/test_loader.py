@@ -12,7 +12,7 @@ import torch
 from qsam2_deploy.data.sample import Clip
 from qsam2_deploy.errors import InputError, VideoError
 from qsam2_deploy.training.config import ImageBatches, Stage, TrainConfig
-from qsam2_deploy.training.loader import StageClips, batches
+from qsam2_deploy.training.inputs.loader import StageClips, batches
 from tests.training.small import GENERATED, SIZE
 
 FIRST = Stage("first", steps=4, frames=1, clips=2, image_size=32)

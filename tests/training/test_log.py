@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.training.curves import draw_curves
-from qsam2_deploy.training.log import TrainingLog, read_log
+from qsam2_deploy.training.run.curves import draw_curves
+from qsam2_deploy.training.run.log import TrainingLog, read_log
 
 
 def lines(steps=40):

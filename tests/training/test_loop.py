@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from qsam2_deploy.errors import CheckpointError, InputError, TrainingError
-from qsam2_deploy.training import loop
 from qsam2_deploy.training.config import LossWeights, PromptPolicy, Stage, TrainConfig
 from qsam2_deploy.training.distributed import World
-from qsam2_deploy.training.log import read_log
-from qsam2_deploy.training.validate import ClipValidation
+from qsam2_deploy.training.run import loop
+from qsam2_deploy.training.run.log import read_log
+from qsam2_deploy.training.run.validate import ClipValidation
 from tests.training.small import (
     CLIPS,
     CPU,

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from qsam2_deploy.training.clip_model import FramePrediction
 from qsam2_deploy.training.config import LossWeights
-from qsam2_deploy.training.losses import balanced_loss, clip_losses
+from qsam2_deploy.training.model.clip_model import FramePrediction
+from qsam2_deploy.training.model.losses import balanced_loss, clip_losses
 
 FRAMES, OBJECTS, SIDE = 3, 4, 16
 NAMES = {"mask": "loss_mask", "dice": "loss_dice", "iou": "loss_iou", "object": "loss_class"}

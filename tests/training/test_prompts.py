@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from qsam2_deploy.training.config import PromptPolicy
-from qsam2_deploy.training.prompts import PromptPlan, corrected_points, draw_plan, first_points
+from qsam2_deploy.training.inputs.prompts import (
+    PromptPlan,
+    corrected_points,
+    draw_plan,
+    first_points,
+)
 
 COUNT = 2000
 

@@ -14,9 +14,9 @@ from qsam2_deploy.quant.checkpoints.architecture import build_model, effective_c
 from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from qsam2_deploy.quant.checkpoints.entry import float_state, make_entry
 from qsam2_deploy.quant.layers.modules import quantized_layers
-from qsam2_deploy.training.log import read_log
-from qsam2_deploy.training.qat import load_quantized, load_teacher, save_quantized
+from qsam2_deploy.training.model.qat import load_quantized, load_teacher, save_quantized
 from qsam2_deploy.training.recipe import default_qat_recipe, read_recipe
+from qsam2_deploy.training.run.log import read_log
 from qsam2_deploy.training.train import TrainJob, sized_recipe, train_model
 from tests.support.quantized_model import quantize_in_place
 from tests.support.small_config import small_config

@@ -24,7 +24,7 @@ from qsam2_deploy.training.config import (
     Stage,
     TrainConfig,
 )
-from qsam2_deploy.training.log import read_log
+from qsam2_deploy.training.run.log import read_log
 from tests.support.quantized_model import quantize_in_place
 from tests.training.small import MASK_ONLY, SIZE, FixedClip, assert_equal_states, new_run
 from tests.training.small import tiny_model as float_model

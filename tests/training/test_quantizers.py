@@ -12,7 +12,7 @@ from qsam2_deploy.errors import TrainingError
 from qsam2_deploy.quant.layers.modules import LayerPlan, quantize_layers
 from qsam2_deploy.training.config import QuantizerTraining
 from qsam2_deploy.training.distributed import World
-from qsam2_deploy.training.quantizers import QuantizerTrainer
+from qsam2_deploy.training.model.quantizers import QuantizerTrainer
 from tests.training.small import CPU
 
 CONFIG = QuantizerTraining(observe_first=2, observe_every=3, freeze=0.4)

@@ -6,8 +6,8 @@ import pytest
 
 from qsam2_deploy.errors import InputError
 from qsam2_deploy.training.config import LossWeights, Stage, TrainConfig
+from qsam2_deploy.training.inputs.sources import settings_from_mapping
 from qsam2_deploy.training.recipe import default_qat_recipe, read_recipe
-from qsam2_deploy.training.sources import settings_from_mapping
 
 GOOD = """
 model: ../small.yaml

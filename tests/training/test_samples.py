@@ -8,7 +8,7 @@ from torch import nn
 
 from qsam2_deploy.quant.layers.modules import LayerPlan, quantize_layers
 from qsam2_deploy.quant.quantizers.quantizer import make_quantizer
-from qsam2_deploy.training.samples import InputSamples, sample
+from qsam2_deploy.training.inputs.samples import InputSamples, sample
 
 LSC, MINMAX = make_quantizer("lsc", 4), make_quantizer("minmax", 4)
 

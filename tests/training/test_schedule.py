@@ -10,7 +10,7 @@ from torch import nn
 
 from qsam2_deploy.quant.layers.modules import LayerPlan, quantize_layers
 from qsam2_deploy.training.config import Stage
-from qsam2_deploy.training.schedule import (
+from qsam2_deploy.training.run.schedule import (
     learning_rate,
     parameter_groups,
     set_learning_rate,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qsam2_deploy.data.datasets.davis import davis_sequences
-from qsam2_deploy.training.sources import clip_sources, settings_from_mapping
+from qsam2_deploy.training.inputs.sources import clip_sources, settings_from_mapping
 from tests.data.datasets import moving, write_davis
 
 SETTINGS = {"generated": {"textures": 4}}
@@ -37,7 +37,7 @@ def test_with_videos(sequences):
 def test_frames_of_videos_serve_as_textures(sequences, monkeypatch):
     taken = []
     monkeypatch.setattr(
-        "qsam2_deploy.training.sources.GeneratedClips",
+        "qsam2_deploy.training.inputs.sources.GeneratedClips",
         lambda config, photos: taken.append((config, photos)),
     )
     clip_sources(settings(), sequences)

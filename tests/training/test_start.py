@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from qsam2_deploy.quant.checkpoints.architecture import build_model
-from qsam2_deploy.training.start import start_from_scratch
+from qsam2_deploy.training.run.start import start_from_scratch
 from tests.support.small_config import small_config
 from tests.training.small import SIZE, generated_batch
 

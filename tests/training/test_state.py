@@ -12,7 +12,7 @@ from torch import nn
 
 from qsam2_deploy.errors import CheckpointError, InputError
 from qsam2_deploy.training.config import Stage, TrainConfig
-from qsam2_deploy.training.state import TrainingState, run_digest
+from qsam2_deploy.training.run.state import TrainingState, run_digest
 from tests.training.small import CLIPS, TRAIN, assert_equal_states, tiny_config
 
 FULL_DISK = Path("/dev/full")

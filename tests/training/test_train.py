@@ -8,8 +8,9 @@ import pytest
 
 from qsam2_deploy.errors import InputError, TrainingError
 from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
-from qsam2_deploy.training import loop, train
+from qsam2_deploy.training import train
 from qsam2_deploy.training.recipe import read_recipe
+from qsam2_deploy.training.run import loop
 from qsam2_deploy.training.train import TrainJob, train_model
 from tests.training.jobs import validate_little, write_job
 

@@ -12,8 +12,8 @@ from torch import nn
 from qsam2_deploy.data.generated.config import GeneratedClipsConfig
 from qsam2_deploy.data.sample import Clip
 from qsam2_deploy.errors import InputError
-from qsam2_deploy.training import validate
-from qsam2_deploy.training.validate import (
+from qsam2_deploy.training.run import validate
+from qsam2_deploy.training.run.validate import (
     ClipValidation,
     Validations,
     generated_validation,

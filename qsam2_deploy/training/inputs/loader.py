@@ -7,11 +7,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.clips.mixture import Mixture
-from ..data.sample import Clip, ClipSource
-from ..errors import InputError, Qsam2Error
+from ...data.clips.mixture import Mixture
+from ...data.sample import Clip, ClipSource
+from ...errors import InputError, Qsam2Error
+from ..config import Stage, TrainConfig
 from .batch import ClipBatch, batch_from_clips
-from .config import Stage, TrainConfig
 
 
 @runtime_checkable

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from ..errors import InputError
-from .batch import ClipBatch
+from ...errors import InputError
+from ..config import DistillWeights, Stage
+from ..inputs.batch import ClipBatch
+from ..inputs.prompts import PromptPlan
+from ..inputs.sources import UNLABELLED
 from .clip_model import ClipModel, ClipPrediction, FramePrediction, set_image_size
-from .config import DistillWeights, Stage
 from .losses import Losses
-from .prompts import PromptPlan
-from .sources import UNLABELLED
 
 _LARGEST_LOGIT = 32.0
 """Masks of absent objects are at -1024, which is as sure as -32."""

@@ -15,19 +15,19 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..data.sample import ClipSource
-from ..errors import TrainingError
-from .batch import ClipBatch
-from .clip_model import ClipModel, ClipPrediction, set_image_size
-from .config import Stage, TrainConfig
-from .distill import Teacher, check_has_loss, distillation_losses
-from .distributed import World
-from .gradients import clip_gradients
-from .loader import StageClips, batches
+from ...data.sample import ClipSource
+from ...errors import TrainingError
+from ..config import Stage, TrainConfig
+from ..distributed import World
+from ..inputs.batch import ClipBatch
+from ..inputs.loader import StageClips, batches
+from ..inputs.prompts import PromptPlan, draw_plan
+from ..model.clip_model import ClipModel, ClipPrediction, set_image_size
+from ..model.distill import Teacher, check_has_loss, distillation_losses
+from ..model.gradients import clip_gradients
+from ..model.losses import Losses, clip_losses
+from ..model.quantizers import QuantizerTrainer
 from .log import TrainingLog
-from .losses import Losses, clip_losses
-from .prompts import PromptPlan, draw_plan
-from .quantizers import QuantizerTrainer
 from .schedule import learning_rate, parameter_groups, set_learning_rate, update_average
 from .start import set_object_bias, start_from_scratch
 from .state import TrainingState, run_digest

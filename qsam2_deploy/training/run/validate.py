@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.generated.clips import GeneratedClips
-from ..data.generated.config import GeneratedClipsConfig
-from ..data.sample import Clip, VideoSequence
-from ..errors import InputError
-from ..evaluation.metrics import boundary_accuracy, region_similarity
-from .batch import batch_from_clips
-from .clip_model import set_image_size
-from .prompts import Kind, Points
+from ...data.generated.clips import GeneratedClips
+from ...data.generated.config import GeneratedClipsConfig
+from ...data.sample import Clip, VideoSequence
+from ...errors import InputError
+from ...evaluation.metrics import boundary_accuracy, region_similarity
+from ..inputs.batch import batch_from_clips
+from ..inputs.prompts import Kind, Points
+from ..model.clip_model import set_image_size
 
 _MEMORY_FRAMES = 16  # older frames are never looked at: pointers reach back 16 frames, masks 7
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
+from ..config import LossWeights, MaskLoss
 from .clip_model import FramePrediction
-from .config import LossWeights, MaskLoss
 
 _FOCAL_ALPHA, _FOCAL_GAMMA = 0.25, 2.0
 _BALANCED_WEIGHT = 2.0

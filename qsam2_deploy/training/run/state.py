@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._common.contradictions import contradictions, shown
-from ..errors import CheckpointError
-from ..quant.checkpoints.checkpoint import save_atomically
-from ..quant.checkpoints.plain_file import load_plain
-from .config import TrainConfig
-from .distributed import World
+from ..._common.contradictions import contradictions, shown
+from ...errors import CheckpointError
+from ...quant.checkpoints.checkpoint import save_atomically
+from ...quant.checkpoints.plain_file import load_plain
+from ..config import TrainConfig
+from ..distributed import World
 
 _FORMAT = 1
 _CONTENT = ("model", "average", "optimizer", "step", "seconds", "digest")

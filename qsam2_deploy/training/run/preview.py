@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .._common.files import atomic_path, check_output
-from ..data.clips.preview import contact_sheet
-from ..data.sample import Clip, Frames, VideoSequence
-from .config import Stage
-from .loader import StageClips
-from .recipe import Recipe
-from .sources import clip_sources, recipe_settings
+from ..._common.files import atomic_path, check_output
+from ...data.clips.preview import contact_sheet
+from ...data.sample import Clip, Frames, VideoSequence
+from ..config import Stage
+from ..inputs.loader import StageClips
+from ..inputs.sources import clip_sources, recipe_settings
+from ..recipe import Recipe
 
 _CLIPS = 3
 _SPACE = 8  # pixels between two stages

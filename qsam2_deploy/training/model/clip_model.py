@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from ..inputs.batch import ClipBatch
+from ..inputs.prompts import Points, PromptPlan, corrected_points, first_points
 from .affinity import AffinityHead
-from .batch import ClipBatch
-from .prompts import Points, PromptPlan, corrected_points, first_points
 
 
 def set_image_size(sam2: Any, size: int) -> None:

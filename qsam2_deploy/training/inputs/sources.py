@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..data.cache import as_cache
-from ..data.changes.regions import Regions, RegionsConfig
-from ..data.clips.mixture import Mixture
-from ..data.clips.pasted import PastedClips, PastedClipsConfig
-from ..data.clips.unlabelled import UnlabelledClips, UnlabelledConfig
-from ..data.clips.windows import SequenceWindows, SequenceWindowsConfig
-from ..data.datasets.photos import Photos
-from ..data.generated.clips import GeneratedClips
-from ..data.generated.config import GeneratedClipsConfig
-from ..data.sample import ClipSource, VideoSequence
-from ..errors import InputError
-from .recipe import Recipe, from_mapping
+from ...data.cache import as_cache
+from ...data.changes.regions import Regions, RegionsConfig
+from ...data.clips.mixture import Mixture
+from ...data.clips.pasted import PastedClips, PastedClipsConfig
+from ...data.clips.unlabelled import UnlabelledClips, UnlabelledConfig
+from ...data.clips.windows import SequenceWindows, SequenceWindowsConfig
+from ...data.datasets.photos import Photos
+from ...data.generated.clips import GeneratedClips
+from ...data.generated.config import GeneratedClipsConfig
+from ...data.sample import ClipSource, VideoSequence
+from ...errors import InputError
+from ..recipe import Recipe, from_mapping
 
 GENERATED, VIDEOS, PASTED, REGIONS = "generated", "videos", "pasted", "regions"
 UNLABELLED = "unlabelled"

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .batch import ClipBatch
+from ..inputs.batch import ClipBatch
 
 _HIDDEN, _WIDTH = 64, 32
 _ANCHORS = 32

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..quant.quantizers.quantizer import Quantizer
-from .config import Stage
+from ...quant.quantizers.quantizer import Quantizer
+from ..config import Stage
 
 _EMA_WARMUP = 20
 

@@ -8,20 +8,20 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-from ..calibration.start import start_from_statistics, start_weights
-from ..calibration.statistics import LayerStatistics
-from ..errors import TrainingError
-from ..quant.layers.attention import quantized_attentions
-from ..quant.layers.modules import (
+from ...calibration.start import start_from_statistics, start_weights
+from ...calibration.statistics import LayerStatistics
+from ...errors import TrainingError
+from ...quant.layers.attention import quantized_attentions
+from ...quant.layers.modules import (
     ENCODER_PREFIX,
     held_weights,
     quantization_penalty,
     quantized_layers,
 )
-from ..quant.quantizers.quantizer import Quantizer
-from .config import QuantizerTraining
-from .distributed import World
-from .samples import InputSamples
+from ...quant.quantizers.quantizer import Quantizer
+from ..config import QuantizerTraining
+from ..distributed import World
+from ..inputs.samples import InputSamples
 
 _OF_IMAGES = (ENCODER_PREFIX, "sam_mask_decoder.conv_s0", "sam_mask_decoder.conv_s1")
 """How the names of layers start that run once in a step, on all images of the batch.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from .config import PromptPolicy
+from ..config import PromptPolicy
 
 Points = dict[str, torch.Tensor]
 Kind = Literal["mask", "click", "box"]

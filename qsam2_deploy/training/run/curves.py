@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .._common.files import atomic_path
-from .._common.requirements import check_imported
-from ..errors import MissingDependencyError
+from ..._common.files import atomic_path
+from ..._common.requirements import check_imported
+from ...errors import MissingDependencyError
 
 Line = dict[str, Any]
 

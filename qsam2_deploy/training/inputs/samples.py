@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..quant.quantizers.quantizer import Quantizer
+from ...quant.quantizers.quantizer import Quantizer
 
 _VALUES = 4096
 """Values to take of each image or object, about."""

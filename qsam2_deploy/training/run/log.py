@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._common.files import atomic_open, describe_os_error, read_bounded
-from .._common.json import loads_bounded
-from ..errors import InputError
+from ..._common.files import atomic_open, describe_os_error, read_bounded
+from ..._common.json import loads_bounded
+from ...errors import InputError
 
 _MAX_BYTES = 1 << 28
 _MAX_LINE = 1 << 20

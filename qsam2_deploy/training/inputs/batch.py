@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..data.sample import Clip
-from ..spec import ModelSpec
+from ...data.sample import Clip
+from ...spec import ModelSpec
 
 
 @dataclass(frozen=True)

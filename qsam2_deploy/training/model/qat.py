@@ -9,19 +9,19 @@ from typing import Any
 
 from torch import nn
 
-from .._common.version import __version__
-from ..errors import CheckpointError
-from ..quant.checkpoints.checkpoint import (
+from ..._common.version import __version__
+from ...errors import CheckpointError
+from ...quant.checkpoints.checkpoint import (
     Checkpoint,
     load_checkpoint,
     read_tensors,
     save_checkpoint,
 )
-from ..quant.checkpoints.entry import float_state, make_entry
-from ..quant.checkpoints.storage import round_rest
-from ..quant.layers.attention import quantized_attentions
-from ..quant.layers.modules import quantized_layers
-from ..quant.quantizers.quantizer import Quantizer
+from ...quant.checkpoints.entry import float_state, make_entry
+from ...quant.checkpoints.storage import round_rest
+from ...quant.layers.attention import quantized_attentions
+from ...quant.layers.modules import quantized_layers
+from ...quant.quantizers.quantizer import Quantizer
 
 _PRODUCER = {"producer": f"qsam2-deploy {__version__}"}
 

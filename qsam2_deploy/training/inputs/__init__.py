@@ -1,0 +1,1 @@
+"""Clips, prompts and batches: what a step of training gets."""

@@ -1,0 +1,1 @@
+"""What is trained: the model over a clip, losses, a teacher, quantizers."""

@@ -1,0 +1,1 @@
+"""The loop and what is kept of it: state, log, curves, validation."""
