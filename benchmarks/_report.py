@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +28,33 @@ PACKAGES = (
 def add_report_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that all benchmarks share."""
     parser.add_argument("--json", type=Path, metavar="OUT", help="write numbers and machine here")
+
+
+def report_on_models(
+    name: str,
+    about: str | None,
+    measure: Callable[[Path, int], dict[str, Any]],
+    described: Callable[[dict[str, Any]], str],
+    argv: Sequence[str] | None,
+) -> int:
+    """Be the program of a benchmark that measures models again and again; returns its status.
+
+    Args:
+        name: of the benchmark.
+        about: its docstring, whose first line is the help.
+        measure: takes a model and ``--repeat``, and returns a row.
+        described: returns what is printed of a row.
+        argv: the arguments.
+    """
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx")
+    parser.add_argument("--repeat", type=int, default=5, help="repetitions (default 5)")
+    add_report_options(parser)
+    args = parser.parse_args(argv)
+    rows = [measure(model, args.repeat) for model in args.models]
+    print(*map(described, rows), sep="\n")
+    write_report(name, rows, args.json)
+    return 0
 
 
 def environment() -> dict[str, Any]:

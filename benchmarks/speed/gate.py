@@ -11,14 +11,13 @@ Example::
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._report import add_report_options, write_report
+from benchmarks._report import report_on_models
 from qsam2_deploy.cli._main import command
 
 
@@ -66,23 +65,19 @@ def _in_turns(work: Mapping[str, Callable[[], None]], repeat: int) -> dict[str, 
     return times
 
 
+def described(row: dict[str, Any]) -> str:
+    """Return what is printed of a model."""
+    seconds = row["seconds"]
+    return (
+        f"{row['model']}: gate {1e3 * seconds['gate']:.0f} ms, opening "
+        f"{1e3 * seconds['opening']:.0f} ms, {row['slower']:.1%} slower with the gate"
+    )
+
+
 @command("benchmarks.speed.gate")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx")
-    parser.add_argument("--repeat", type=int, default=5, help="repetitions (default 5)")
-    add_report_options(parser)
-    args = parser.parse_args(argv)
-    rows = [measure(model, args.repeat) for model in args.models]
-    for row in rows:
-        seconds = row["seconds"]
-        print(
-            f"{row['model']}: gate {1e3 * seconds['gate']:.0f} ms, opening "
-            f"{1e3 * seconds['opening']:.0f} ms, {row['slower']:.1%} slower with the gate"
-        )
-    write_report("gate", rows, args.json)
-    return 0
+    return report_on_models("gate", __doc__, measure, described, argv)
 
 
 if __name__ == "__main__":

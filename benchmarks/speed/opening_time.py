@@ -10,7 +10,6 @@ Example::
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._report import ROOT, add_report_options, write_report
+from benchmarks._report import ROOT, report_on_models
 from qsam2_deploy.cli._main import command
 
 _OPEN = """
@@ -69,23 +68,20 @@ def measure(model: Path, repeat: int) -> dict[str, Any]:
     }
 
 
+def described(row: dict[str, Any]) -> str:
+    """Return what is printed of a model."""
+    lines = [
+        f"{row['model']}: {row['bytes'] / 1e6:.1f} MB, cache {row['cache_bytes'] / 1e6:.1f} MB"
+    ]
+    for case, seconds in row["seconds"].items():
+        lines.append(f"  {case:16}{seconds['wall']:7.3f} s, processor {seconds['processor']:.3f} s")
+    return "\n".join(lines)
+
+
 @command("benchmarks.speed.opening_time")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx")
-    parser.add_argument("--repeat", type=int, default=5, help="openings of each kind (default 5)")
-    add_report_options(parser)
-    args = parser.parse_args(argv)
-    rows = [measure(model, args.repeat) for model in args.models]
-    for row in rows:
-        print(
-            f"{row['model']}: {row['bytes'] / 1e6:.1f} MB, cache {row['cache_bytes'] / 1e6:.1f} MB"
-        )
-        for case, seconds in row["seconds"].items():
-            print(f"  {case:16}{seconds['wall']:7.3f} s, processor {seconds['processor']:.3f} s")
-    write_report("opening_time", rows, args.json)
-    return 0
+    return report_on_models("opening_time", __doc__, measure, described, argv)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,20 @@ from ..errors import InputError, ModelFileError, Qsam2Error
 _SHOWN, _SHOWN_REASON = 100, 300
 
 
+def one_line(text: object) -> str:
+    """Return what a library says, which may be several lines, on one."""
+    return " ".join(str(text).split())
+
+
 def shown(text: object, limit: int = _SHOWN) -> str:
     """Return a name from a file so that it can stand in a message: on one line, and not long."""
-    written = " ".join(repr(text).split())  # arrays and tensors are written on several lines
+    written = one_line(repr(text))  # arrays and tensors are written on several lines
     return written if len(written) <= limit else f"{written[: limit - 4]}...{written[-1]}"
 
 
 def reason_of(error: BaseException) -> str:
     """Return kind and text of an error on one line, and not long."""
-    return shown(" ".join(f"{type(error).__name__}: {error}".split()), _SHOWN_REASON)[1:-1]
+    return shown(one_line(f"{type(error).__name__}: {error}"), _SHOWN_REASON)[1:-1]
 
 
 @contextmanager

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-import numpy as np
-
 _MAX_SIZE = 4096
 _MAX_WIDTH = 4096
 _MAX_TEXT = 4096
@@ -94,21 +92,3 @@ def _check_quantization(told: Any) -> None:
         for key, value in table.items():
             _text(key, name)
             _text(value, name)
-
-
-def check_constants_of_runtime(spec: Any) -> None:
-    """Check that the constants which the runtime adds are there, finite, and of the right shapes.
-
-    Raises:
-        ValueError: one is not; says which.
-    """
-    expected = {
-        "no_mem_embed": (spec.d_model,),
-        "no_obj_ptr": (spec.d_model,),
-        "mask_downsample_weight": (4, 4),
-        "mask_downsample_bias": (1,),
-    }
-    for name, shape in expected.items():
-        array = spec.constants.get(name)
-        if array is None or array.shape != shape or not np.isfinite(array).all():
-            raise ValueError(f"the constant {name} must be {list(shape)} finite numbers")

@@ -6,12 +6,9 @@ import os
 from pathlib import Path
 
 from ..errors import InputError
-from .choose import AutoBackend
 from .options import BackendOptions
 from .protocol import Backend
-from .registry import AUTO, BUILT_SUFFIX, engine_named, installed_engines
-from .tensorrt.backend import TensorRtBackend
-from .tensorrt.engine_file import is_engine
+from .registry import AUTO, engine_named, installed_engines
 
 
 def open_backend(
@@ -28,13 +25,12 @@ def open_backend(
         model: a ``model.onnx`` made by ``qsam2-export``, or a ``model.engine`` made by
             ``qsam2-build-engine``; a backend is returned as it is.
         backend: of :func:`~.registry.backend_names`: ``ort`` (ONNX Runtime on the CPU),
-            ``openvino`` (OpenVINO on the CPU) or
-            ``ort-cuda`` (ONNX Runtime on an NVIDIA GPU, in half precision) for a ``model.onnx``,
-            ``tensorrt`` or ``tensorrt-rtx`` for a ``model.engine`` that it built, or ``auto``. For
-            an engine that is what built it; for a ``model.onnx`` the faster one of those for the
-            CPU that are installed. Where both are, the model is tried out when it is loaded for
-            the first time, which takes seconds; the choice is remembered in ``cache``, or else in
-            the user's own folder for caches.
+            ``openvino`` (OpenVINO on the CPU) or ``ort-cuda`` (ONNX Runtime on an NVIDIA GPU, in
+            half precision) for a ``model.onnx``, ``tensorrt`` or ``tensorrt-rtx`` for a
+            ``model.engine`` that it built, or ``auto``. For an engine that is what built it; for a
+            ``model.onnx`` the faster one of those for the CPU that are installed. Where both are,
+            the model is tried out when it is loaded for the first time, which takes seconds; the
+            choice is remembered in ``cache``, or else in the user's own folder for caches.
         threads: threads of an engine on the CPU; default: one for each physical core.
         cache: folder to keep in what opening the model makes, so that it opens faster the next
             time; default: nothing is kept but the choice of the engine. What cannot be read from
@@ -51,20 +47,27 @@ def open_backend(
     options = BackendOptions(threads, cache, precision)
     if not isinstance(model, (str, os.PathLike)):
         return model
-    if is_engine(model) or (named is not None and named.suffix == BUILT_SUFFIX):
+    from .tensorrt.engine_file import is_engine
+
+    if is_engine(model) or (named is not None and named.runs_built):
         return _open_built(model, backend)
     if named is not None:
         return named.open(model, options)
     found = installed_engines()
     if len(found) < 2:
         return engine_named(found[0] if found else "ort").open(model, options)
+    from .choose import AutoBackend
+
     return AutoBackend(
         model, found, options, lambda chosen, name: engine_named(name).open(model, chosen)
     )
 
 
 def _open_built(path: str | os.PathLike[str], backend: str) -> Backend:
-    if not is_engine(path) and Path(path).suffix != BUILT_SUFFIX:
+    from .tensorrt.backend import TensorRtBackend
+    from .tensorrt.engine_file import is_engine
+
+    if not is_engine(path) and Path(path).suffix != ".engine":
         raise InputError(
             f"the backend {backend} runs a model.engine, but got {path}; build one with: "
             f"qsam2-build-engine {path} model.engine"

@@ -11,16 +11,14 @@ import importlib
 import importlib.util
 import os
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 
+from .._common.contradictions import reason_of
 from ..errors import InputError, Qsam2Error
 from .options import BackendOptions
 from .protocol import Backend
 
 GROUP = "qsam2_deploy.engines"
 AUTO = "auto"
-BUILT_SUFFIX = ".engine"
-"""Of files that were built for one GPU."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Engine:
         backend: ``module:Class`` of its :class:`~.protocol.Backend`, which is made of a file's path
             and of ``options`` by keyword.
         options: fields of :class:`~.options.BackendOptions` that it takes.
-        suffix: of the files that it runs.
+        runs_built: it runs a ``model.engine`` of ``qsam2-build-engine``, and no ``model.onnx``.
         chosen: whether ``auto`` may choose it for a ``model.onnx``.
     """
 
@@ -41,7 +39,7 @@ class Engine:
     package: str
     backend: str
     options: tuple[str, ...] = ("threads", "cache", "precision")
-    suffix: str = ".onnx"
+    runs_built: bool = False
     chosen: bool = False
 
     @property
@@ -79,14 +77,14 @@ BUILT_IN = (
         "tensorrt",
         f"{_HERE}.tensorrt.backend:TensorRtBackend",
         options=(),
-        suffix=BUILT_SUFFIX,
+        runs_built=True,
     ),
     Engine(
         "tensorrt-rtx",
         "tensorrt_rtx_cu13_bindings",
         f"{_HERE}.tensorrt.backend:TensorRtBackend",
         options=(),
-        suffix=BUILT_SUFFIX,
+        runs_built=True,
     ),
 )
 
@@ -98,13 +96,15 @@ def engines() -> dict[str, Engine]:
     Raises:
         Qsam2Error: an entry point cannot be loaded, is no :class:`Engine`, or its name is taken.
     """
+    from importlib.metadata import entry_points  # as slow to import as all else here together
+
     found = {engine.name: engine for engine in BUILT_IN}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         try:
             engine = point.load()
         except Exception as error:  # it is somebody else's code
             raise Qsam2Error(
-                f"the engine {point.name} of {point.value} cannot be loaded ({error!r:.200}); "
+                f"the engine {point.name} of {point.value} cannot be loaded ({reason_of(error)}); "
                 "correct or uninstall the package that brings it"
             ) from error
         if not isinstance(engine, Engine) or engine.name != point.name or point.name in found:

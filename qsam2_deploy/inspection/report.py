@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._common.contradictions import contradictions
+from .._common.contradictions import contradictions, one_line
 from .._common.progress import progress
 from ..errors import InputError, ModelFileError
 from ..model_file.bundle import Bundle, WholeModel, read_model, split_components
@@ -205,7 +205,7 @@ def check_graph(whole: WholeModel) -> None:
     try:
         onnx.checker.check_model(whole.model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ModelFileError(
             f"{whole.path} is not valid for the checker of onnx {onnx.__version__}: {reason}; "
             "export it again, or upgrade onnx"

@@ -30,6 +30,7 @@ from .image_files import (
     files_by_number,
     image_size,
     list_folder,
+    listed_names,
     read_frame,
     read_labels,
     read_mask,
@@ -110,8 +111,6 @@ def image_set(
     Raises:
         VideoError: a folder, image or mask is missing or damaged, or a name is unknown.
     """
-    from .image_files import listed_names
-
     base = Path(root)
     if not base.is_dir():
         raise VideoError(f"there is no folder {base}; expected one with images and masks")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..._common.contradictions import one_line
 from ..._common.requirements import check_imported
 from ...errors import EngineError, MissingDependencyError
 from ...lowering import INTEGER_QUERY_BLOCK, QUERY_BLOCK, lower_for_ort
@@ -109,7 +110,7 @@ def run_session(session: Any, component: str, inputs: Mapping[str, npt.NDArray[A
     try:
         return dict(zip(names, session.run(names, feeds), strict=True))
     except Exception as error:  # ONNX Runtime raises types of its own, without a base
-        raise EngineError(f"ONNX Runtime failed in {component}: {_reason(error)}") from error
+        raise EngineError(f"ONNX Runtime failed in {component}: {one_line(error)}") from error
 
 
 def ort_cache(
@@ -305,11 +306,6 @@ def session_from_lowered(
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises types of its own, without a base
         raise EngineError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot load {name}: {_reason(error)}; "
+            f"ONNX Runtime {onnxruntime.__version__} cannot load {name}: {one_line(error)}; "
             "upgrade it with: pip install -U onnxruntime"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Return what ONNX Runtime says, which may be several lines, on one."""
-    return " ".join(str(error).split())

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..._common.contradictions import one_line
 from ..._common.requirements import check_imported
 from ...errors import EngineError, MissingDependencyError
 from ...lowering import GPU_QUERY_BLOCK, lower_for_ort_cuda
@@ -187,7 +188,7 @@ def _reason(onnxruntime: Any) -> str:
 
 
 def _failure(name: str, error: Exception) -> EngineError:
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if "out of memory" in text.lower() or "failed to allocate memory" in text.lower():
         return EngineError(
             f"the GPU is out of memory: {name} does not fit; close what else uses the GPU, or "

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..._common.contradictions import one_line
 from ..._common.progress import StepBar
 from ...errors import EngineError, InputError
 from ...spec import ComponentSpec
@@ -202,7 +203,7 @@ def _parser_error(library: Library, parser: Any, network: Network) -> EngineErro
     if parser.num_errors == 0:
         return EngineError(f"{library.title} cannot read {network.spec.name}, and says no reason")
     error = parser.get_error(0)
-    reason = " ".join(str(error.desc()).split())
+    reason = one_line(error.desc())
     index = int(error.node())
     layer = error.node_name() or (
         network.layers[index] if 0 <= index < len(network.layers) else network.spec.name
@@ -277,11 +278,11 @@ def _use_timing_cache(config: Any, stored: bytes) -> Any:
 
 
 def _build_error(library: Library, name: str, errors: Sequence[str]) -> EngineError:
-    text = " ".join(" ".join(errors).split())
+    text = one_line(" ".join(errors))
     if "out of memory" in text.lower() or "outofmemory" in text.lower():
         return EngineError(
             f"the device ran out of memory while {library.title} built {name}; close what else "
             "uses it, or build with a smaller --workspace or fewer --max-objects"
         )
-    reason = " ".join(errors[-1].split()) if errors else "it says no reason"
+    reason = one_line(errors[-1]) if errors else "it says no reason"
     return EngineError(f"{library.title} cannot build {name}: {reason}")

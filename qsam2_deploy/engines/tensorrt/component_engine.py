@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._common.contradictions import one_line
 from ...errors import EngineError
 from ...spec import ComponentSpec, TensorSpec
 from .adapter import library_logger
@@ -208,14 +209,14 @@ class ComponentEngine:
 
     def failure(self, what: str, errors: Sequence[str]) -> EngineError:
         """Return the error that says ``what`` went wrong, and what the library said of it."""
-        text = " ".join(" ".join(errors).split())
+        text = one_line(" ".join(errors))
         name = self.spec.name
         if "out of memory" in text.lower() or "outofmemory" in text.lower():
             return EngineError(
                 f"the GPU is out of memory: {name} does not fit; close what else uses the GPU, or "
                 "build the engine with a smaller --max-objects"
             )
-        reason = " ".join(errors[-1].split()) if errors else "it says no reason"
+        reason = one_line(errors[-1]) if errors else "it says no reason"
         return EngineError(
             f"the engine of {name} {what} ({self._library.title}: {reason}); build it again with "
             "qsam2-build-engine on this machine"

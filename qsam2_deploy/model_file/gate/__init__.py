@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..._common.contradictions import contradictions
-from ..._common.spec_check import check_constants_of_runtime
 from ...spec import ModelSpec
 from ..consistency import check_interface, check_quantization
-from .constants import check_constants, check_steps
+from .constants import check_constants, check_constants_of_runtime, check_steps
 from .frame import check_frame
 from .limits import MAX_FILE_BYTES
 from .nodes import NodeChecks

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...spec import ModelSpec
 from .limits import MAX_INITIALIZERS, MAX_INTEGER, MAX_RANK
 from .operators import FLOAT, FLOAT16, INT32, INT64, STORED_BITS
 from .wording import refusal, shown
@@ -111,3 +112,21 @@ def check_steps(
             raise refusal(
                 origin, f"the step {shown(tensor.name)} must be of positive floats, but is not"
             )
+
+
+def check_constants_of_runtime(spec: ModelSpec) -> None:
+    """Check that the constants which the runtime adds are there, finite, and of the right shapes.
+
+    Raises:
+        ValueError: one is not; says which.
+    """
+    expected = {
+        "no_mem_embed": (spec.d_model,),
+        "no_obj_ptr": (spec.d_model,),
+        "mask_downsample_weight": (4, 4),
+        "mask_downsample_bias": (1,),
+    }
+    for name, shape in expected.items():
+        array = spec.constants.get(name)
+        if array is None or array.shape != shape or not np.isfinite(array).all():
+            raise ValueError(f"the constant {name} must be {list(shape)} finite numbers")

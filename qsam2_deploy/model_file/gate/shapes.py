@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ..._common.contradictions import one_line
 from ...spec import COMPONENTS, ModelSpec, TensorSpec, graph_name
 from .limits import MAX_RANK, PROBE_SIZES, max_elements
 from .operators import OPERATORS
@@ -78,7 +79,7 @@ def _inferred(
         )
     # Contradictions are InferenceErrors, which are RuntimeErrors, but not all of them.
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise refusal(
             origin, f"types or shapes of its tensors contradict each other ({shown(reason)[1:-1]})"
         ) from error

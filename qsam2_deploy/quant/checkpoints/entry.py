@@ -35,7 +35,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..._common.contradictions import reason_of
+from ..._common.contradictions import one_line, reason_of
 from ...errors import CheckpointError, InputError
 from ..layers.attention import quantize_attentions, quantized_attentions
 from ..layers.attention_layer import QuantAttention
@@ -125,7 +125,7 @@ def apply_entry(model: nn.Module, entry: object, origin: str | os.PathLike[str])
         _restore_attentions(model, entry)
     except Exception as error:  # whatever a value of another kind leads to
         known = isinstance(error, InputError)
-        reason = " ".join(str(error).split()) if known else reason_of(error)
+        reason = one_line(error) if known else reason_of(error)
         raise CheckpointError(
             f"the quantization entry of {origin} does not fit its model ({reason}); make the file "
             "again with qsam2-calibrate"
