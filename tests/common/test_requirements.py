@@ -64,7 +64,7 @@ def test_new_enough_or_unknown(version: str | None) -> None:
 
 
 def test_builds_with_names_of_their_own() -> None:
-    check_imported(module("2024.6.0-17404-releases/2024/6"), "openvino", "openvino", "running")
+    check_imported(module("2025.0.0-17942-releases/2025/0"), "openvino", "openvino", "running")
     check_imported(module("2.5.1+cpu"), "torch", "train", "training")
     with pytest.raises(OutdatedDependencyError, match=r"2\.5\.0a0\+872d97"):
         check_imported(module("2.5.0a0+872d97"), "torch", "train", "training")

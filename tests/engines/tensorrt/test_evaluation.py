@@ -12,7 +12,6 @@ from PIL import Image
 
 from qsam2_deploy.cli.eval import main as evaluate
 from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
-from qsam2_deploy.lowering import lower_for_tensorrt
 from tests.data.datasets import moving, square, write_davis
 from tests.support.lowered_gpu import LoweredGpu
 
@@ -71,11 +70,9 @@ def test_engine_has_the_scores_of_its_lowered_graphs(
     assert on_gpu["settings"]["engine"].startswith("tensorrt, ")
     installed.check()
 
-    def lower(backend: OrtBackend, component: Any) -> None:
-        lower_for_tensorrt(component, precision)
-
+    sessions = gpu.sessions()
     with monkeypatch.context() as patch:
-        patch.setattr(OrtBackend, "_lower", lower)
+        patch.setattr(OrtBackend, "_open", lambda _, lowered, name: sessions[name])
         on_cpu = scored(quantized_path, davis, prompt, tmp_path / "cpu", "--backend", "ort",
                         "--threads", "1")  # fmt: skip
     assert on_cpu["settings"]["engine"] == "ort, exact"

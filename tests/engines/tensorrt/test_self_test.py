@@ -59,11 +59,16 @@ def make(gpu: LoweredGpu, model: Path, output: Path, precision: str, **other: An
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+@pytest.mark.parametrize(
+    ("precision", "fixture"),
+    # Codes of 4 bits of random weights carry each rounding of a half to the outputs: at 128 pixels
+    # by 0.2 to 0.5 deviations, depending on the version of ONNX Runtime.
+    [("fp16", "quantized_path"), ("int8", "integer_attention_path"), ("int4", "quantized_path")],
+)
 def test_right_engines_pass(
-    gpu: LoweredGpu, quantized_path: Path, tmp_path: Path, precision: str
+    gpu: LoweredGpu, tmp_path: Path, precision: str, fixture: str, request: pytest.FixtureRequest
 ) -> None:
-    report = make(gpu, quantized_path, tmp_path / "m.engine", precision)
+    report = make(gpu, request.getfixturevalue(fixture), tmp_path / "m.engine", precision)
     assert report.self_test == "passed"
     assert [(name, precision, True) for name in COMPONENTS] == gpu.built
     for plan in report.plans:
