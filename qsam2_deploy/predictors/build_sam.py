@@ -7,10 +7,47 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelFileError
+from ..engines.open import open_backend
+from ..engines.protocol import Backend
+from ..errors import InputError, ModelFileError
+from .camera_predictor import SAM2CameraPredictor
+from .official_options import OfficialOptions, official_options
+from .shared_model import SharedModel
 from .video_predictor import SAM2VideoPredictor
 
 _MODELS = (".onnx", ".engine")
+_ENGINE_OPTIONS = ("backend", "threads", "cache", "precision")
+_CAMERA_OPTIONS = ("fill_hole_area", "non_overlap_masks")
+
+
+def build_sam2(
+    config_file: str | os.PathLike[str] | None,
+    ckpt_path: str | os.PathLike[str] | None = None,
+    device: Any = "cpu",  # noqa: ARG001
+    mode: str = "eval",  # noqa: ARG001
+    hydra_overrides_extra: Sequence[str] = (),
+    apply_postprocessing: bool = True,
+    **kwargs: Any,
+) -> SharedModel:
+    """Open an exported model for ``SAM2ImagePredictor`` and ``SAM2AutomaticMaskGenerator``.
+
+    Args:
+        config_file: see :func:`build_sam2_video_predictor`, as the others.
+        ckpt_path: likewise.
+        device: ignored; the backend decides.
+        mode: ignored; there is nothing to train.
+        hydra_overrides_extra: see :func:`build_sam2_video_predictor`.
+        apply_postprocessing: likewise.
+        **kwargs: ``backend``, ``threads``, ``cache`` and ``precision`` of the engine; others are
+            ignored, as upstream.
+
+    Raises:
+        ModelFileError: there is no exported model, or it cannot be used.
+        InputError: an override that an exported model cannot follow.
+    """
+    engine = {name: value for name, value in kwargs.items() if name in _ENGINE_OPTIONS}
+    model, _ = _opened(config_file, ckpt_path, engine, hydra_overrides_extra, apply_postprocessing)
+    return model
 
 
 def build_sam2_video_predictor(
@@ -19,7 +56,7 @@ def build_sam2_video_predictor(
     device: Any = "cpu",  # noqa: ARG001
     mode: str = "eval",  # noqa: ARG001
     hydra_overrides_extra: Sequence[str] = (),
-    apply_postprocessing: bool = True,  # noqa: ARG001
+    apply_postprocessing: bool = True,
     vos_optimized: bool = False,  # noqa: ARG001
     **kwargs: Any,
 ) -> SAM2VideoPredictor:
@@ -32,25 +69,88 @@ def build_sam2_video_predictor(
             ``model.onnx`` beside it.
         device: ignored; the backend decides.
         mode: ignored; there is nothing to train.
-        hydra_overrides_extra: must be empty; options are set when the model is exported.
-        apply_postprocessing: ignored; its rules are part of the exported model.
+        hydra_overrides_extra: overrides of options of the runtime, such as
+            ``++model.non_overlap_masks=true``, and of the rules of the tracker.
+        apply_postprocessing: False leaves out the choice of masks by their stability and hard masks
+            of prompts in the memory, as upstream. Holes are filled only where ``fill_hole_area``
+            says so: upstream needs its CUDA extension for that.
         vos_optimized: ignored.
         **kwargs: further arguments of :class:`SAM2VideoPredictor`.
 
     Raises:
         ModelFileError: there is no exported model, or it cannot be used.
+        InputError: an override that an exported model cannot follow.
     """
-    if hydra_overrides_extra:
-        raise ModelFileError(
-            "hydra_overrides_extra cannot change an exported model; pass the options as arguments "
-            "of SAM2VideoPredictor, or export the model again with them"
-        )
+    engine = {name: kwargs.pop(name) for name in _ENGINE_OPTIONS if name in kwargs}
+    model, options = _opened(
+        config_file, ckpt_path, engine, hydra_overrides_extra, apply_postprocessing
+    )
+    return SAM2VideoPredictor(model, **{**options.predictor, **kwargs})
+
+
+def build_sam2_camera_predictor(
+    config_file: str | os.PathLike[str] | None,
+    ckpt_path: str | os.PathLike[str] | None = None,
+    device: Any = "cpu",  # noqa: ARG001
+    mode: str = "eval",  # noqa: ARG001
+    hydra_overrides_extra: Sequence[str] = (),
+    apply_postprocessing: bool = True,
+    vos_optimized: bool = False,  # noqa: ARG001
+    **kwargs: Any,
+) -> SAM2CameraPredictor:
+    """Open an exported model with the call that scripts make for the real-time fork's predictor.
+
+    Args:
+        config_file: see :func:`build_sam2_video_predictor`, as the others.
+        ckpt_path: likewise.
+        device: likewise.
+        mode: likewise.
+        hydra_overrides_extra: likewise.
+        apply_postprocessing: likewise.
+        vos_optimized: likewise.
+        **kwargs: further arguments of :class:`~.camera_predictor.SAM2CameraPredictor`.
+
+    Raises:
+        ModelFileError: there is no exported model, or it cannot be used.
+        InputError: an override that an exported model cannot follow.
+    """
+    engine = {name: kwargs.pop(name) for name in _ENGINE_OPTIONS if name in kwargs}
+    model, options = _opened(
+        config_file, ckpt_path, engine, hydra_overrides_extra, apply_postprocessing
+    )
+    taken = {name: options.predictor[name] for name in _CAMERA_OPTIONS if name in options.predictor}
+    return SAM2CameraPredictor(model, **{**taken, **kwargs})
+
+
+def _opened(
+    config_file: str | os.PathLike[str] | None,
+    ckpt_path: str | os.PathLike[str] | None,
+    engine: dict[str, Any],
+    overrides: Sequence[str],
+    apply_postprocessing: bool,
+) -> tuple[SharedModel, OfficialOptions]:
+    backend: Backend = open_backend(_model(config_file, ckpt_path), **engine)
+    spec = backend.spec
+    options = official_options(
+        spec.rules, spec.image_size, overrides, apply_postprocessing=apply_postprocessing
+    )
+    return SharedModel(backend, options.rules), options
+
+
+def _model(
+    config_file: str | os.PathLike[str] | None, ckpt_path: str | os.PathLike[str] | None
+) -> Path:
     given = ckpt_path
     if given is None and config_file is not None and Path(config_file).suffix in _MODELS:
         given = config_file
     if given is None:
         raise ModelFileError("no model was given; pass the path of a model.onnx as ckpt_path")
-    return SAM2VideoPredictor(_exported(Path(given)), **kwargs)
+    try:
+        return _exported(Path(given).expanduser())
+    except TypeError as error:
+        raise InputError(
+            f"ckpt_path must be the path of a model.onnx, but got {type(given).__name__}"
+        ) from error
 
 
 def _exported(path: Path) -> Path:

@@ -22,6 +22,7 @@ from ..tracking.postprocess import select_mask, small_regions
 from ..tracking.preprocess import preprocess_image
 from ..tracking.resize import resize_bilinear
 from .image_prompts import DecoderPrompts, decoder_prompts
+from .tensor_like import on_host
 
 FloatArray = npt.NDArray[np.float32]
 Prediction = tuple[FloatArray, FloatArray, FloatArray]
@@ -35,7 +36,7 @@ _LOW_RES_LIMIT = np.float32(32.0)
 
 
 @dataclass(frozen=True)
-class _Embedding:
+class Embedding:
     """What the encoder gave for one image; ``size`` is (height, width) of the image."""
 
     size: tuple[int, int]
@@ -91,7 +92,7 @@ class SAM2ImagePredictor:
         self._max_sprinkle_area = max_sprinkle_area
         self._backend = open_backend(model, backend, threads, cache=cache, precision=precision)
         self._is_open = False
-        self._images: list[_Embedding] = []
+        self._images: list[Embedding] = []
         self._is_batch = False
 
     def __enter__(self) -> SAM2ImagePredictor:
@@ -261,7 +262,7 @@ class SAM2ImagePredictor:
             self._is_open = True
         return self._backend
 
-    def _encode(self, image: npt.NDArray[np.uint8]) -> _Embedding:
+    def _encode(self, image: npt.NDArray[np.uint8]) -> Embedding:
         backend = self._open()
         spec = backend.spec
         if "no_mem_embed" not in spec.constants:
@@ -272,7 +273,7 @@ class SAM2ImagePredictor:
         outputs = backend.run(IMAGE_ENCODER, {"image": preprocess_image(image, spec)})
         # Upstream trains still images as first frames of videos: this stands for "no memory".
         no_memory = spec.constants["no_mem_embed"].reshape(1, -1, 1, 1)
-        return _Embedding(
+        return Embedding(
             size=(image.shape[0], image.shape[1]),
             conditioned=outputs["features"] + no_memory,
             high_res_0=outputs["high_res_0"],
@@ -281,7 +282,7 @@ class SAM2ImagePredictor:
 
     def _predict(
         self,
-        image: _Embedding,
+        image: Embedding,
         prompt: Sequence[npt.ArrayLike | None],
         *,
         multimask: bool,
@@ -289,7 +290,7 @@ class SAM2ImagePredictor:
         normalize: bool,
     ) -> Prediction:
         backend = self._open()
-        points, labels, box, mask = prompt
+        points, labels, box, mask = (on_host(value) for value in prompt)
         size = image.size if normalize else (1, 1)
         prompts = decoder_prompts(points, labels, box, mask, size=size, spec=backend.spec)
         outputs = backend.run(MASK_DECODER, _decoder_inputs(image, prompts))
@@ -349,7 +350,7 @@ def _per_image(
 
 
 def _decoder_inputs(
-    image: _Embedding, prompts: DecoderPrompts
+    image: Embedding, prompts: DecoderPrompts
 ) -> dict[str, npt.NDArray[np.generic]]:
     batch = len(prompts.coords)
     return {

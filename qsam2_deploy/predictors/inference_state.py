@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import PromptError
 from ..media.protocols import IndexedFrames
 from ..tracking.memory import MemoryBank, MemoryEntry
 from ..tracking.tracker import FrameFeatures, PointInputs
+from .module_like import Device
 
 _CACHED_FRAMES = 4
+
+_READABLE = (
+    "num_frames", "video_height", "video_width", "obj_ids", "obj_id_to_idx", "obj_idx_to_id",
+    "images", "device", "storage_device", "frames", "objects",
+)  # fmt: skip
+"""Entries of upstream's dictionary that scripts read, and two of our own."""
 
 
 @dataclass
@@ -40,7 +48,10 @@ class ObjectTrack:
 
 @dataclass
 class InferenceState:
-    """What ``init_state`` returns; scripts may read the entries that upstream's dictionary has.
+    """What ``init_state`` returns; a script may use it as the dictionary that upstream's is.
+
+    It reads ``state["num_frames"]``, ``["obj_ids"]`` and the like, and keeps what a script writes
+    into it; the entries that the predictor itself keeps cannot be replaced.
 
     Attributes:
         frames: the video; decoded when needed.
@@ -54,6 +65,7 @@ class InferenceState:
     video_width: int
     objects: OrderedDict[int, ObjectTrack] = field(default_factory=OrderedDict)
     _features: OrderedDict[int, FrameFeatures] = field(default_factory=OrderedDict)
+    _others: dict[str, Any] = field(default_factory=dict)
 
     @property
     def num_frames(self) -> int:
@@ -70,11 +82,58 @@ class InferenceState:
         """Height and width of the video."""
         return self.video_height, self.video_width
 
+    @property
+    def images(self) -> IndexedFrames:
+        """The frames, by upstream's name."""
+        return self.frames
+
+    @property
+    def obj_id_to_idx(self) -> dict[int, int]:
+        """The place of each object."""
+        return {obj_id: index for index, obj_id in enumerate(self.objects)}
+
+    @property
+    def obj_idx_to_id(self) -> dict[int, int]:
+        """The object at each place."""
+        return dict(enumerate(self.objects))
+
+    device = storage_device = Device("cpu")
+
+    # ---------------------------------------------------------- as a dictionary
     def __getitem__(self, key: str) -> Any:
-        """Read an attribute as upstream's dictionary: ``state["num_frames"]``."""
-        if key.startswith("_") or not hasattr(self, key):
-            raise KeyError(key)
-        return getattr(self, key)
+        """Read an entry as of upstream's dictionary: ``state["num_frames"]``."""
+        if key in _READABLE:
+            return getattr(self, key)
+        return self._others[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Keep an entry of the script's own.
+
+        Raises:
+            PromptError: it is one that the predictor keeps.
+        """
+        if key in _READABLE:
+            raise PromptError(
+                f"state[{key!r}] cannot be replaced: the predictor reads the video itself; pass "
+                "its frames to init_state"
+            )
+        self._others[key] = value
+
+    def __contains__(self, key: object) -> bool:
+        """Say whether there is such an entry."""
+        return key in _READABLE or key in self._others
+
+    def keys(self) -> Iterator[str]:
+        """Iterate over the names of the entries."""
+        return iter((*_READABLE, *self._others))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return an entry, or ``default`` where there is none."""
+        return self[key] if key in _READABLE else self._others.get(key, default)
+
+    def pop(self, key: str, default: Any = None) -> Any:
+        """Remove an entry of the script's own and return it; those of the predictor stay."""
+        return self[key] if key in _READABLE else self._others.pop(key, default)
 
     def has_features(self, frame_index: int) -> bool:
         """Say whether the features of a frame are at hand."""

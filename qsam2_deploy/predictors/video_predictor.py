@@ -4,7 +4,8 @@ Method names, arguments, order of results and behaviour are those of upstream
 ``sam2/sam2_video_predictor.py`` (package ``sam2`` 1.1.0). Differences, all on purpose:
 
 - frames are decoded when they are needed instead of all at once;
-- results are numpy arrays (which answer ``.cpu()`` and ``.numpy()``, so that scripts run as is);
+- results are numpy arrays with the methods of tensors that scripts call (``.cpu()``, ``.permute()``
+  and more), or tensors on request;
 - user errors are one-sentence exceptions instead of asserts;
 - ``clear_non_cond_mem_around_input`` works (upstream 1.1.0 calls a method that does not exist).
 """
@@ -34,14 +35,15 @@ from ..tracking.resize import resize_bilinear
 from ..tracking.tracker import Moment, PointInputs, Tracker, rules_with_memory_frames
 from .inference_state import InferenceState, ObjectTrack
 from .look_ahead import look_ahead
-from .tensor_like import TensorLike
+from .module_like import ModuleLike
+from .tensor_like import as_output, on_host
 from .video_encoder import Finish, VideoEncoder
 
 Logits = npt.NDArray[np.float32]
 Masks = tuple[int, list[int], Logits]
 
 
-class SAM2VideoPredictor:
+class SAM2VideoPredictor(ModuleLike):
     """Segments objects in a video from prompts on any frames, as the official predictor does.
 
     All masks are float32 logits ``[objects, 1, height, width]`` at the video's size.
@@ -61,6 +63,7 @@ class SAM2VideoPredictor:
         memory_frames: int | None = None,
         cache: str | os.PathLike[str] | None = None,
         precision: str = "exact",
+        output: str = "numpy",
     ) -> None:
         """Load ``model`` into the engine.
 
@@ -80,12 +83,15 @@ class SAM2VideoPredictor:
                 :func:`~qsam2_deploy.tracking.tracker.rules_with_memory_frames`.
             cache: folder for the lowered graphs, so that the model opens faster the next time.
             precision: ``exact``, or ``fast``; see :func:`~.backend.open_backend`.
+            output: ``numpy``, or ``torch`` for tensors on the CPU in the same memory, once the
+                script has imported torch.
 
         Raises:
-            InputError: the model has not so many memory frames.
+            InputError: the model has not so many memory frames, or no such output.
             ModelFileError: the model cannot be used.
             MissingDependencyError: the engine is not installed.
         """
+        self._output = as_output(output)
         self._backend = open_backend(model, backend, threads, cache=cache, precision=precision)
         rules_with_memory_frames(self._backend.spec.rules, memory_frames)
         self._backend.__enter__()
@@ -111,6 +117,16 @@ class SAM2VideoPredictor:
     def image_size(self) -> int:
         """Side of the model's input in pixels."""
         return self.spec.image_size
+
+    @property
+    def num_maskmem(self) -> int:
+        """How many memories an object attends to on a frame."""
+        return self._tracker.rules.num_maskmem
+
+    @property
+    def model(self) -> Backend:
+        """The backend that runs the model, for an image predictor of the same."""
+        return self._backend
 
     def __enter__(self) -> SAM2VideoPredictor:
         """Return the predictor, which is ready since it was made."""
@@ -175,9 +191,9 @@ class SAM2VideoPredictor:
                 "point; use clear_old_points=True"
             )
         inputs = point_inputs(
-            points,
-            labels,
-            box,
+            on_host(points),
+            on_host(labels),
+            on_host(box),
             frame_size=inference_state.frame_size,
             image_size=self.image_size,
             normalize=normalize_coords,
@@ -208,7 +224,7 @@ class SAM2VideoPredictor:
             PromptError: the mask has not two dimensions, or there is no such frame.
         """
         self._check_frame(inference_state, frame_idx)
-        values = mask_input(mask, self.image_size)
+        values = mask_input(on_host(mask), self.image_size)
         features = self._encoder.features(inference_state, frame_idx)
         entry = self._tracker.predict_from_mask(features, values)
         track = inference_state.objects.setdefault(obj_id, ObjectTrack())
@@ -440,4 +456,14 @@ class SAM2VideoPredictor:
                 mask[0] = resize_bilinear(entry.mask_logits, height, width)
         if self.non_overlap_masks:
             masks = non_overlapping(masks)
-        return masks.view(TensorLike)
+        masks_out: Logits = self._output(masks)
+        return masks_out
+
+    def _apply_non_overlapping_constraints(self, pred_masks: npt.ArrayLike) -> Logits:
+        """Give each pixel to one object, as scripts of upstream ask for.
+
+        Args:
+            pred_masks: logits ``[objects, 1, height, width]``.
+        """
+        masks: Logits = self._output(non_overlapping(np.array(on_host(pred_masks), np.float32)))
+        return masks

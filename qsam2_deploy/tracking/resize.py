@@ -141,3 +141,51 @@ def _antialias_taps(size: int, new_size: int) -> tuple[npt.NDArray[np.int64], Fl
     # Summed one by one: numpy's own sum groups the terms and may differ in the last place.
     total = np.cumsum(weights, axis=1, dtype=np.float32)[:, -1:]
     return first, (weights / total).astype(np.float32)
+
+
+def resize_pixels_bilinear(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    """Resize 8-bit pixels as OpenCV's ``resize`` does by default: bilinear, without antialiasing.
+
+    The weights have 11 bits; sums along rows lose 4 bits before they are weighted along columns,
+    and 16 and 2 behind it, the last rounded (OpenCV, ``modules/imgproc/src/resize.cpp``). Where it
+    enlarges, less than 1 % of the values differ from OpenCV 5, by one.
+
+    Args:
+        pixels: uint8 ``[height, width, channels]``.
+        size: side of the result in pixels.
+
+    Returns:
+        uint8 ``[size, size, channels]``.
+    """
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    height, width = pixels.shape[:2]
+    left, right, x_weights = _fixed_point_weights(width, size)
+    top, bottom, y_weights = _fixed_point_weights(height, size)
+    rows = np.unique(np.concatenate([top, bottom]))
+    place = np.zeros(height, np.intp)
+    place[rows] = np.arange(len(rows))
+    wide = pixels[rows].astype(np.int32)
+    summed = wide[:, left] * x_weights[0][:, None] + wide[:, right] * x_weights[1][:, None]
+    summed >>= 4
+    upper = (summed[place[top]] * y_weights[0][:, None, None]) >> 16
+    lower = (summed[place[bottom]] * y_weights[1][:, None, None]) >> 16
+    result: npt.NDArray[np.uint8] = np.clip((upper + lower + 2) >> 2, 0, 255).astype(np.uint8)
+    return result
+
+
+@lru_cache(maxsize=8)
+def _fixed_point_weights(
+    inputs: int, outputs: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.int32]]:
+    """Return the two inputs of each output, and their weights ``[2, outputs]`` of 11 bits."""
+    centre = (np.arange(outputs) + 0.5) * (inputs / outputs) - 0.5
+    centre = centre.astype(np.float32)
+    first = np.floor(centre).astype(np.intp)
+    part = centre - first.astype(np.float32)
+    part[first < 0] = 0
+    first = np.maximum(first, 0)
+    part[first >= inputs - 1] = 0
+    first = np.minimum(first, inputs - 1)
+    weights = np.stack([1 - part, part]) * np.float32(2048)
+    return first, np.minimum(first + 1, inputs - 1), np.rint(weights).astype(np.int32)

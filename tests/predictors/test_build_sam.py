@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qsam2_deploy.errors import ModelFileError
-from qsam2_deploy.predictors.build_sam import build_sam2_video_predictor
+from qsam2_deploy.errors import InputError, ModelFileError
+from qsam2_deploy.predictors.build_sam import build_sam2, build_sam2_video_predictor
+from qsam2_deploy.predictors.image_predictor import SAM2ImagePredictor
 from qsam2_deploy.predictors.video_predictor import SAM2VideoPredictor
 
 CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
@@ -75,6 +76,26 @@ def test_refused(arguments: tuple[Any, ...], message: str) -> None:
         build_sam2_video_predictor(*arguments)
 
 
-def test_hydra_overrides_are_refused(model: Path) -> None:
-    with pytest.raises(ModelFileError, match="cannot change an exported model"):
+def test_overrides_of_what_is_done_with_the_outputs_are_taken(model: Path) -> None:
+    overrides = ["++model.non_overlap_masks=true", "++model.max_cond_frames_in_attn=2"]
+    with build_sam2_video_predictor(
+        CONFIG, model, hydra_overrides_extra=overrides, apply_postprocessing=False, threads=1
+    ) as predictor:
+        assert predictor.non_overlap_masks
+        assert predictor.spec.rules.max_cond_frames_in_attn == 2
+        assert not predictor.spec.rules.dynamic_multimask_via_stability
+    with pytest.raises(InputError, match="changes what the network computes"):
         build_sam2_video_predictor(CONFIG, model, hydra_overrides_extra=["++model.x=1"])
+
+
+def test_predictors_share_an_engine(model: Path) -> None:
+    shared = build_sam2(CONFIG, model, threads=1, backend="ort")
+    image = np.zeros((8, 8, 3), np.uint8)
+    first, second = SAM2ImagePredictor(shared), SAM2ImagePredictor(shared)
+    for predictor in (first, second):
+        predictor.set_image(image)
+    first.close()
+    assert second.predict(box=[1, 1, 5, 5], multimask_output=False)[0].shape == (1, 8, 8)
+    second.close()
+    with pytest.raises(NotImplementedError, match="cannot be trained"):
+        shared.to("cuda").eval().train()

@@ -91,7 +91,7 @@ def test_a_state_answers_as_the_official_dictionary(
     assert state["obj_ids"] == []
     _click(predictor, state, obj=7)
     assert state["obj_ids"] == [7]
-    for key in ("images", "_features", ""):
+    for key in ("output_dict", "_features", ""):
         with pytest.raises(KeyError):
             state[key]
 
