@@ -27,7 +27,7 @@ class Clips:
         return self.long if scenario.long else self.short
 
 
-@dataclass
+@dataclass(eq=False)
 class Pair:
     """A model on both sides.
 
@@ -45,10 +45,10 @@ class Pair:
     def official(self) -> Any:
         return official_predictor(self.config, self.state)
 
-    @functools.cached_property
-    def nudged(self) -> Any:
-        """The official predictor with its weights moved by one unit in the last place."""
-        return official_predictor(self.config, nudged(self.state))
+    @functools.cache  # noqa: B019 - pairs live as long as the session
+    def nudged(self, seed: int = 0) -> Any:
+        """Return the official predictor with its weights moved by one unit in the last place."""
+        return official_predictor(self.config, nudged(self.state, seed))
 
     @functools.cached_property
     def exact(self) -> Predictor:
