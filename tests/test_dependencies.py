@@ -17,8 +17,20 @@ PACKAGE = ROOT / "qsam2_deploy"
 HEAVY = ("av", "cuda", "hydra", "omegaconf", "onnx", "onnxruntime", "openvino", "sam2", "tensorrt",
          "tensorrt_rtx", "tensorrt_rtx_bindings", "torch", "torchvision", "yaml")  # fmt: skip
 TORCH = ("calibration", "export", "quant", "report", "training")
-COMMANDS = ("bench", "build-engine", "build-kernels", "calibrate", "eval", "export", "inspect",
-            "pack", "report", "segment", "train")  # fmt: skip
+COMMANDS = {
+    "bench": "--backend --threads --objects",
+    "build-engine": "--int4 --builder --timing-cache --max-objects --compute-capability",
+    "build-kernels": "--force --if-possible",
+    "calibrate": "--vrc-lambda",
+    "eval": "--save-masks",
+    "export": "--split",
+    "inspect": "--layers --data",
+    "pack": "--half",
+    "report": "--float --data --layers --log --scores --models -o",
+    "segment": "--contact-sheet",
+    "train": "--resume",
+}
+"""Each command, and some options that its help must show."""
 
 _BLOCK = f"""
 import sys
@@ -68,10 +80,16 @@ def test_a_heavy_module_fails_under_the_blocker() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_works_without_heavy_packages(command: str) -> None:
-    code = f"from qsam2_deploy.cli.{command.replace('-', '_')} import main\nsys.exit(main(['-h']))"
-    result = _run(code)
+    """It has examples, fits 100 columns, and is there at once."""
+    code = f"from qsam2_deploy.cli.{command.replace('-', '_')} import main\nstatus = main(['-h'])\n"
+    code += "heavy = {'cv2', 'matplotlib', 'numpy', 'PIL'} & set(sys.modules)\n"
+    result = _run(code + "sys.exit(f'loaded {heavy}' if heavy else status)")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("usage: qsam2-" + command)
+    assert "examples:" in result.stdout
+    for flag in COMMANDS[command].split():
+        assert flag in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100
 
 
 def test_every_declared_command_is_tested() -> None:

@@ -19,7 +19,7 @@ examples:
 def _parser() -> Parser:
     parser = Parser(
         prog="qsam2-export",
-        description="Write a SAM 2 or 2.1 checkpoint, float or quantized, as one ONNX file that "
+        description="Write a SAM 2 or 2.1 checkpoint, float or quantized, as one ONNX file that\n"
         "qsam2-segment runs without torch.",
         epilog=_EXAMPLES,
     )

@@ -6,25 +6,14 @@ from pathlib import Path
 import pytest
 
 from qsam2_deploy.cli.bench import main
-from tests.cli.helptext import check_help
-from tests.support.weights import small_config, write_checkpoint
+from tests.cli.refusal import assert_refused
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from qsam2_deploy.export import onnx_from_checkpoint
-
-    config = small_config(64, d_model=32, memory_dim=8, embed_dim=8)
-    path = write_checkpoint(tmp_path_factory.mktemp("bench") / "small.pt", config)
-    onnx_from_checkpoint(
-        path, path.with_suffix(".onnx"), config=path.with_suffix(".yaml"), show_progress=False
-    )
-    return path.with_suffix(".onnx")
-
-
-def test_table_and_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_and_json(
+    model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["--backend", "ort", "--frames", "2", "--objects", "2"]
-    assert main([str(model), *arguments, "--json", str(tmp_path / "t.json")]) == 0
+    assert main([str(model_path), *arguments, "--json", str(tmp_path / "t.json")]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     header, line = out.splitlines()
@@ -37,10 +26,10 @@ def test_table_and_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_without_an_engine(
-    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("qsam2_deploy.engines.registry.engines", dict)
-    assert main([str(model)]) == 2
+    assert main([str(model_path)]) == 2
     assert "pip install 'qsam2-deploy[ort]'" in capsys.readouterr().err
 
 
@@ -58,20 +47,12 @@ def test_without_an_engine(
 def test_bad_input(
     arguments: str,
     message: str,
-    model: Path,
+    model_path: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("small.onnx").symlink_to(model)
+    Path("small.onnx").symlink_to(model_path)
     Path("text.onnx").write_text("no model")
-    assert main(arguments.split()) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert message in err
-    assert len(err.splitlines()) == 1
-
-
-def test_help() -> None:
-    check_help("bench", "--backend", "--threads", "--objects", heavy=("onnx", "onnxruntime"))
+    assert_refused("qsam2-bench", main(arguments.split()), message, capsys)

@@ -14,7 +14,7 @@ from qsam2_deploy.engines.tensorrt.engine_file import read_engine
 from qsam2_deploy.engines.tensorrt.gpu import Gpu
 from qsam2_deploy.engines.tensorrt.library import BUILDERS, Library
 from qsam2_deploy.spec import COMPONENTS
-from tests.cli.helptext import check_help
+from tests.cli.refusal import assert_refused
 from tests.engines.tensorrt.fake_library import FakeTensorRT
 from tests.support.lowered_gpu import LoweredGpu, not_finite
 from tests.support.weights import small_config, write_checkpoint
@@ -198,11 +198,7 @@ def test_bad_input_is_one_line(
         ([path, output, "--fp16", "--compute-capability", "8.9"], "has no compute capability"),
         ([path, output, "--fp16", "--json", str(tmp_path / "no" / "x")], "does not exist"),
     ):
-        assert main(arguments) == 2
-        err = capsys.readouterr().err
-        assert err.startswith("qsam2-build-engine: error: ")
-        assert message in err
-        assert len(err.strip().splitlines()) == 1
+        assert_refused("qsam2-build-engine", main(arguments), message, capsys)
     assert list(tmp_path.iterdir()) == [text]
 
 
@@ -222,8 +218,3 @@ def test_without_a_library_it_says_which_extra(
         assert main([str(model), str(tmp_path / "m.engine"), "--fp16"]) == 2
         assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_help_needs_nothing_heavy() -> None:
-    flags = ("--int4", "--builder", "--timing-cache", "--max-objects", "--compute-capability")
-    check_help("build_engine", *flags, heavy=("torch", "numpy", "onnx"))

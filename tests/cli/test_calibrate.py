@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import torch
 from PIL import Image
 
 from qsam2_deploy.cli.calibrate import main
+from tests.cli.refusal import assert_refused
 from tests.support.weights import write_checkpoint
 
 
@@ -103,11 +102,7 @@ def test_bad_arguments_are_one_line(
             *("-o", str(tmp_path / "q.pt"), "--config", str(inputs / "small.yaml"), *filled),
         ]
     )
-    error = capsys.readouterr().err
-    assert status == 2
-    assert error.startswith("qsam2-calibrate: error: ")
-    assert error.count("\n") == 1
-    assert message in error
+    assert_refused("qsam2-calibrate", status, message, capsys)
     assert not list(tmp_path.iterdir())
 
 
@@ -128,24 +123,9 @@ def test_the_whole_model_with_a_plan(
     assert not any(name.startswith("memory_encoder") for name in entry["layers"])
 
 
-def test_help_needs_no_torch() -> None:
-    code = (
-        "import sys; sys.modules['torch'] = None; "
-        "from qsam2_deploy.cli.calibrate import main; main(['--help'])"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "--vrc-lambda" in found.stdout
-
-
-def test_missing_torch_is_named(tmp_path: Path) -> None:
-    code = (
-        "import importlib.util as u; find = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a)\n"
-        "from qsam2_deploy.cli.calibrate import main\n"
-        f"raise SystemExit(main(['x.pt', '--data', '.', '-o', {str(tmp_path / 'q.pt')!r}]))"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert found.returncode == 2
-    assert "qsam2-deploy[train]" in found.stderr
+def test_missing_torch_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else name)
+    status = main(["x.pt", "--data", ".", "-o", str(tmp_path / "q.pt")])
+    assert_refused("qsam2-calibrate", status, "qsam2-deploy[train]", capsys)

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from qsam2_deploy.cli.eval import main
-from tests.cli.helptext import check_help
+from tests.cli.refusal import assert_refused
 from tests.data.datasets import moving, write_davis
 
 
@@ -82,12 +82,7 @@ def test_bad_input_is_one_sentence(folder, arguments, message, capsys):
         (folder / name).write_bytes(b"junk")
     before = sorted(os.listdir())
     extra = "" if "--json" in arguments else " --json new.json"
-    assert run_command(arguments + extra) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("qsam2-eval: error: ")
-    assert message in err
-    assert len(err.splitlines()) == 1
+    assert_refused("qsam2-eval", run_command(arguments + extra), message, capsys)
     assert sorted(os.listdir()) == before
 
 
@@ -98,8 +93,3 @@ def test_damaged_results_leave_no_file(folder, capsys):
     # Masks are written as they come, each of them whole; the scores only at the end.
     assert sorted(os.listdir()) == ["davis", "m", "results"]
     assert len(os.listdir("m/a")) == 6
-
-
-def test_help_has_examples_and_loads_nothing_heavy():
-    heavy = ("torch", "sam2", "av", "onnxruntime", "numpy")
-    check_help("eval", "--save-masks", heavy=heavy)

@@ -10,6 +10,8 @@ import pytest
 from qsam2_deploy.cli.export import main
 from qsam2_deploy.cli.inspect import main as inspect_model
 from qsam2_deploy.model_file.bundle import read_bundle
+from qsam2_deploy.spec import COMPONENTS
+from tests.cli.refusal import assert_refused
 from tests.support.weights import write_checkpoint
 
 
@@ -33,12 +35,7 @@ def test_split_writes_four_models(checkpoint: Path, tmp_path: Path) -> None:
     config = str(checkpoint.with_suffix(".yaml"))
     assert main([str(checkpoint), str(output), "--config", config, "--split", str(folder)]) == 0
     names = sorted(path.name for path in folder.iterdir())
-    assert names == [
-        "image_encoder.onnx",
-        "mask_decoder.onnx",
-        "memory_attention.onnx",
-        "memory_encoder.onnx",
-    ]
+    assert names == sorted(f"{component}.onnx" for component in COMPONENTS)
     for path in folder.iterdir():
         onnx.checker.check_model(onnx.load(path), full_check=True)
 
@@ -68,11 +65,7 @@ def test_bad_checkpoint_is_one_line(
     source, output = tmp_path / "bad.pt", tmp_path / "model.onnx"
     if content is not None:
         source.write_bytes(content)
-    assert main([str(source), str(output)]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert error.startswith("qsam2-export: error:")
-    assert error.count("\n") == 1
+    assert_refused("qsam2-export", main([str(source), str(output)]), words, capsys)
     assert not output.exists()
 
 
@@ -81,10 +74,9 @@ def test_impossible_opset_is_one_line(
     opset: int, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--config", str(checkpoint.with_suffix(".yaml")), "--opset", str(opset)]
-    assert main([str(checkpoint), str(tmp_path / "model.onnx"), *arguments]) == 2
-    error = capsys.readouterr().err
-    assert f"the opset must be 17 to 25, but got {opset}" in error
-    assert error.count("\n") == 1
+    status = main([str(checkpoint), str(tmp_path / "model.onnx"), *arguments])
+    message = f"the opset must be 17 to 25, but got {opset}"
+    assert_refused("qsam2-export", status, message, capsys)
     assert not list(tmp_path.iterdir())
 
 

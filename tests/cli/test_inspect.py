@@ -12,7 +12,7 @@ from qsam2_deploy.engines.tensorrt.library import library_from_module
 from qsam2_deploy.inspection.engines import ENGINES
 from qsam2_deploy.spec import COMPONENTS
 from tests import tensorrt_double as doubles
-from tests.cli.helptext import check_help
+from tests.cli.refusal import assert_refused
 from tests.support.weights import small_config, write_checkpoint
 
 
@@ -114,14 +114,5 @@ def test_bad_input_is_one_sentence(
     data[len(data) // 2] ^= 1
     Path("flipped.onnx").write_bytes(data)
     before = sorted(path.name for path in tmp_path.iterdir())
-    assert main(arguments.split()) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("qsam2-inspect: error: ")
-    assert message in err
-    assert len(err.splitlines()) == 1
+    assert_refused("qsam2-inspect", main(arguments.split()), message, capsys)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
-
-
-def test_help_has_examples_and_loads_nothing_heavy() -> None:
-    check_help("inspect", "--layers", "--data", heavy=("torch", "onnx", "onnxruntime", "numpy"))

@@ -1,4 +1,4 @@
-"""The command: its help, its errors, what it prints."""
+"""The command: its errors, what it prints."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from pathlib import Path
 import pytest
 
 from qsam2_deploy.cli.report import main
-from tests.cli.helptext import check_help
-
-
-def test_help() -> None:
-    flags = ("--float", "--data", "--layers", "--log", "--scores", "--models", "-o PATH")
-    check_help("report", *flags, heavy=("torch", "matplotlib"))
+from tests.cli.refusal import assert_refused
 
 
 def test_arguments_become_a_job(
@@ -53,9 +48,5 @@ def test_errors_are_one_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("qsam2-report: error: ")
-    assert message in error
-    assert error.count("\n") == 1
+    assert_refused("qsam2-report", main(arguments), message, capsys)
     assert not list(tmp_path.iterdir())

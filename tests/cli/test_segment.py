@@ -9,7 +9,7 @@ import pytest
 
 import qsam2_deploy.predictors.segment_video as library
 from qsam2_deploy.cli.segment import main
-from tests.cli.helptext import check_help
+from tests.cli.refusal import assert_refused
 from tests.predictors.test_segment_video import FakeSegmenter, failing_at, signal_once
 from tests.support.media_samples import decode_all, write_video
 
@@ -89,20 +89,11 @@ class TestRun:
         ],
     )
     def test_bad_input_is_one_sentence(self, tmp_path, arguments, message, capsys):
-        assert run_command(f"{arguments} --model model.onnx") == 2
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.startswith("qsam2-segment: error: ")
-        assert message in err
-        assert len(err.splitlines()) == 1
+        status = run_command(f"{arguments} --model model.onnx")
+        assert_refused("qsam2-segment", status, message, capsys)
         assert os.listdir(tmp_path) == ["in.mp4"]
 
 
 def test_model_is_required(capsys):
-    assert main(["in.mp4", "--click", "1,1", "--out", "out.mp4"]) == 2
-    assert "--model" in capsys.readouterr().err
-
-
-def test_help_has_examples_and_loads_nothing_heavy():
-    heavy = ("torch", "sam2", "av", "onnxruntime", "numpy")
-    check_help("segment", "--contact-sheet", heavy=heavy)
+    status = run_command("in.mp4 --click 1,1 --out out.mp4")
+    assert_refused("qsam2-segment", status, "--model", capsys)

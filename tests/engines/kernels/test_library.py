@@ -21,7 +21,6 @@ from qsam2_deploy.engines.onnxruntime.kernels import (
 from qsam2_deploy.errors import EngineError, InputError
 from qsam2_deploy.lowering.fused_attention import OPERATOR
 from qsam2_deploy.spec import COMPONENTS
-from tests.cli.helptext import check_help
 from tests.model_file.test_bundle import random_inputs
 
 
@@ -189,7 +188,3 @@ def test_the_command(
     assert capsys.readouterr().err.startswith("qsam2-build-kernels: error: $CC names")
     assert main(["--if-possible"]) == 0
     assert capsys.readouterr().out.startswith("no kernels: $CC names")
-
-
-def test_help() -> None:
-    check_help("build_kernels", "--force", "--if-possible", heavy=("onnx", "onnxruntime"))
