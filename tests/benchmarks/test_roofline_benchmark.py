@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 pytest.importorskip("torch", reason="the layers are quantized with torch")
 pytest.importorskip("sam2", reason="the model is exported with sam2")
@@ -23,6 +23,7 @@ from qsam2_deploy.inspection.products import multiply_adds
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.spec import COMPONENTS, ModelSpec
+from tests.support.graphs import model_of
 from tests.support.quantized_layers import graph_of, make_layer
 from tests.support.quantized_model import quantize_model
 from tests.support.weights import small_config, write_checkpoint
@@ -49,17 +50,8 @@ def _graph(
     **constants: list[int],
 ) -> onnx.ModelProto:
     """A float model, its constants given by their shapes."""
-    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()]
-    out = helper.make_tensor_value_info(output[0], TensorProto.FLOAT, output[1])
-    weights = [
-        numpy_helper.from_array(np.ones(shape, np.float32), name)
-        for name, shape in constants.items()
-    ]
-    return helper.make_model(
-        helper.make_graph(nodes, "c", infos, [out], weights),
-        opset_imports=[helper.make_opsetid("", 19)],
-        ir_version=9,
-    )
+    weights = {name: np.ones(shape, np.float32) for name, shape in constants.items()}
+    return model_of(nodes, inputs, dict([output]), weights, opset=19)
 
 
 def _node(op_type: str, inputs: str, output: str, **attributes: object) -> onnx.NodeProto:

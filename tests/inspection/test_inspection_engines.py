@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 from qsam2_deploy.engines.openvino.requests import INTEGERS, products
 from qsam2_deploy.errors import ModelFileError
@@ -20,6 +20,7 @@ from qsam2_deploy.inspection.products import multiply_adds
 from qsam2_deploy.inspection.report import inspect_component
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.spec import IMAGE_ENCODER, QuantizationInfo
+from tests.support.graphs import model_of
 from tests.support.quantized_layers import graph_of, make_layer
 
 COUNTS = {
@@ -54,10 +55,7 @@ def test_float_products_count_as_such() -> None:
         make("MatMul", ["p", "v"], ["y"], "context"),
     ]
     shapes = {"q": ["B", 5, 3], "k": ["B", 3, 7], "v": ["B", 7, 3]}
-    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", 5, 3])
-    graph = helper.make_graph(nodes, "g", infos, [y])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = model_of(nodes, shapes, {"y": ["B", 5, 3]})
     assert multiply_adds(model) == {"scores": 5 * 3 * 7, "context": 5 * 7 * 3}
     work, reports = inspect_component(model, [], ["onnxruntime"], {})
     assert (work.all, work.quantized, reports) == (210, 0, [])
@@ -67,13 +65,11 @@ def test_float_products_count_as_such() -> None:
 
 
 def test_a_shape_that_nobody_knows_is_not_counted_as_nothing() -> None:
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["unknown", 4])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["unknown", "unknown"])
     nodes = [
         helper.make_node("Transpose", ["x"], ["t"], "t", perm=[1, 0]),
         helper.make_node("MatMul", ["x", "t"], ["y"], "product"),
     ]
-    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y]))
+    model = model_of(nodes, {"x": ["unknown", 4]}, {"y": ["unknown", "unknown"]})
     with pytest.raises(ModelFileError, match="shape of the product product cannot be inferred"):
         multiply_adds(model)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
+from tests.support.graphs import model_of
 from tests.support.plain_engine import run_plainly
 
 WIDTH, VALUES = 16, 6
@@ -36,20 +37,14 @@ def attention_graph(
     lead = [2, heads] if heads else [2]
     shapes = {"q": [*lead, queries, WIDTH], "v": [*lead, keys, VALUES]}
     shapes["k"] = [*lead, keys, WIDTH] if transposed else [*lead, WIDTH, keys]
-    info = helper.make_tensor_value_info
     constants: dict[str, Any] = {f"{n}_scale": step for n, step in STEPS.items()}
     constants |= {"zero": np.int8(0), "p_scale": np.float32(1 / 255), "p_zero": np.uint8(0)}
     constants |= {"v_zero": np.int8(zero_point)}
     constants |= {"last": np.array([-1]), "low": np.float32(-(limit or 0))}
     constants |= {"high": np.float32(limit or 0)}
-    graph = helper.make_graph(
-        _nodes(len(lead) + 2, transposed, limit is not None),
-        "attention",
-        [info(n, TensorProto.FLOAT, shapes[n]) for n in ("q", "k", "v")],
-        [info("y", TensorProto.FLOAT, [*lead, queries, VALUES])],
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    nodes = _nodes(len(lead) + 2, transposed, limit is not None)
+    inputs = {n: shapes[n] for n in ("q", "k", "v")}
+    return model_of(nodes, inputs, {"y": [*lead, queries, VALUES]}, constants)
 
 
 def _nodes(rank: int, transposed: bool, clipped: bool) -> list[onnx.NodeProto]:

@@ -8,12 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from qsam2_deploy.engines.openvino.requests import (
-    FLOATS,
-    engine_settings,
-    products,
-    shared_core,
-)
+from qsam2_deploy.engines.openvino.requests import FLOATS, products
 from qsam2_deploy.lowering.block_attention import BLOCK_OF, block_attention
 from qsam2_deploy.lowering.chunk_attention import MIN_QUERIES
 from tests.lowering.attention_graph import (
@@ -23,13 +18,7 @@ from tests.lowering.attention_graph import (
     random_factors,
     run,
 )
-
-
-def run_openvino(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, object]:
-    core = shared_core()
-    source = core.read_model(model.SerializeToString())
-    compiled = core.compile_model(source, "CPU", engine_settings(1))
-    return np.array(compiled(feeds)["y"]), compiled
+from tests.support.graphs import compiled, kernels_of
 
 
 @pytest.mark.parametrize("heads", [0, 3])
@@ -49,16 +38,12 @@ def test_same_numbers(queries: int, blocks: int, heads: int) -> None:
 
 @pytest.mark.parametrize("zero_point", [0, -100])
 def test_openvino_multiplies_integers_and_transposes_nothing(zero_point: int) -> None:
-    pytest.importorskip("openvino", reason="needs OpenVINO")
     factors = random_factors(MIN_QUERIES, 96)
     model = attention_graph(MIN_QUERIES, 96, zero_point=zero_point)
     assert block_attention(model, MIN_QUERIES // 2) == 1
-    found, compiled = run_openvino(model, factors)
-    assert_same(found, expected(factors, zero_point=zero_point))
-    kinds = [
-        (info["layerType"].astype(str), info["primitiveType"].astype(str))
-        for info in (op.get_rt_info() for op in compiled.get_runtime_model().get_ops())
-    ]
+    made = compiled(model)
+    assert_same(made(factors)["y"], expected(factors, zero_point=zero_point))
+    kinds = kernels_of(made)
     found_products = [kernel for kind, kernel in kinds if kind == "MatMul"]
     assert len(found_products) == 4
     assert "Transpose" not in {kind for kind, _ in kinds}

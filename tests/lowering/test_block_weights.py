@@ -8,6 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from qsam2_deploy.lowering.block_weights import block_weights
+from tests.support.graphs import model_of
+from tests.support.plain_engine import run_plainly
 
 OUT = 6
 
@@ -36,25 +38,7 @@ def quantized_linear(inputs: int, limit: int) -> tuple[onnx.ModelProto, np.ndarr
         make("MatMul", ["d", "w"], ["m"], "matmul"),
         make("Add", ["m", "bias"], ["y"], "add"),
     ]
-    info = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [info("x", TensorProto.FLOAT, ["n", inputs])],
-        [info("y", TensorProto.FLOAT, ["n", OUT])],
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model, codes * scale
-
-
-def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    import onnxruntime
-
-    onnx.checker.check_model(model, full_check=True)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(model.SerializeToString(), options).run(None, {"x": x})[0]
+    return model_of(nodes, {"x": ["n", inputs]}, {"y": ["n", OUT]}, constants), codes * scale
 
 
 @pytest.mark.parametrize(("inputs", "block"), [(256, 128), (192, 64), (128, 64)])
@@ -70,7 +54,8 @@ def test_same_weights_in_blocks(inputs: int, block: int) -> None:
     assert (model.opset_import[0].version, model.ir_version) == (21, 10)
     x = np.random.default_rng(1).standard_normal((5, inputs)).astype(np.float32)
     bias = numpy_helper.to_array(stored["bias"])
-    np.testing.assert_allclose(run(model, x), x @ weight + bias, rtol=1e-4, atol=1e-5)
+    (found,) = run_plainly(model, {"x": x})
+    np.testing.assert_allclose(found, x @ weight + bias, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("inputs", "limit"), [(112, 7), (64, 7), (256, 15)])
@@ -83,4 +68,4 @@ def test_other_weights_keep_their_type(inputs: int, limit: int) -> None:
     assert "QuantizeLinear" not in {node.op_type for node in model.graph.node}
     x = np.random.default_rng(1).standard_normal((5, inputs)).astype(np.float32)
     expected = x @ weight + numpy_helper.to_array(stored["bias"])
-    np.testing.assert_allclose(run(model, x), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run_plainly(model, {"x": x})[0], expected, rtol=1e-4, atol=1e-5)

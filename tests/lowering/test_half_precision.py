@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from qsam2_deploy.engines.onnxruntime.cpu import run_session, session_from_lowered
 from qsam2_deploy.errors import UnsupportedModelError
@@ -24,6 +24,7 @@ from qsam2_deploy.onnx_graph.index import GraphIndex, value_of
 from qsam2_deploy.onnx_graph.tensors import copy_of
 from qsam2_deploy.spec import COMPONENTS, MASK_DECODER, MEMORY_ATTENTION, MEMORY_ENCODER
 from tests.model_file.test_bundle import random_inputs
+from tests.support.graphs import model_of
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
@@ -164,22 +165,16 @@ def test_every_precision_is_one_that_lowers(model_path: Path) -> None:
 
 def linear(weight: np.ndarray, scale: np.ndarray | None = None) -> onnx.ModelProto:
     """Return ``y = x w``, with ``w`` a float constant or codes with steps."""
-    constants = [numpy_helper.from_array(weight, "w")]
+    constants = {"w": weight}
     nodes = []
     if scale is not None:
-        constants.append(numpy_helper.from_array(scale, "s"))
+        constants["s"] = scale
         nodes.append(helper.make_node("DequantizeLinear", ["w", "s"], ["v"], "weight", axis=1))
     used = "w" if scale is None else "v"
     nodes.append(helper.make_node("MatMul", ["x", used], ["z"], "product"))
     nodes.append(helper.make_node("Identity", ["z"], ["y"], "output"))
-    graph = helper.make_graph(
-        nodes,
-        "linear",
-        [helper.make_tensor_value_info("x", FLOAT, [2, weight.shape[0]])],
-        [helper.make_tensor_value_info("y", FLOAT, [2, weight.shape[1]])],
-        constants,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    depth, outputs = weight.shape
+    return model_of(nodes, {"x": [2, depth]}, {"y": [2, outputs]}, constants)
 
 
 def test_steps_stay_positive() -> None:

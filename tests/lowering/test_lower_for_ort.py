@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from qsam2_deploy.lowering import QUERY_BLOCK, lower_for_ort
 from qsam2_deploy.lowering.chunk_attention import MIN_QUERIES
 from qsam2_deploy.lowering.integer_matmul import FUSED
+from tests.support.graphs import model_of
 
 WIDTH = 8
 
@@ -36,14 +37,7 @@ def quantized_attention() -> onnx.ModelProto:
         make("MatMul", ["p", "h"], ["y"], "context"),
     ]
     shape = [1, MIN_QUERIES, WIDTH]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model_of(nodes, {"x": shape}, {"y": shape}, constants)
 
 
 def test_integer_products_do_not_hide_the_attention() -> None:

@@ -6,30 +6,23 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 from qsam2_deploy.lowering.memory_output import finish_memory
 from qsam2_deploy.tracking.bfloat16 import from_bfloat16_bits, to_bfloat16_bits
+from tests.support.graphs import model_of
+from tests.support.plain_engine import run_plainly
 
 
 def model(output: str = "memory") -> onnx.ModelProto:
-    x, y = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 2, 3, 3])
-        for name in ("x", output)
-    )
-    graph = helper.make_graph([helper.make_node("Neg", ["x"], [output], "neg")], "g", [x], [y])
-    opset = helper.make_opsetid("", 19)
-    made: onnx.ModelProto = helper.make_model(graph, opset_imports=[opset], ir_version=9)
-    return made
+    nodes, shape = [helper.make_node("Neg", ["x"], [output], "neg")], ["B", 2, 3, 3]
+    return model_of(nodes, {"x": shape}, {output: shape}, opset=19)
 
 
 def run(component: onnx.ModelProto, x: Any) -> dict[str, Any]:
-    onnx.checker.check_model(component, full_check=True)
-    session = onnxruntime.InferenceSession(component.SerializeToString())
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {"x": x}), strict=True))
+    names = [output.name for output in component.graph.output]
+    return dict(zip(names, run_plainly(component, {"x": x}), strict=True))
 
 
 @pytest.mark.parametrize("rounds", [False, True])

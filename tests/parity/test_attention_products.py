@@ -21,9 +21,7 @@ from qsam2_deploy.engines.onnxruntime import cpu as ort
 from qsam2_deploy.engines.onnxruntime.cpu import session_from_lowered
 from qsam2_deploy.engines.openvino.requests import (
     INTEGERS,
-    engine_settings,
     products,
-    shared_core,
 )
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.lowering import (
@@ -36,6 +34,7 @@ from qsam2_deploy.lowering import (
 )
 from qsam2_deploy.lowering.integer_matmul import FUSED
 from tests.support.attention_products import Shape, feeds_of, graph_of_product, make_product
+from tests.support.graphs import compiled, kernels_of
 from tests.support.plain_engine import run_plainly
 from tests.support.quantized_layers import steps_apart
 
@@ -112,22 +111,12 @@ def test_tensorrt_attends_in_floats(lower: object) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_openvino_attends_in_integers(shape: Shape) -> None:
-    pytest.importorskip("openvino", reason="needs OpenVINO")
     product, inputs = make_product(shape)
     model = graph_of_product(product, shape)
     lower_for_openvino(model)
-    core = shared_core()
-    compiled = core.compile_model(
-        core.read_model(model.SerializeToString()), "CPU", engine_settings(1)
-    )
-    found = next(iter(compiled.create_infer_request().infer(feeds_of(inputs)).values()))
-    assert_equal(found, product(*inputs).numpy())
-    operators = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
-    kernels = [
-        str(info["primitiveType"].astype(str)).lower()
-        for info in operators
-        if str(info["layerType"].astype(str)) in ("MatMul", "FullyConnected")
-    ]
+    made = compiled(model)
+    assert_equal(made(feeds_of(inputs))[0], product(*inputs).numpy())
+    kernels = [k.lower() for kind, k in kernels_of(made) if kind in ("MatMul", "FullyConnected")]
     blocks = -(-shape.queries // OPENVINO_QUERY_BLOCK)
     assert len(kernels) == 2 * blocks
     in_integers = products() == INTEGERS

@@ -16,13 +16,12 @@ import torch
 from qsam2_deploy.engines.onnxruntime import cpu as ort
 from qsam2_deploy.engines.openvino.requests import (
     FLOATS,
-    engine_settings,
     products,
-    shared_core,
 )
 from qsam2_deploy.lowering import lower_for_openvino, lower_for_ort, lower_to_float
 from qsam2_deploy.lowering.integer_conv import CONV
 from qsam2_deploy.lowering.integer_matmul import FUSED
+from tests.support.graphs import compiled, kernels_of
 from tests.support.quantized_layers import KINDS, assert_computes, graph_of, make_layer, steps_apart
 
 INTEGER_OPERATOR = {"linear": FUSED, "conv": CONV, "patches": CONV, "pointwise": CONV}
@@ -61,27 +60,19 @@ def test_openvino_computes_what_was_trained_in_integers(
     kind: str, bits: int, grids: dict[str, str]
 ) -> None:
     """In integers where it has them, and they are exact; where not, in floats."""
-    pytest.importorskip("openvino", reason="needs OpenVINO")
     layer, x = make_layer(kind, bits, **grids)
     x = _off_the_middle(x, float(layer.input_quantizer.scale))
     model = graph_of(kind, layer)
     lower_for_openvino(model)
-    core = shared_core()
-    compiled = core.compile_model(
-        core.read_model(model.SerializeToString()), "CPU", engine_settings(1)
-    )
-    found = next(iter(compiled.create_infer_request().infer({0: x.numpy()}).values()))
+    made = compiled(model)
+    found = made({0: x.numpy()})[0]
     with torch.inference_mode():
         expected = layer(x).numpy()
     apart = steps_apart(found, expected, float(np.ptp(expected)) / 255)
     assert apart.max() <= 1
     assert np.mean(apart > 0) <= 1e-3
-    operators = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
-    kernels = [
-        str(info["primitiveType"].astype(str))
-        for info in operators
-        if str(info["layerType"].astype(str)) in ("FullyConnected", "Convolution", "Deconvolution")
-    ]
+    layers = ("FullyConnected", "Convolution", "Deconvolution")
+    kernels = [kernel for kind, kernel in kernels_of(made) if kind in layers]
     assert len(kernels) == 1
     # It has no integer kernel for a transposed convolution of inputs with a zero-point, and for
     # other convolutions of them none with AMX (2026.4; qsam2-inspect counts what runs in integers).

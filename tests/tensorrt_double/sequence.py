@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import onnx
 from onnx import TensorProto, helper
+
+from tests.support.graphs import model_of
 
 INPUT, OUTPUT = "frames", "scores"
 SMALLEST, BEST, LARGEST = (1, 4), (2, 4), (3, 4)
@@ -17,16 +18,10 @@ SMALLEST, BEST, LARGEST = (1, 4), (2, 4), (3, 4)
 
 def model() -> bytes:
     """Return a model of one layer, whose input and output have a batch of any size."""
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT16, ("batch", 4))
-        for name in (INPUT, OUTPUT)
-    ]
     node = helper.make_node("Relu", [INPUT], [OUTPUT], name="/neck/Relu")
-    graph = helper.make_graph([node], "graph", ends[:1], ends[1:])
-    opset = helper.make_opsetid("", 17)
-    made: onnx.ModelProto = helper.make_model(graph, opset_imports=[opset], ir_version=8)
-    serialized: bytes = made.SerializeToString()
-    return serialized
+    types = dict.fromkeys((INPUT, OUTPUT), TensorProto.FLOAT16)
+    made = model_of([node], {INPUT: ("batch", 4)}, {OUTPUT: ("batch", 4)}, types=types)
+    return made.SerializeToString()
 
 
 def strongly_typed(trt: Any) -> int:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from onnx import helper, numpy_helper
+from onnx import helper
+
+from tests.support.graphs import model_of
 
 STEPS = {"query_scale": 0.02, "key_scale": 0.03, "value_scale": 0.05}
 
@@ -24,19 +26,14 @@ def session(
 ) -> onnxruntime.InferenceSession:
     """Return a session of one operator with these inputs, of any sizes."""
     kind = helper.np_dtype_to_tensor_dtype
-    given = [
-        helper.make_tensor_value_info(name, kind(value.dtype), [None] * value.ndim)
-        for name, value in inputs.items()
-    ]
-    made = helper.make_tensor_value_info("y", kind(np.dtype(output)), None)
+    types = {name: kind(value.dtype) for name, value in inputs.items()}
+    types["y"] = kind(np.dtype(output))
     constants = constants or {}
     node = helper.make_node(
         operator, [*inputs, *constants], ["y"], "op", domain="qsam2", **attributes
     )
-    initializers = [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()]
-    graph = helper.make_graph([node], "graph", given, [made], initializers)
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("qsam2", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    shapes = {name: [None] * value.ndim for name, value in inputs.items()}
+    model = model_of([node], shapes, {"y": None}, constants, types=types, domain="qsam2")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4
     options.register_custom_ops_library(os.fspath(library))

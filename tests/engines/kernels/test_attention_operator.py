@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from qsam2_deploy.engines.onnxruntime.kernels import processor_path
 from tests.engines.kernels.operators import STEPS, attend, expected_attention, random_codes
 
-PATHS = ("avx512vnni", "avxvnni", "avx2", "neon", "generic")
-
 
 def steps_for(depth: int) -> dict[str, float]:
     """Steps with which some weights are large and most are not 0."""
@@ -43,15 +41,6 @@ def test_sizes_and_zero_points(
     steps = steps_for(depth)
     found = attend(library, (q, k, v), zero, steps=steps)
     assert_same(found, *expected_attention((q, k, v), zero or 0, steps))
-
-
-@pytest.fixture(params=PATHS)
-def path(request: pytest.FixtureRequest, library: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A path that this processor has."""
-    if processor_path(library, request.param) is None:
-        pytest.skip(f"this processor cannot run {request.param}")
-    monkeypatch.setenv("QSAM2_KERNEL_PATH", request.param)
-    return str(request.param)
 
 
 @pytest.mark.parametrize("sizes", [(1, 65, 1000, 256, 64), (80, 16, 16, 96, 96), (2, 3, 1, 5, 1)])

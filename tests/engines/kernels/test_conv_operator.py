@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from qsam2_deploy.engines.onnxruntime.cpu import (
     multiplies_signed_conv_weights,
@@ -20,6 +20,7 @@ from qsam2_deploy.engines.onnxruntime.cpu import (
 from qsam2_deploy.lowering.fused_conv import fused_conv
 from qsam2_deploy.lowering.integer_conv import integer_conv
 from tests.engines.kernels.operators import random_codes, session
+from tests.support.graphs import model_of
 
 
 def graph(
@@ -46,27 +47,13 @@ def graph(
         make("QuantizeLinear", ["x", "step", "zero"], ["q"], "q"),
         make("DequantizeLinear", ["q", "step", "zero"], ["on_grid"], "on_grid"),
         make("DequantizeLinear", ["codes", "scales"], ["w"], "w", axis=0),
-        make(
-            "Conv",
-            ["on_grid", "w", "bias"],
-            ["c"],
-            "conv",
-            strides=strides,
-            pads=pads,
-            group=group,
-        ),
+        make("Conv", ["on_grid", "w", "bias"], ["c"], "conv", strides=strides, pads=pads,
+             group=group),
         make("Transpose", ["c"], ["t"], "last", perm=[0, 2, 3, 1]) if last
         else make("Identity", ["c"], ["t"], "last"),
         make("Identity", ["t"], ["y"], "end"),
     ]  # fmt: skip
-    g = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(x.shape))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(v, k) for k, v in constants.items()],
-    )
-    return helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model_of(nodes, {"x": x.shape}, {"y": None}, constants)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -6,15 +6,14 @@ from math import erf
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
-from qsam2_deploy.engines.onnxruntime.kernels import processor_path
 from tests.engines.kernels.operators import random_codes, session
-from tests.engines.kernels.test_attention_operator import PATHS
+from tests.support.graphs import model_of
+from tests.support.plain_engine import run_plainly
 
 Y_SCALE = np.float32(0.07)
 
@@ -66,20 +65,9 @@ def engine(x: np.ndarray, constants: dict[str, np.ndarray]) -> np.ndarray:
     values = {k: v for k, v in constants.items() if k not in ("x_zero", "weight")}
     values |= {"zero": np.asarray(zero), "middle": np.asarray(np.uint8(128))}
     values["unsigned"] = (constants["weight"].astype(np.int16) + 128).astype(np.uint8)
-    graph = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(x.shape))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(v, k) for k, v in values.items()],
-    )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    made = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    result: np.ndarray = made.run(None, {"x": x})[0]
-    return result
+    y = [*x.shape[:-1], len(constants["bias"])]
+    model = model_of(nodes, {"x": x.shape}, {"y": y}, values, domain="com.microsoft")
+    return run_plainly(model, {"x": x})[0]
 
 
 def whole_numbers(x: np.ndarray, constants: dict[str, np.ndarray]) -> np.ndarray:
@@ -101,14 +89,6 @@ def test_floats(library: Path, rows: int, depth: int, outputs: int, zero: int) -
     x = np.random.default_rng(rows).normal(size=(rows, depth)).astype(np.float32)
     constants = layer(depth, outputs, zero)
     np.testing.assert_array_equal(run(library, x, constants), whole_numbers(x, constants))
-
-
-@pytest.fixture(params=PATHS)
-def path(request: pytest.FixtureRequest, library: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    if processor_path(library, request.param) is None:
-        pytest.skip(f"this processor cannot run {request.param}")
-    monkeypatch.setenv("QSAM2_KERNEL_PATH", request.param)
-    return str(request.param)
 
 
 def test_every_path_is_the_engine_to_the_bit(library: Path, path: str) -> None:

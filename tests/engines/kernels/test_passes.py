@@ -29,6 +29,7 @@ from tests.lowering.attention_graph import (
     random_factors,
 )
 from tests.model_file.test_bundle import random_inputs
+from tests.support.graphs import model_of
 
 
 def run(model: onnx.ModelProto, inputs: dict[str, np.ndarray], kernels: Path | None) -> Any:
@@ -132,14 +133,8 @@ def two_layers(activation: str, *, between: bool = True, clipped: bool = False) 
             else:
                 nodes.append(make("Relu" if activation else "Identity", ["ay"], ["a"], "a"))
     nodes.append(make("Identity", ["by" if between else "a"], ["y"], "end"))
-    g = helper.make_graph(
-        nodes if between else [n for n in nodes if n.name[0] != "b"],
-        "layers",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 30, 24])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
-    )
-    return helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    nodes = nodes if between else [n for n in nodes if n.name[0] != "b"]
+    return model_of(nodes, {"x": [2, 30, 24]}, {"y": None}, constants)
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
@@ -244,12 +239,10 @@ def test_codes_are_made_where_keys_are_rotated(library: Path) -> None:
     assert kinds["QuantizeLinear"] == 1  # of the other keys
     assert not {"Mul", "Sub", "Split"} & kinds.keys()
     rng = np.random.default_rng(1)
-    inputs = {
-        i.name: rng.normal(size=[d.dim_value for d in i.type.tensor_type.shape.dim]).astype(
-            np.float32
-        )
-        for i in model.graph.input
+    shapes = {
+        i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input
     }
+    inputs = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     found = run(model, inputs, library)
     np.testing.assert_array_equal(found, run(plain, inputs, library))
     integers = rotated_attention()
@@ -276,18 +269,11 @@ def test_codes_are_made_before_numbers_are_moved(library: Path, others: bool) ->
         make("QuantizeLinear", ["c", "step", "zero"], ["y"], "codes"),
     ]
     constants = {"shape": np.array([2, 3, 4, 5]), "step": np.float32(0.1), "zero": np.int8(3)}
-    outputs = [helper.make_tensor_value_info("y", TensorProto.INT8, [2, 4, 3, 5])]
+    outputs = {"y": [2, 4, 3, 5]}
     if others:
         nodes.append(make("Relu", ["c"], ["z"], "z"))
-        outputs.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [2, 4, 3, 5]))
-    g = helper.make_graph(
-        nodes,
-        "moves",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [6, 20])],
-        outputs,
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
-    )
-    model = helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        outputs["z"] = outputs["y"]
+    model = model_of(nodes, {"x": [6, 20]}, outputs, constants, types={"y": TensorProto.INT8})
     x = np.random.default_rng(0).normal(0, 5, (6, 20)).astype(np.float32)
     wanted = run(model, {"x": x}, None)
     assert lift_quantize(model) == (not others)

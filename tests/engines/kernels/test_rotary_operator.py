@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qsam2_deploy.engines.onnxruntime.kernels import processor_path
 from tests.engines.kernels.operators import session
-from tests.engines.kernels.test_attention_operator import PATHS
 
 STEP = np.float32(0.03)
 
@@ -26,21 +24,12 @@ def run(library: Path, inputs: dict[str, np.ndarray], zero: int = 0) -> np.ndarr
     return result
 
 
-@pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize(
     ("lead", "places", "half"), [((2, 3), 150, 33), ((1,), 1, 1), ((), 70, 128)]
 )
 def test_every_path(
-    library: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    lead: tuple[int, ...],
-    places: int,
-    half: int,
+    library: Path, path: str, lead: tuple[int, ...], places: int, half: int
 ) -> None:
-    if processor_path(library, name) is None:
-        pytest.skip(f"this processor cannot run {name}")
-    monkeypatch.setenv("QSAM2_KERNEL_PATH", name)
     cos, sin = tables(places, half)
     x = np.random.default_rng(1).normal(0, 2, (*lead, places, 2 * half)).astype(np.float32)
     a, b = x[..., :half], x[..., half:]
