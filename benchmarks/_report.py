@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import qsam2_deploy
-from qsam2_deploy._common.files import atomic_open
+from qsam2_deploy._common.files import write_json
 from qsam2_deploy._common.machine import cpu_model, usable_cores
 
 ROOT = Path(__file__).parents[1]
@@ -76,8 +75,7 @@ def write_report(name: str, results: Any, path: Path | None) -> None:
     if path is None:
         return
     data = {"benchmark": name, "environment": environment(), "results": results}
-    with atomic_open(path) as stream:
-        stream.write(json.dumps(data, indent=1).encode() + b"\n")
+    write_json(path, data)
     print(f"written: {path}")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks._report import environment
-from qsam2_deploy._common.files import atomic_open
+from qsam2_deploy._common.files import write_json
 from qsam2_deploy.errors import InputError
 
 Results = dict[str, Any]
@@ -59,8 +59,7 @@ def keep(
         **asdict(cell), "settings": key, "seconds": seconds, "environment": environment(),
         "results": results,
     }  # fmt: skip
-    with atomic_open(target) as stream:
-        stream.write(json.dumps(content, indent=1).encode() + b"\n")
+    write_json(target, content)
     numbers = "  ".join(f"{name} {results[name]:.4g}" for name in shown)
     print(f"measured {target.name:<40}{numbers}", flush=True)
     return results

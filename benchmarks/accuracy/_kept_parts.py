@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._report import environment
-from qsam2_deploy._common.files import atomic_open, check_output
+from qsam2_deploy._common.files import check_output, write_json
 from qsam2_deploy.errors import InputError
 
 _OF_THE_DAY = ("date", "commit")
@@ -81,8 +81,7 @@ class KeptParts:
             "environment": self._environment,
             "results": {"settings": self._settings, **summary, "parts": dict(parts)},
         }
-        with atomic_open(self._path) as stream:
-            stream.write(json.dumps(report, indent=1).encode() + b"\n")
+        write_json(self._path, report)
         return report
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import re
 import tempfile
@@ -55,6 +56,16 @@ def check_output(path: Path) -> None:
         raise InputError(f"cannot write {path}: the folder does not exist; create it first")
     if not os.access(path.parent, os.W_OK):
         raise InputError(describe_os_error(PermissionError(errno.EACCES, ""), path))
+
+
+def write_json(path: str | os.PathLike[str], data: object) -> None:
+    """Write what ``json`` can write, whole or not at all.
+
+    Raises:
+        InputError: as :func:`atomic_path`.
+    """
+    with atomic_open(path) as stream:
+        stream.write(json.dumps(data, indent=1).encode() + b"\n")
 
 
 @contextmanager

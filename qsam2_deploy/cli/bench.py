@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -40,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     require(("onnx",), "ort", "reading a model")
     # Imported here, so that --help needs nothing but Python.
-    from .._common.files import atomic_open, check_output
+    from .._common.files import check_output, write_json
     from ..timing.measure import measure_in_turns
     from ..timing.table import format_timings, timings_to_json
 
@@ -60,8 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(format_timings(timings))
     if args.json is not None:
         data = timings_to_json(timings, threads=args.threads, objects=args.objects)
-        with atomic_open(args.json) as stream:
-            stream.write(json.dumps(data, indent=1).encode() + b"\n")
+        write_json(args.json, data)
     return EXIT_ERROR if all(timing.error for timing in timings.values()) else EXIT_OK
 
 

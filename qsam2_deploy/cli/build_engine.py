@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("say which file to write: MODEL.onnx MODEL.engine")
     require(("onnx",), "ort", "reading a model")
     # Imported here, so that --help needs nothing but Python.
-    from .._common.files import atomic_open, check_output
+    from .._common.files import check_output, write_json
 
     if args.json is not None:
         check_output(args.json)
@@ -90,8 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.quiet:
         print(format_report(report))
     if args.json is not None:
-        with atomic_open(args.json) as stream:
-            stream.write(json.dumps(report.to_json(), indent=1).encode() + b"\n")
+        write_json(args.json, report.to_json())
     return EXIT_OK
 
 
@@ -152,13 +151,9 @@ def _build(args: argparse.Namespace, precision: str) -> EngineReport:
         fused_attention=not args.no_fused_attention,
         self_test=not args.no_self_test,
         timing_cache=args.timing_cache,
-        on_message=_print_message if args.verbose else None,
+        on_message=partial(print, sep=": ", file=sys.stderr) if args.verbose else None,
         show_progress=False if args.quiet or args.verbose else None,
     )
-
-
-def _print_message(severity: str, text: str) -> None:
-    print(f"{severity}: {text}", file=sys.stderr)
 
 
 def _parser() -> Parser:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ._main import EXIT_OK, Parser, command, require, whole_number
 
@@ -48,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _engine(args: Namespace) -> int:
-    from .._common.files import check_output
+    from .._common.files import check_output, write_json
     from ..inspection.engine import format_engine, inspect_engine
 
     if args.json is not None:
@@ -56,7 +54,8 @@ def _engine(args: Namespace) -> int:
     report = inspect_engine(args.model)
     if not args.quiet:
         print(format_engine(report))
-    _write(args.json, report)
+    if args.json is not None:
+        write_json(args.json, report)
     return EXIT_OK
 
 
@@ -64,7 +63,7 @@ def _model(args: Namespace) -> int:
     require(("onnx",), "ort", "reading a model")
     if args.data is not None:
         require(("onnxruntime",), "ort", "measuring clipped inputs")
-    from .._common.files import check_output
+    from .._common.files import check_output, write_json
     from ..inspection.report import inspect_model
     from ..inspection.table import format_layers, format_summary
 
@@ -81,16 +80,9 @@ def _model(args: Namespace) -> int:
         print(format_summary(inspection))
         if args.layers and inspection.layers:
             print(f"\n{format_layers(inspection)}")
-    _write(args.json, inspection.to_json())
+    if args.json is not None:
+        write_json(args.json, inspection.to_json())
     return EXIT_OK
-
-
-def _write(path: Path | None, report: dict[str, Any]) -> None:
-    from .._common.files import atomic_open
-
-    if path is not None:
-        with atomic_open(path) as stream:
-            stream.write(json.dumps(report, indent=1).encode() + b"\n")
 
 
 def _parser() -> Parser:

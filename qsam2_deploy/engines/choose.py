@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -126,15 +125,10 @@ class AutoBackend:
         self._inner.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         """Release the engine."""
         if self._inner is not None:
-            self._inner.__exit__(kind, error, trace)
+            self._inner.__exit__(*error)
 
     def run(self, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Run one component; see :class:`~qsam2_deploy.engines.protocol.Backend`."""

@@ -103,14 +103,9 @@ class WrappedBackend:
         self._backend.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         """Release the engine."""
-        self._backend.__exit__(kind, error, trace)
+        self._backend.__exit__(*error)
 
 
 def runs_concurrently(backend: Backend) -> bool:

@@ -13,13 +13,7 @@ RgbImage = npt.NDArray[np.uint8]
 """``[height, width, 3]``, red first, upright as a viewer shows it."""
 
 
-class FrameSource(Protocol):
-    """Frames in order, one at a time: a video, a folder, an image or a camera."""
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-
+class _Source(Protocol):
     @property
     def width(self) -> int:
         """Pixels in a row."""
@@ -31,6 +25,28 @@ class FrameSource(Protocol):
     @property
     def fps(self) -> float | None:
         """Frames per second, None where there is no such thing."""
+
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with the source, known after reading it; None if nothing."""
+
+    def close(self) -> None:
+        """Release the source."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class FrameSource(_Source, Protocol):
+    """Frames in order, one at a time: a video, a folder, an image or a camera."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
 
     @property
     def num_frames(self) -> int | None:
@@ -40,51 +56,13 @@ class FrameSource(Protocol):
     def start(self) -> int:
         """Number of the frame that iteration begins with."""
 
-    @property
-    def warning(self) -> str | None:
-        """What is wrong with the source, known after reading it; None if nothing."""
-
     def __iter__(self) -> Iterator[RgbImage]: ...
-    def close(self) -> None:
-        """Release the source."""
-
     def __enter__(self) -> FrameSource: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
 
-class IndexedFrames(Protocol):
+class IndexedFrames(_Source, Protocol):
     """Frames by number, decoded when asked for; only a few of them are kept in memory."""
-
-    @property
-    def width(self) -> int:
-        """Pixels in a row."""
-
-    @property
-    def height(self) -> int:
-        """Number of rows."""
-
-    @property
-    def fps(self) -> float | None:
-        """Frames per second, None where there is no such thing."""
-
-    @property
-    def warning(self) -> str | None:
-        """What is wrong with the source, known after reading it; None if nothing."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> RgbImage: ...
-    def close(self) -> None:
-        """Release the source."""
-
     def __enter__(self) -> IndexedFrames: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...

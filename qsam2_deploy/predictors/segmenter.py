@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -147,16 +146,11 @@ class VideoSegmenter:
         )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         """Release the engine and forget all objects."""
         self._tracker = None
         self.reset()
-        self._backend.__exit__(kind, error, trace)
+        self._backend.__exit__(*error)
 
     def reset(self) -> None:
         """Forget all objects and frames, for a new stream."""

@@ -16,7 +16,6 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -132,14 +131,9 @@ class SAM2VideoPredictor(ModuleLike):
         """Return the predictor, which is ready since it was made."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         """Release the engine."""
-        self._backend.__exit__(kind, error, trace)
+        self._backend.__exit__(*error)
 
     # ------------------------------------------------------------------ state
     def init_state(

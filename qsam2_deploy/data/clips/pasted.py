@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .._checks import require_least, require_within
-from ..cache import CachedFrame, CachedSequence, SequenceCache, as_cache
+from ..cache import CachedFrame, CachedSequence, SequenceCache
 from ..changes.affine import compose, stretch
-from ..changes.attempts import first_usable
 from ..changes.augment import (
     AugmentConfig,
     View,
@@ -25,10 +23,9 @@ from ..changes.layers import covered
 from ..generated import hiding, motion, shapes
 from ..generated.placed import Labels, SkinCache, place
 from ..generated.scene import Body
-from ..generated.skins import procedural_wardrobe
 from ..sample import Clip, Frames, VideoSequence
 from .stickers import Sticker, random_placement
-from .windows import random_focus, random_window
+from .windows import SequenceClips, random_focus, random_window
 
 _REACH = 1.5  # objects grow, and the corners of their box are further away than its sides
 
@@ -74,43 +71,20 @@ class PastedClipsConfig:
         require_within(self, 0.0, 0.05, "min_area")
 
 
-class PastedClips:
+class PastedClips(SequenceClips):
     """A ``ClipSource`` of real objects that move over other real videos."""
+
+    config: PastedClipsConfig
 
     def __init__(
         self,
         sequences: Sequence[VideoSequence] | SequenceCache,
         config: PastedClipsConfig | None = None,
     ) -> None:
-        """Read nothing yet; a ``SequenceCache`` is shared with other sources.
-
-        Raises:
-            InputError: there is no sequence.
-        """
-        self.config = config or PastedClipsConfig()
-        self._cache = as_cache(sequences, self.config.short_side)
-        self._wardrobe = procedural_wardrobe(self.config.seed)
-
-    def with_shares(self, *, easy: float, hidden: float | None = None) -> PastedClips:  # noqa: ARG002
-        """Return the source with another share of hidden objects, None for its own."""
-        other = copy.copy(self)
-        kept = self.config.hidden if hidden is None else hidden
-        other.config = replace(self.config, hidden=kept)
-        return other
-
-    def clip(self, index: int, *, frames: int, size: int) -> Clip:
-        """Return clip ``index``: ``frames`` frames of ``size`` x ``size`` pixels.
-
-        Raises:
-            VideoError: the objects are too small for ``min_area``.
-        """
-        rng = np.random.default_rng((self.config.seed, index))
-        return first_usable(
-            lambda: self._attempt(rng, frames, size), "an object in its first frame"
-        )
+        """Read nothing yet; see :class:`~.windows.SequenceClips`."""
+        super().__init__(sequences, config or PastedClipsConfig())
 
     def _attempt(self, rng: np.random.Generator, frames: int, size: int) -> Clip | None:
-        """A random clip; None if no object is seen in its first frame."""
         config = self.config
         background = self._cache.pick(rng)
         sequence = self._cache.sequence(background)

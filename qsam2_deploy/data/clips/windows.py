@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,7 @@ from ..generated.skins import procedural_wardrobe
 from ..sample import Clip, Frames, Masks, VideoSequence
 
 _REACH = 1.2  # of a screen, times the object's radius: the corners of its box are further away
+_Clips = TypeVar("_Clips", bound="SequenceClips")
 LONG_CLIP = 8  # frames above which a window takes every annotated frame
 
 
@@ -98,24 +101,28 @@ def _to_and_fro(indices: npt.NDArray[np.int_], count: int) -> npt.NDArray[np.int
     return np.where(inside < count, inside, period - inside)
 
 
-class SequenceWindows:
-    """A ``ClipSource`` of windows of real annotated videos and images."""
+class SequenceClips(ABC):
+    """Clips that are drawn from annotated videos until one shows an object in its first frame.
+
+    Attributes:
+        config: a dataclass that has at least ``seed``, ``hidden`` and ``short_side``.
+    """
+
+    config: Any
 
     def __init__(
-        self,
-        sequences: Sequence[VideoSequence] | SequenceCache,
-        config: SequenceWindowsConfig | None = None,
+        self, sequences: Sequence[VideoSequence] | SequenceCache, config: object, *limit: int
     ) -> None:
         """Read nothing yet; a ``SequenceCache`` is shared with other sources.
 
         Raises:
             InputError: there is no sequence.
         """
-        self.config = config or SequenceWindowsConfig()
-        self._cache = as_cache(sequences, self.config.short_side, self.config.memory_mb << 20)
+        self.config = config
+        self._cache = as_cache(sequences, self.config.short_side, *limit)
         self._wardrobe = procedural_wardrobe(self.config.seed)
 
-    def with_shares(self, *, easy: float, hidden: float | None = None) -> SequenceWindows:  # noqa: ARG002
+    def with_shares(self: _Clips, *, easy: float, hidden: float | None = None) -> _Clips:  # noqa: ARG002
         """Return the source with another share of hidden objects, None for its own."""
         other = copy.copy(self)
         kept = self.config.hidden if hidden is None else hidden
@@ -133,8 +140,26 @@ class SequenceWindows:
             lambda: self._attempt(rng, frames, size), "an object in its first frame"
         )
 
+    @abstractmethod
     def _attempt(self, rng: np.random.Generator, frames: int, size: int) -> Clip | None:
         """A random clip; None if no object is seen in its first frame."""
+
+
+class SequenceWindows(SequenceClips):
+    """A ``ClipSource`` of windows of real annotated videos and images."""
+
+    config: SequenceWindowsConfig
+
+    def __init__(
+        self,
+        sequences: Sequence[VideoSequence] | SequenceCache,
+        config: SequenceWindowsConfig | None = None,
+    ) -> None:
+        """Read nothing yet; see :class:`SequenceClips`."""
+        config = config or SequenceWindowsConfig()
+        super().__init__(sequences, config, config.memory_mb << 20)
+
+    def _attempt(self, rng: np.random.Generator, frames: int, size: int) -> Clip | None:
         config = self.config
         sequence = self._cache.sequence(self._cache.pick(rng))
         window = random_window(rng, sequence, frames, config.max_stride, config.reverse)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -364,10 +363,5 @@ class _Recording:
     def __enter__(self) -> None:
         self._graph.begin()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._graph.end(keep=kind is None)
