@@ -24,9 +24,20 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def add_report_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that all benchmarks share."""
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write numbers and machine here")
+def benchmark_parser(name: str, about: str | None, *, json: bool = True) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark, whose module's docstring is the help.
+
+    Args:
+        name: of the module.
+        about: the docstring.
+        json: add the option ``--json``, whose path :func:`write_report` takes.
+    """
+    parser = argparse.ArgumentParser(
+        prog=name, description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    if json:
+        parser.add_argument("--json", type=Path, metavar="OUT", help="for numbers and machine")
+    return parser
 
 
 def report_on_models(
@@ -40,15 +51,14 @@ def report_on_models(
 
     Args:
         name: of the benchmark.
-        about: its docstring, whose first line is the help.
+        about: its docstring, which is the help.
         measure: takes a model and ``--repeat``, and returns a row.
         described: returns what is printed of a row.
         argv: the arguments.
     """
-    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    parser = benchmark_parser(f"benchmarks.speed.{name}", about)
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.onnx")
     parser.add_argument("--repeat", type=int, default=5, help="repetitions (default 5)")
-    add_report_options(parser)
     args = parser.parse_args(argv)
     rows = [measure(model, args.repeat) for model in args.models]
     print(*map(described, rows), sep="\n")

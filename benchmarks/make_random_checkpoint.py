@@ -6,11 +6,11 @@ official format, so that every command takes it.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks._report import benchmark_parser
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.quant.checkpoints.architecture import build_model, official_config
 from qsam2_deploy.quant.checkpoints.checkpoint import save_checkpoint
@@ -22,7 +22,7 @@ SIZES = ("tiny", "small", "base_plus", "large")
 @command("benchmarks.make_random_checkpoint")
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the checkpoint."""
-    parser = argparse.ArgumentParser(prog="benchmarks.make_random_checkpoint", description=__doc__)
+    parser = benchmark_parser("benchmarks.make_random_checkpoint", __doc__, json=False)
     parser.add_argument("size", choices=SIZES)
     parser.add_argument("out", type=Path, metavar="OUT.pt")
     parser.add_argument("--version", choices=("2.0", "2.1"), default="2.1")

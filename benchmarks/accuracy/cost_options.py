@@ -28,7 +28,7 @@ from benchmarks._loop import (
     on_cores,
     spread,
 )
-from benchmarks._report import add_report_options, write_report
+from benchmarks._report import benchmark_parser, write_report
 from benchmarks.accuracy._demo_data import TEST
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.data.datasets.davis import davis_sequences
@@ -163,19 +163,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="benchmarks.accuracy.cost_options", description=__doc__)
-    parser.add_argument(
-        "--davis", type=Path, metavar="ROOT", help="DAVIS layout (default: nothing but times)"
-    )
-    parser.add_argument("--sequences", nargs="+", default=list(TEST))
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="float or quantized")
-    parser.add_argument("--video", type=Path, default=CLIP, help="for the times")
-    parser.add_argument("--frames", type=int, default=40, help="of the video, shown to and fro")
-    parser.add_argument("--repeat", type=int, default=40, help="frames that are timed")
-    parser.add_argument("--backend", default="ort")
-    parser.add_argument("--memory-frames", type=int, nargs="+", default=[4, 2, 1])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[192, 128])
-    add_report_options(parser)
+    parser = benchmark_parser("benchmarks.accuracy.cost_options", __doc__)
+    add = parser.add_argument
+    add("--davis", type=Path, metavar="ROOT", help="DAVIS layout (default: nothing but times)")
+    add("--sequences", nargs="+", default=list(TEST))
+    add("--checkpoint", type=Path, default=CHECKPOINT, help="float or quantized")
+    add("--video", type=Path, default=CLIP, help="for the times")
+    add("--frames", type=int, default=40, help="of the video, shown to and fro")
+    add("--repeat", type=int, default=40, help="frames that are timed")
+    add("--backend", default="ort")
+    add("--memory-frames", type=int, nargs="+", default=[4, 2, 1])
+    add("--sizes", type=int, nargs="+", default=[192, 128])
     return parser
 
 

@@ -24,7 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks._report import quiet_official_predictor, usable_cores
+from benchmarks._report import benchmark_parser, quiet_official_predictor, usable_cores
 
 if __name__ == "__main__":
     quiet_official_predictor()
@@ -243,11 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.accuracy.demo_model",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = benchmark_parser("benchmarks.accuracy.demo_model", __doc__, json=False)
     add = parser.add_argument
     add("--model", type=Path, default=ROOT / "assets" / "demo.pt", help="a float checkpoint")
     add("--config", type=Path, help="YAML of its architecture, if it carries none")

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from benchmarks._report import add_report_options, write_report
+from benchmarks._report import benchmark_parser, write_report
 from qsam2_deploy._common.progress import progress
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.data.datasets.davis import DavisSequence, davis_sequences
@@ -69,15 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser("benchmarks.accuracy.evaluator_agreement", __doc__)
     parser.add_argument("--official", type=Path, required=True, metavar="PATH")
     parser.add_argument("--official-sav", type=Path, metavar="PATH", help="sam2/sav_dataset")
     parser.add_argument("--davis", type=Path, required=True, metavar="ROOT")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="results of a model")
     parser.add_argument("--masks-name", default="model", metavar="NAME", help="for the report")
-    add_report_options(parser)
     return parser
 
 

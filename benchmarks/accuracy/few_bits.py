@@ -11,7 +11,6 @@ Example::
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from itertools import islice
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._report import add_report_options, write_report
+from benchmarks._report import benchmark_parser, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.media.reading.sources import open_frames
 from qsam2_deploy.runtime import Prompt, VideoSegmenter
@@ -58,10 +57,9 @@ def _moved(frames: Sequence[Any]) -> list[Any]:
 @command("benchmarks.accuracy.few_bits")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = benchmark_parser("benchmarks.accuracy.few_bits", __doc__)
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
     parser.add_argument("--video", type=Path, required=True)
-    add_report_options(parser)
     args = parser.parse_args(argv)
     with open_frames(args.video) as source:
         frames = [np.ascontiguousarray(frame) for frame in islice(source, 2)]

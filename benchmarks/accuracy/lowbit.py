@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from benchmarks._report import add_report_options, write_report
+from benchmarks._report import benchmark_parser, write_report
 from benchmarks.accuracy._exactness import layer_exactness
 from benchmarks.speed.components import random_inputs
 from qsam2_deploy._common.files import file_digest
@@ -213,7 +213,7 @@ def show(row: dict[str, Any]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = benchmark_parser("benchmarks.accuracy.lowbit", __doc__)
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="float checkpoint")
     add("--config", type=Path, help="its configuration, if it is no official one")
@@ -224,7 +224,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--images", type=int, default=8, help="calibration images (default 8)")
     add("--bits", nargs="+", default=WIDTHS, help="widths (default: all of the table)")
     add("--scopes", nargs="+", default=SCOPES, help="scopes (default: both)")
-    add_report_options(parser)
     return parser
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from benchmarks._report import benchmark_parser
 from benchmarks.accuracy._outliers import add_outliers, real_peaks
 from qsam2_deploy._common.files import check_output
 from qsam2_deploy.cli._main import command
@@ -41,11 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.accuracy.outliers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = benchmark_parser("benchmarks.accuracy.outliers", __doc__, json=False)
     add = parser.add_argument
     add("checkpoint", type=Path, metavar="CHECKPOINT", help="float checkpoint, .pt")
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="the new checkpoint")

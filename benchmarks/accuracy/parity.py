@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks._report import add_report_options, quiet_official_predictor, write_report
+from benchmarks._report import benchmark_parser, quiet_official_predictor, write_report
 
 if __name__ == "__main__":
     quiet_official_predictor()
@@ -122,26 +122,18 @@ def table(results: Sequence[Row]) -> str:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.accuracy.parity",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--checkpoint", type=Path, help="default: a tiny one with random weights")
-    parser.add_argument("--config", type=Path, help="YAML of the architecture")
-    parser.add_argument("--image-size", type=int, help="replaces the configured image size")
-    parser.add_argument("--video", type=Path, help="default: a generated clip")
-    parser.add_argument("--frames", type=int, default=20, help="frames of the long scenarios")
-    parser.add_argument(
-        "--short-frames", type=int, default=SHORT, help="frames of all other scenarios"
-    )
-    parser.add_argument(
-        "--scenario", action="append", metavar="NAME", help="only this one; repeatable"
-    )
-    parser.add_argument("--backend", default="ort")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--markdown", type=Path, metavar="OUT", help="write the table here")
-    add_report_options(parser)
+    parser = benchmark_parser("benchmarks.accuracy.parity", __doc__)
+    add = parser.add_argument
+    add("--checkpoint", type=Path, help="default: a tiny one with random weights")
+    add("--config", type=Path, help="YAML of the architecture")
+    add("--image-size", type=int, help="replaces the configured image size")
+    add("--video", type=Path, help="default: a generated clip")
+    add("--frames", type=int, default=20, help="frames of the long scenarios")
+    add("--short-frames", type=int, default=SHORT, help="frames of all other scenarios")
+    add("--scenario", action="append", metavar="NAME", help="only this one; repeatable")
+    add("--backend", default="ort")
+    add("--threads", type=int, default=1)
+    add("--markdown", type=Path, metavar="OUT", help="write the table here")
     args = parser.parse_args(argv)
     if not SHORT <= args.short_frames <= args.frames:
         parser.error(

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks._report import quiet_official_predictor
+from benchmarks._report import benchmark_parser, quiet_official_predictor
 
 if __name__ == "__main__":
     quiet_official_predictor()
@@ -168,11 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.accuracy.ptq",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = benchmark_parser("benchmarks.accuracy.ptq", __doc__, json=False)
     add_workplace_options(parser)
     add = parser.add_argument
     add("--methods", nargs="+", default=list(ptq_names()), choices=ptq_names(), metavar="NAME")

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks._report import quiet_official_predictor
+from benchmarks._report import benchmark_parser, quiet_official_predictor
 
 if __name__ == "__main__":
     quiet_official_predictor()
@@ -254,11 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.accuracy.qsam2_table",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = benchmark_parser("benchmarks.accuracy.qsam2_table", __doc__, json=False)
     add_workplace_options(parser)
     add = parser.add_argument
     methods = quantizer_names()

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks._report import add_report_options, write_report
+from benchmarks._report import benchmark_parser, write_report
 from benchmarks.accuracy._workplace import (
     Workplace,
     add_workplace_options,
@@ -100,16 +100,11 @@ def _line(row: dict[str, Any]) -> str:
 @command("benchmarks.accuracy.vrc_effect")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.accuracy.vrc_effect",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = benchmark_parser("benchmarks.accuracy.vrc_effect", __doc__)
     add_workplace_options(parser)
     parser.add_argument(
         "--modes", nargs="+", default=["noise=1", "target=0.1", "target=0.2"], metavar="MODE=X"
     )
-    add_report_options(parser)
     args = parser.parse_args(argv)
     prepare(args)
     write_report("vrc_effect", {"settings": workplace_settings(args), "rows": measure(args)},

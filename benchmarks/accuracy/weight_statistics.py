@@ -10,13 +10,13 @@ Example::
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks._report import benchmark_parser
 from qsam2_deploy._common.files import atomic_open, check_output
 from qsam2_deploy.cli._main import command
 
@@ -28,11 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the file."""
     from qsam2_deploy.quant.checkpoints.checkpoint import read_tensors
 
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.accuracy.weight_statistics",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = benchmark_parser("benchmarks.accuracy.weight_statistics", __doc__, json=False)
     add = parser.add_argument
     add("checkpoint", type=Path, metavar="CHECKPOINT", help="float checkpoint, .pt")
     add("-o", "--output", type=Path, required=True, metavar="CSV")

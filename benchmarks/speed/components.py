@@ -32,7 +32,7 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks._report import add_report_options, write_report
+from benchmarks._report import benchmark_parser, write_report
 from benchmarks.speed._openvino_profile import openvino_component, openvino_integer_rate
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.engines.onnxruntime.cpu import session_from_onnx
@@ -201,17 +201,12 @@ def integer_rates(threads: int) -> dict[str, float]:
 @command("benchmarks.speed.components")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.speed.components",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = benchmark_parser("benchmarks.speed.components", __doc__)
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
     parser.add_argument("--backend", choices=("ort", "openvino"), default="ort")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--no-kernels", action="store_true", help="without kernels of our own")
-    add_report_options(parser)
     args = parser.parse_args(argv)
     kernels = find_kernels(False if args.no_kernels else None) if args.backend == "ort" else None
     results: dict[str, Any] = {

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks._report import ROOT, add_report_options, write_report
+from benchmarks._report import ROOT, benchmark_parser, write_report
 from benchmarks.speed._plain_backends import SPEC_FILE, PlainOpenVino, PlainOrt
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
@@ -238,11 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.speed.cpu_frame",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = benchmark_parser("benchmarks.speed.cpu_frame", __doc__)
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="float, for torch and all exports")
     add("--config", type=Path, help="YAML of the architecture")
@@ -254,7 +250,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--objects", type=int, default=1, help="tracked at once (default 1)")
     add("--rounds", type=int, default=5, help="frames of each (default 5)")
     add("--plot", type=Path, metavar="FILE", help="draw the table, .png")
-    add_report_options(parser)
     return parser
 
 

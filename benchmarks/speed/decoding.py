@@ -10,7 +10,6 @@ Example::
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._report import add_report_options, write_report
+from benchmarks._report import benchmark_parser, write_report
 from qsam2_deploy._common.rgb import RgbDecoder
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.media.writing.video_writer import VideoWriter
@@ -80,9 +79,8 @@ def measure(height: int, width: int, repeat: int) -> dict[str, float]:
 @command("benchmarks.speed.decoding")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(prog="benchmarks.speed.decoding", description=__doc__)
+    parser = benchmark_parser("benchmarks.speed.decoding", __doc__)
     parser.add_argument("--repeat", type=int, default=9)
-    add_report_options(parser)
     args = parser.parse_args(argv)
     sizes = {}
     for height, width in SIZES:

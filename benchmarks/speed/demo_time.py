@@ -6,7 +6,6 @@ took longer than the limit.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks._report import ROOT, add_report_options, write_report
+from benchmarks._report import ROOT, benchmark_parser, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.engines.onnxruntime.kernels import find_kernels
 from qsam2_deploy.errors import InputError
@@ -69,10 +68,9 @@ def scores(output: str) -> tuple[float, float]:
 @command("benchmarks.speed.demo_time")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; 1 if the demo took longer than the limit."""
-    parser = argparse.ArgumentParser(prog="benchmarks.speed.demo_time", description=__doc__)
+    parser = benchmark_parser("benchmarks.speed.demo_time", __doc__)
     parser.add_argument("--bits", default="w8a8", help="widths of the quantized model")
     parser.add_argument("--repeat", type=int, default=3, help="runs, of which the median counts")
-    add_report_options(parser)
     args = parser.parse_args(argv)
     if args.repeat < 1:
         parser.error(f"--repeat must be at least 1, but got {args.repeat}")

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks._report import add_report_options, write_report
+from benchmarks._report import benchmark_parser, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.engine_build.component import network_from_component
 from qsam2_deploy.engines.tensorrt.adapter import build_plan
@@ -112,7 +112,7 @@ def measure(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="engine_builds", description=__doc__)
+    parser = benchmark_parser("benchmarks.speed.engine_builds", __doc__)
     parser.add_argument("model", type=Path, help="a model.onnx, quantized for int8 and int4")
     parser.add_argument("--builder", choices=BUILDERS, help="default: the installed one")
     parser.add_argument("--precisions", nargs="+", choices=TENSORRT_PRECISIONS,
@@ -120,7 +120,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--components", nargs="+", choices=COMPONENTS, default=COMPONENTS)
     parser.add_argument("--compute-capability", action="append", default=[], metavar="X.Y",
                         help="default: 8.0 and all later ones (TensorRT-RTX)")  # fmt: skip
-    add_report_options(parser)
     return parser
 
 

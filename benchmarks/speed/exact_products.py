@@ -18,7 +18,6 @@ Example::
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from benchmarks._report import add_report_options, write_report
+from benchmarks._report import benchmark_parser, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.engines.onnxruntime.cpu import (
     multiplies_signed_conv_weights,
@@ -139,10 +138,9 @@ def _feeds(spec: ModelSpec, component: str) -> Arrays:
 @command("benchmarks.speed.exact_products")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = benchmark_parser("benchmarks.speed.exact_products", __doc__)
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each way (default 5)")
-    add_report_options(parser)
     args = parser.parse_args(argv)
     results = measure(args.model, args.rounds)
     for name, rows in results["components"].items():

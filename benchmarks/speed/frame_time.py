@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks._report import add_report_options, quiet_official_predictor, write_report
+from benchmarks._report import benchmark_parser, quiet_official_predictor, write_report
 
 if __name__ == "__main__":
     quiet_official_predictor()
@@ -88,18 +88,16 @@ def take_turns(
 @command("benchmarks.speed.frame_time")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(prog="benchmarks.speed.frame_time", description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, help="default: a tiny one with random weights")
-    parser.add_argument("--config", type=Path, help="YAML of the architecture")
-    parser.add_argument(
-        "--quantized", type=Path, nargs="+", default=[], help="time these checkpoints as well"
-    )
-    parser.add_argument("--image-size", type=int, help="replaces the configured image size")
-    parser.add_argument("--video", type=Path, help="default: a generated clip")
-    parser.add_argument("--frames", type=int, default=12)
-    parser.add_argument("--backend", default="ort")
-    parser.add_argument("--threads", type=int, default=1, help="for all (default: 1)")
-    add_report_options(parser)
+    parser = benchmark_parser("benchmarks.speed.frame_time", __doc__)
+    add = parser.add_argument
+    add("--checkpoint", type=Path, help="default: a tiny one with random weights")
+    add("--config", type=Path, help="YAML of the architecture")
+    add("--quantized", type=Path, nargs="+", default=[], help="time these checkpoints as well")
+    add("--image-size", type=int, help="replaces the configured image size")
+    add("--video", type=Path, help="default: a generated clip")
+    add("--frames", type=int, default=12)
+    add("--backend", default="ort")
+    add("--threads", type=int, default=1, help="for all (default: 1)")
     args = parser.parse_args(argv)
     if args.frames <= STEADY:
         parser.error(f"--frames must be more than {STEADY}, but got {args.frames}")

@@ -12,7 +12,6 @@ Example::
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -25,7 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks import _models
-from benchmarks._report import add_report_options, write_report
+from benchmarks._report import benchmark_parser, write_report
 from benchmarks.speed.frame_time import timed
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.engines.open import open_backend
@@ -171,11 +170,10 @@ def format_rows(name: str, rows: Mapping[str, Mapping[str, float]]) -> str:
 @command("benchmarks.speed.gpu_frame")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; return its exit status."""
-    parser = argparse.ArgumentParser(prog="benchmarks.speed.gpu_frame", description=__doc__)
+    parser = benchmark_parser("benchmarks.speed.gpu_frame", __doc__)
     parser.add_argument("--models", nargs="+", default=["tiny", "base_plus"])
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--video", type=Path, help="default: a generated clip")
-    add_report_options(parser)
     args = parser.parse_args(argv)
     if args.frames <= STEADY + 1:
         parser.error(f"--frames must be more than {STEADY + 1}, but got {args.frames}")

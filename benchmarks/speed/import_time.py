@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
 from statistics import median
 
-from benchmarks._report import ROOT, add_report_options, write_report
+from benchmarks._report import ROOT, benchmark_parser, write_report
 from qsam2_deploy.cli._main import command
 
 MODULES = ("numpy", "qsam2_deploy", "qsam2_deploy.runtime", "qsam2_deploy.predictors.segmenter")
@@ -27,9 +26,8 @@ def seconds(module: str) -> float:
 @command("benchmarks.speed.import_time")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(prog="benchmarks.speed.import_time", description=__doc__)
+    parser = benchmark_parser("benchmarks.speed.import_time", __doc__)
     parser.add_argument("--repeat", type=int, default=9)
-    add_report_options(parser)
     args = parser.parse_args(argv)
     results = {}
     for module in MODULES:

@@ -12,7 +12,6 @@ Example::
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks._report import add_report_options, resident_mib, write_report
+from benchmarks._report import benchmark_parser, resident_mib, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.runtime import Prompt, VideoSegmenter
 from tests.parity.clip import HEIGHT, WIDTH, frame
@@ -132,16 +131,14 @@ def _told(usage: Usage, what: str) -> Usage:
 @command("benchmarks.speed.long_stream")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; 1 if memory grew by more than the limit."""
-    parser = argparse.ArgumentParser(prog="benchmarks.speed.long_stream", description=__doc__)
-    parser.add_argument("--model", type=Path, help="default: a tiny one with random weights")
-    parser.add_argument(
-        "--nothing", action="store_true", help="a model that computes nothing, for many frames"
-    )
-    parser.add_argument("--frames", type=int, default=2000)
-    parser.add_argument("--warm-up", type=int, default=WARM_UP, help="frames that may still grow")
-    parser.add_argument("--opens", type=int, default=0, help="times to open and close the model")
-    parser.add_argument("--threads", type=int, default=1)
-    add_report_options(parser)
+    parser = benchmark_parser("benchmarks.speed.long_stream", __doc__)
+    add = parser.add_argument
+    add("--model", type=Path, help="default: a tiny one with random weights")
+    add("--nothing", action="store_true", help="a model that computes nothing, for many frames")
+    add("--frames", type=int, default=2000)
+    add("--warm-up", type=int, default=WARM_UP, help="frames that may still grow")
+    add("--opens", type=int, default=0, help="times to open and close the model")
+    add("--threads", type=int, default=1)
     args = parser.parse_args(argv)
     if args.frames <= args.warm_up:
         parser.error(f"--frames must be more than {args.warm_up}, but got {args.frames}")

@@ -10,7 +10,6 @@ Example::
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks._report import add_report_options, write_report
+from benchmarks._report import benchmark_parser, write_report
 from qsam2_deploy.calibration.plan import EDGES, parse_bits, plan_layers
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.engines.onnxruntime.cpu import session_from_onnx
@@ -83,10 +82,9 @@ def measure(name: str, bits: str, state: dict[str, torch.Tensor], folder: Path) 
 @command("benchmarks.speed.lowbit_sizes")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = benchmark_parser("benchmarks.speed.lowbit_sizes", __doc__)
     parser.add_argument("--models", nargs="+", default=["tiny", "base_plus"])
     parser.add_argument("--bits", nargs="+", default=["w8a8", "w4a4", "w2a2"])
-    add_report_options(parser)
     args = parser.parse_args(argv)
     rows = []
     with tempfile.TemporaryDirectory() as folder:

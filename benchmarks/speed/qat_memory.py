@@ -33,7 +33,7 @@ from typing import Any
 
 import torch
 
-from benchmarks._report import ROOT, add_report_options, write_report
+from benchmarks._report import ROOT, benchmark_parser, write_report
 from qsam2_deploy.cli._main import command, whole_number
 from qsam2_deploy.data.generated.clips import GeneratedClips
 from qsam2_deploy.data.generated.config import GeneratedClipsConfig
@@ -97,7 +97,7 @@ def _print_table(found: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="qat_memory", description=str(__doc__).splitlines()[0])
+    parser = benchmark_parser("benchmarks.speed.qat_memory", __doc__)
     add = parser.add_argument
     add("model", help="official name such as sam2.1_hiera_tiny, or a YAML configuration")
     add("--size", type=int, metavar="S", help="side of the images (default: the model's own)")
@@ -117,7 +117,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--checkpoint-activations", action="store_true")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--kind", choices=KINDS, help=argparse.SUPPRESS)
-    add_report_options(parser)
     return parser
 
 

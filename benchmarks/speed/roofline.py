@@ -14,7 +14,6 @@ Example::
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks._report import add_report_options, write_report
+from benchmarks._report import benchmark_parser, write_report
 from benchmarks.speed._traffic import PRECISIONS, Work, work_of
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.export import onnx_from_checkpoint
@@ -242,10 +241,9 @@ def print_predictions(rows: Sequence[dict[str, Any]]) -> None:
 @command("benchmarks.speed.roofline")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = benchmark_parser("benchmarks.speed.roofline", __doc__)
     parser.add_argument("--models", nargs="+", default=list(SIZES), choices=SIZES)
     parser.add_argument("--folder", type=Path, help="keep the models here, to use them again")
-    add_report_options(parser)
     args = parser.parse_args(argv)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:

@@ -26,7 +26,7 @@ from benchmarks._loop import (
     on_cores,
     spread,
 )
-from benchmarks._report import add_report_options, resident_mib, usable_cores, write_report
+from benchmarks._report import benchmark_parser, resident_mib, usable_cores, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.runtime import VideoSegmenter, open_backend
 from qsam2_deploy.timing.steady import Stopwatch
@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="benchmarks.speed.scaling", description=__doc__)
+    parser = benchmark_parser("benchmarks.speed.scaling", __doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="float or quantized")
     parser.add_argument("--model", type=Path, help="default: the checkpoint, exported")
     parser.add_argument("--video", type=Path, default=CLIP)
@@ -176,7 +176,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 768, 1024])
     parser.add_argument("--lengths", type=int, nargs="+", default=[10, 100, 300, 1000])
-    add_report_options(parser)
     return parser
 
 

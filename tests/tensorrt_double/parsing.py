@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,49 +107,19 @@ def _clear_errors(library: TensorRTDouble, this: Any, arguments: dict[str, Any])
     state(this)["faults"] = []
 
 
-@method("ParserError.desc", "ParserError.__str__")
-def _description(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> str:
-    return str(state(this)["fault"].description)
+def _part_of_fault(name: str, *methods: str) -> None:
+    names = [f"ParserError.{m}" for m in methods]
+    method(*names)(lambda library, this, arguments: getattr(state(this)["fault"], name))
 
 
-@method("ParserError.node")
-def _node(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> int:
-    return int(state(this)["fault"].node)
-
-
-@method("ParserError.node_name")
-def _node_name(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> str:
-    return str(state(this)["fault"].node_name)
-
-
-@method("ParserError.node_operator")
-def _node_operator(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> str:
-    return str(state(this)["fault"].node_operator)
+_part_of_fault("description", "desc", "__str__")
+for _part in ("node", "node_name", "node_operator"):
+    _part_of_fault(_part, _part)
 
 
 @method("ParserError.code")
 def _code(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> Any:
     return library.member("ErrorCode", state(this)["fault"].code)
-
-
-def _network_tensors(this: Any, *, inputs: bool) -> list[Any]:
-    tensors = state(this)["tensors"]
-    return [tensor for tensor in tensors if state(tensor)["is_network_input"] is inputs]
-
-
-@reads("INetworkDefinition.num_inputs")
-def _number_of_inputs(library: TensorRTDouble, this: Any) -> int:
-    return len(_network_tensors(this, inputs=True))
-
-
-@reads("INetworkDefinition.num_outputs")
-def _number_of_outputs(library: TensorRTDouble, this: Any) -> int:
-    return len(_network_tensors(this, inputs=False))
-
-
-@reads("INetworkDefinition.num_layers")
-def _number_of_layers(library: TensorRTDouble, this: Any) -> int:
-    return len(state(this)["layers"])
 
 
 def _element(elements: list[Any], index: Any) -> Any:
@@ -156,16 +128,18 @@ def _element(elements: list[Any], index: Any) -> Any:
     return elements[position] if 0 <= position < len(elements) else None
 
 
-@method("INetworkDefinition.get_input")
-def _get_input(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> Any:
-    return _element(_network_tensors(this, inputs=True), arguments["index"])
+def _network_list(name: str, elements: Callable[[Any], list[Any]]) -> None:
+    """Give networks a number of elements, and each of them by its index."""
+    reads(f"INetworkDefinition.num_{name}s")(lambda library, this: len(elements(this)))
+    method(f"INetworkDefinition.get_{name}")(
+        lambda library, this, arguments: _element(elements(this), arguments["index"])
+    )
 
 
-@method("INetworkDefinition.get_output")
-def _get_output(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> Any:
-    return _element(_network_tensors(this, inputs=False), arguments["index"])
+def _ends(this: Any, *, inputs: bool) -> list[Any]:
+    return [t for t in state(this)["tensors"] if state(t)["is_network_input"] is inputs]
 
 
-@method("INetworkDefinition.get_layer")
-def _get_layer(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> Any:
-    return _element(state(this)["layers"], arguments["index"])
+_network_list("input", partial(_ends, inputs=True))
+_network_list("output", partial(_ends, inputs=False))
+_network_list("layer", lambda this: state(this)["layers"])

@@ -269,31 +269,4 @@ static OrtStatus *create(const OrtCustomOp *op, const OrtApi *api, const OrtKern
 
 static void destroy(void *state) { free(state); }
 
-static const char *get_name(const OrtCustomOp *op) {
-  (void)op;
-  return "QuantizedAttention";
-}
-
-static int get_input_type(const OrtCustomOp *op, size_t index) {
-  (void)op;
-  if (index < FACTORS) return ORT_TYPE_ANY;
-  return index == VALUE_ZERO ? ORT_TYPE_INT8 : ORT_TYPE_FLOAT;
-}
-
-static int get_input_characteristic(const OrtCustomOp *op, size_t index) {
-  (void)op;
-  return index == VALUE_ZERO ? ORT_OPTIONAL : ORT_REQUIRED;
-}
-
-static size_t get_input_count(const OrtCustomOp *op) {
-  (void)op;
-  return INPUTS;
-}
-
-static int get_output_type(const OrtCustomOp *op, size_t index) {
-  (void)op;
-  (void)index;
-  return ORT_TYPE_FLOAT;
-}
-
-const OrtCustomOp attention_op = DESCRIPTION(get_input_characteristic);
+const Operator attention_op = OPERATOR("QuantizedAttention", "xxxfffC", ORT_TYPE_FLOAT);

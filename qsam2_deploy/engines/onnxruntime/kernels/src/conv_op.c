@@ -190,26 +190,4 @@ static void destroy(void *state) {
   free(state);
 }
 
-static const char *get_name(const OrtCustomOp *op) {
-  (void)op;
-  return "QuantizedConv";
-}
-
-static int get_input_type(const OrtCustomOp *op, size_t index) {
-  (void)op;
-  if (index == X) return ORT_TYPE_ANY;
-  return index == WEIGHT || index == X_ZERO ? ORT_TYPE_INT8 : ORT_TYPE_FLOAT;
-}
-
-static size_t get_input_count(const OrtCustomOp *op) {
-  (void)op;
-  return BIAS + 1;
-}
-
-static int get_output_type(const OrtCustomOp *op, size_t index) {
-  (void)op;
-  (void)index;
-  return ORT_TYPE_FLOAT;
-}
-
-const OrtCustomOp conv_op = DESCRIPTION(always_zero);
+const Operator conv_op = OPERATOR("QuantizedConv", "xcfcff", ORT_TYPE_FLOAT);

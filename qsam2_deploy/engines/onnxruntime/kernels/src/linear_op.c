@@ -14,7 +14,7 @@ static OrtStatus *create(const OrtCustomOp *op, const OrtApi *api, const OrtKern
                          void **state) {
   Layer *layer = malloc(sizeof *layer);
   if (!layer) return api->create_status(ORT_CODE_FAIL, "QuantizedLinear: not enough memory");
-  OrtStatus *status = make_layer(api, info, op == &linear_codes_op, layer);
+  OrtStatus *status = make_layer(api, info, op == &linear_codes_op.op, layer);
   if (status)
     free(layer);
   else
@@ -79,24 +79,5 @@ static OrtStatus *compute(void *state, OrtKernelContext *context) {
   return memory_status(api, &work.queue);
 }
 
-static const char *get_name(const OrtCustomOp *op) {
-  return op == &linear_codes_op ? "QuantizedLinearCodes" : "QuantizedLinear";
-}
-
-static int get_input_type(const OrtCustomOp *op, size_t index) {
-  (void)op;
-  if (index == X) return ORT_TYPE_ANY;
-  return index == WEIGHT || index == X_ZERO || index == Y_ZERO ? ORT_TYPE_INT8 : ORT_TYPE_FLOAT;
-}
-
-static size_t get_input_count(const OrtCustomOp *op) {
-  return op == &linear_codes_op ? Y_ZERO + 1 : Y_SCALE;
-}
-
-static int get_output_type(const OrtCustomOp *op, size_t index) {
-  (void)index;
-  return op == &linear_codes_op ? ORT_TYPE_INT8 : ORT_TYPE_FLOAT;
-}
-
-const OrtCustomOp linear_op = DESCRIPTION(always_zero);
-const OrtCustomOp linear_codes_op = DESCRIPTION(always_zero);
+const Operator linear_op = OPERATOR("QuantizedLinear", "xcfcff", ORT_TYPE_FLOAT);
+const Operator linear_codes_op = OPERATOR("QuantizedLinearCodes", "xcfcfffc", ORT_TYPE_INT8);

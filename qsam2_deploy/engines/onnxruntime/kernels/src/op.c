@@ -1,5 +1,7 @@
 #include "op.h"
 
+#include <string.h>
+
 OrtStatus *wrong(const OrtApi *api, const char *message) {
   return api->create_status(ORT_CODE_INVALID_ARGUMENT, message);
 }
@@ -19,6 +21,30 @@ OrtStatus *share(const OrtApi *api, OrtKernelContext *context, void *data, Queue
   const size_t calls = count < 64 ? count : 64;
   atomic_store(&queue->next, 0);
   return api->kernel_context_parallel_for(context, body, calls, 0, data);
+}
+
+/* The description comes first in an operator, so that the one's address is the other's. */
+static char input_of(const OrtCustomOp *op, size_t index) {
+  return ((const Operator *)op)->inputs[index];
+}
+
+const char *name_of(const OrtCustomOp *op) { return ((const Operator *)op)->name; }
+
+size_t input_count(const OrtCustomOp *op) { return strlen(((const Operator *)op)->inputs); }
+
+int input_type(const OrtCustomOp *op, size_t index) {
+  const char input = input_of(op, index);
+  if (input == 'x') return ORT_TYPE_ANY;
+  return input == 'f' ? ORT_TYPE_FLOAT : ORT_TYPE_INT8;
+}
+
+int input_characteristic(const OrtCustomOp *op, size_t index) {
+  return input_of(op, index) == 'C' ? ORT_OPTIONAL : ORT_REQUIRED;
+}
+
+int output_type(const OrtCustomOp *op, size_t index) {
+  (void)index;
+  return ((const Operator *)op)->output;
 }
 
 const char *cpu_provider(const OrtCustomOp *op) {

@@ -6,7 +6,15 @@
 
 #include "ort_abi.h"
 
-extern const OrtCustomOp attention_op, linear_op, linear_codes_op, rotary_op, conv_op;
+/* An operator with one output. A letter tells of each input: f float, c code, x either of them, and
+ * C a code that may be left out. */
+typedef struct {
+  OrtCustomOp op;
+  const char *name, *inputs;
+  int output;
+} Operator;
+
+extern const Operator attention_op, linear_op, linear_codes_op, rotary_op, conv_op;
 
 #define TRY(call)               \
   do {                          \
@@ -29,22 +37,33 @@ OrtStatus *memory_status(const OrtApi *api, const Queue *queue);
 OrtStatus *share(const OrtApi *api, OrtKernelContext *context, void *data, Queue *queue,
                  size_t count, void (*body)(void *, size_t));
 
-/* Parts of the descriptions. */
+/* What ONNX Runtime asks of any of them. */
+const char *name_of(const OrtCustomOp *op);
 const char *cpu_provider(const OrtCustomOp *op);
+size_t input_count(const OrtCustomOp *op);
+int input_type(const OrtCustomOp *op, size_t index);
+int input_characteristic(const OrtCustomOp *op, size_t index);
 size_t one_output(const OrtCustomOp *op);
+int output_type(const OrtCustomOp *op, size_t index);
 int always_zero(const OrtCustomOp *op, size_t index);
 
-/* The description of an operator by the functions of its file: get_name, get_input_type,
- * get_input_count, get_output_type, create, compute and destroy. */
-#define DESCRIPTION(input_characteristic)                                                      \
+/* An operator by the functions of its file: create, compute and destroy. */
+#define OPERATOR(name, inputs, output)                                                         \
   {                                                                                            \
-    .version = ORT_API_VERSION_WANTED, .get_name = get_name,                                   \
-    .get_execution_provider_type = cpu_provider, .get_input_type = get_input_type,             \
-    .get_input_type_count = get_input_count, .get_output_type = get_output_type,               \
-    .get_output_type_count = one_output, .kernel_destroy = destroy,                            \
-    .get_input_characteristic = input_characteristic,                                          \
-    .get_output_characteristic = always_zero, .get_input_memory_type = always_zero,            \
-    .create_kernel_v2 = create, .kernel_compute_v2 = compute,                                  \
+    {.version = ORT_API_VERSION_WANTED,                                                        \
+     .get_name = name_of,                                                                      \
+     .get_execution_provider_type = cpu_provider,                                              \
+     .get_input_type = input_type,                                                             \
+     .get_input_type_count = input_count,                                                      \
+     .get_output_type = output_type,                                                           \
+     .get_output_type_count = one_output,                                                      \
+     .kernel_destroy = destroy,                                                                \
+     .get_input_characteristic = input_characteristic,                                         \
+     .get_output_characteristic = always_zero,                                                 \
+     .get_input_memory_type = always_zero,                                                     \
+     .create_kernel_v2 = create,                                                               \
+     .kernel_compute_v2 = compute},                                                            \
+        name, inputs, output                                                                   \
   }
 
 #endif

@@ -11,8 +11,8 @@
 
 EXPORT OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base);
 
-static const OrtCustomOp *const ops[] = {&attention_op, &linear_op, &linear_codes_op, &rotary_op,
-                                         &conv_op};
+static const Operator *const ops[] = {&attention_op, &linear_op, &linear_codes_op, &rotary_op,
+                                      &conv_op};
 
 /* A status can only be made by a table of functions, and the first one is in all versions. */
 static OrtStatus *refused(const OrtApiBase *base) {
@@ -30,7 +30,7 @@ OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base)
   OrtDomain *domain = NULL;
   OrtStatus *status = api->create_custom_op_domain(DOMAIN, &domain);
   for (size_t i = 0; !status && i < sizeof ops / sizeof *ops; i++)
-    status = api->custom_op_domain_add(domain, ops[i]);
+    status = api->custom_op_domain_add(domain, &ops[i]->op);
   if (!status) status = api->add_custom_op_domain(options, domain);
   return status;
 }

@@ -104,25 +104,4 @@ static OrtStatus *create(const OrtCustomOp *op, const OrtApi *api, const OrtKern
 
 static void destroy(void *state) { free(state); }
 
-static const char *get_name(const OrtCustomOp *op) {
-  (void)op;
-  return "RotaryCodes";
-}
-
-static int get_input_type(const OrtCustomOp *op, size_t index) {
-  (void)op;
-  return index == Y_ZERO ? ORT_TYPE_INT8 : ORT_TYPE_FLOAT;
-}
-
-static size_t get_input_count(const OrtCustomOp *op) {
-  (void)op;
-  return INPUTS;
-}
-
-static int get_output_type(const OrtCustomOp *op, size_t index) {
-  (void)op;
-  (void)index;
-  return ORT_TYPE_INT8;
-}
-
-const OrtCustomOp rotary_op = DESCRIPTION(always_zero);
+const Operator rotary_op = OPERATOR("RotaryCodes", "ffffc", ORT_TYPE_INT8);
