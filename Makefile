@@ -1,7 +1,8 @@
 # 'make demo' and 'make test' work on a fresh machine with Python 3.11 or newer and pip.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-lowest test-newest test-data test-portable fuzz lint bench clean
+.PHONY: help setup demo test test-slow test-lowest test-newest test-data test-portable fuzz lint docs bench \
+	clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -36,6 +37,7 @@ help:
 	@echo "make fuzz       read changed files of every kind, and count what becomes of them"
 	@echo "                [FUZZ_READER=model FUZZ_SEED=0 FUZZ_COUNT=2000]"
 	@echo "make lint       check style, types and import rules"
+	@echo "make docs       build the documentation with an API reference: build/docs/index.html"
 	@echo "make bench      measure import time, frame time and memory growth"
 	@echo "make clean      remove caches and outputs; $(VENV) stays"
 
@@ -112,6 +114,20 @@ lint: $(STAMP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict qsam2_deploy
 	@$(BIN)/lint-imports
+
+# An environment of its own, without torch: the reference needs only the names of other packages.
+DOCS := .venv-docs
+
+$(DOCS)/.installed: pyproject.toml constraints.txt
+	@test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	PIP_CONSTRAINT="$(CURDIR)/constraints.txt" PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	$(DOCS)/bin/python -m pip install --quiet -e '.[docs]'
+	@touch $@
+
+docs: $(DOCS)/.installed
+	@$(DOCS)/bin/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --conf-dir docs \
+		--doctree-dir build/doctrees . build/docs
+	@echo "build/docs/index.html"
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.speed.import_time

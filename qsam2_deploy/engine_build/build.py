@@ -110,7 +110,7 @@ def engine_from_onnx(
     """Build the engine file of a model, and try it out where its GPU is.
 
     With the GPU, each component is compared with ONNX Runtime in single precision
-    (:mod:`.self_test`). One that is wrong is built again without fused attention; if that is wrong
+    (``self_test.py``). One that is wrong is built again without fused attention; if that is wrong
     too, nothing is written. Without it, ``self_test`` of the report says that nothing was run.
 
     Args:

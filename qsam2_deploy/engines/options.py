@@ -17,7 +17,7 @@ class BackendOptions:
 
     Attributes:
         threads: threads within an operator; None is the engine's own choice.
-        cache: folder for what opening the model makes; see :mod:`.lowered_cache`. None keeps
+        cache: folder for what opening the model makes (``model_file/lowered_cache.py``). None keeps
             nothing.
         precision: ``exact`` computes what is not quantized in 32-bit floats, so that numbers stay
             on the trained grids. ``fast`` allows bfloat16 there: OpenVINO uses it where the

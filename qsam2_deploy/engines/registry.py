@@ -1,4 +1,4 @@
-"""The engines by name. A new one is a folder beside this file, and an entry in :data:`BUILT_IN`.
+"""The engines by name. A new one is a folder beside this file, and an entry in ``BUILT_IN``.
 
 Other packages bring engines as entry points of the group ``qsam2_deploy.engines``: the name of the
 entry point is that of the engine, and its object an :class:`Engine`.

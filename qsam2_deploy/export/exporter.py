@@ -69,7 +69,7 @@ def onnx_from_checkpoint(
             there; default: as the checkpoint has them.
         pool_memory: average the memory tokens over windows of this side, such as 2. It makes the
             memory attention cheaper, and changes the model until a checkpoint is trained with it;
-            see :mod:`.pooled_memory`.
+            see ``pooled_memory.py``.
         show_progress: show a progress bar; default: where standard error is a terminal.
 
     Returns:

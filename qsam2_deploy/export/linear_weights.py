@@ -14,7 +14,7 @@ from ..quant.layers.modules import QuantizedWeights, QuantLayer
 from ..quant.quantizers.grid import MIN_SCALE
 from .arrays import Array, array
 
-Pointwise: TypeAlias = nn.Linear | nn.Conv2d
+Pointwise: TypeAlias = "nn.Linear | nn.Conv2d"
 """A layer that is a matrix product: linear, or a 1x1 convolution."""
 
 

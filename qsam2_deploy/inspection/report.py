@@ -223,7 +223,7 @@ def inspect_component(
     Args:
         component: in its canonical form.
         layers: its quantized layers.
-        engines: names of :data:`ENGINES` that are installed.
+        engines: names of ``ENGINES`` that are installed.
         clipped: share of clipped values by the name of the step; may lack some.
     """
     counts = multiply_adds(component)

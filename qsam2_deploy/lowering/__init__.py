@@ -49,9 +49,9 @@ def lower_for_ort(
     Args:
         component: is changed.
         unsigned: multiply unsigned codes with unsigned ones, for processors on which products with
-            signed ones are not exact; see :mod:`.unsigned_codes`.
+            signed ones are not exact; see ``unsigned_codes.py``.
         unsigned_conv_weights: for versions that multiply no others in convolutions.
-        kernels: use the operators of :mod:`qsam2_deploy.engines.onnxruntime.kernels`.
+        kernels: use the operators of ``engines/onnxruntime/kernels``.
     """
     from .attention_codes import attention_codes
     from .chunk_attention import chunk_attention
@@ -177,7 +177,7 @@ def lower_for_tensorrt(
         component: is changed.
         precision: of :data:`TENSORRT_PRECISIONS`; ``fp16`` leaves out all quantization of
             activations, and takes quantized weights as the floats that they stand for.
-        fused_attention: leave attention as the engine fuses it; see :mod:`.break_attention`.
+        fused_attention: leave attention as the engine fuses it; see ``break_attention.py``.
 
     Returns:
         How many products are of the integers that ``precision`` names; with ``fp16``, of halves.

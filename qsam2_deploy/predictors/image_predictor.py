@@ -80,7 +80,7 @@ class SAM2ImagePredictor:
             max_hole_area: fill background regions up to this many low-resolution pixels.
             max_sprinkle_area: remove foreground regions up to this many low-resolution pixels.
             cache: folder for the lowered graphs, so that the model opens faster the next time.
-            precision: ``exact``, or ``fast``; see :func:`~.backend.open_backend`.
+            precision: ``exact``, or ``fast``; see :func:`.open_backend`.
 
         Raises:
             ModelFileError: the model cannot be used.

@@ -98,7 +98,7 @@ class VideoSegmenter:
                 the official models.
             cache: folder for the lowered graphs, so that the model opens faster the next time;
                 default: none.
-            precision: ``exact``, or ``fast``; see :func:`~.backend.open_backend`.
+            precision: ``exact``, or ``fast``; see :func:`.open_backend`.
 
         Raises:
             ModelFileError: the model cannot be used.

@@ -81,7 +81,7 @@ class SAM2VideoPredictor(ModuleLike):
                 model's own number cost less time and give other masks; see
                 :func:`~qsam2_deploy.tracking.tracker.rules_with_memory_frames`.
             cache: folder for the lowered graphs, so that the model opens faster the next time.
-            precision: ``exact``, or ``fast``; see :func:`~.backend.open_backend`.
+            precision: ``exact``, or ``fast``; see :func:`.open_backend`.
             output: ``numpy``, or ``torch`` for tensors on the CPU in the same memory, once the
                 script has imported torch.
 

@@ -1,4 +1,4 @@
-"""Recipes: YAML files that hold a :class:`TrainConfig` and name the model's configuration."""
+"""Recipes: YAML files that hold a :class:`.TrainConfig` and name the model's configuration."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def default_qat_recipe() -> Path:
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Read a recipe.
 
-    Its keys are those of :class:`TrainConfig`, and ``model``: a path relative to the recipe.
+    Its keys are those of :class:`.TrainConfig`, and ``model``: a path relative to the recipe.
 
     Raises:
         InputError: the file cannot be read, or a key or a value is not usable.

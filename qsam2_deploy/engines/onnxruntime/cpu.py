@@ -43,7 +43,7 @@ class OrtBackend(SessionBackend):
             threads: likewise.
             cache: likewise.
             precision: likewise.
-            kernels: whether to use the operators of :mod:`.kernels`; default: if they are built.
+            kernels: whether to use the operators of ``kernels/``; default: if they are built.
 
         Raises:
             InputError: an option is not allowed.
@@ -58,7 +58,7 @@ class OrtBackend(SessionBackend):
 
     @property
     def products(self) -> str:
-        """How integers are multiplied here, see :func:`ort_products`."""
+        """How integers are multiplied here, see ``ort_products``."""
         return ort_products()
 
     @property
@@ -165,7 +165,7 @@ def lower_here(component: Any, *, kernels: bool = False) -> None:
 
     Args:
         component: an ``onnx.ModelProto`` with one component.
-        kernels: use the operators of :mod:`.kernels`.
+        kernels: use the operators of ``kernels/``.
     """
     wrong = _wrong_with_signed_factors()
     lower_for_ort(

@@ -26,13 +26,13 @@ from .requests import (
 
 
 class OpenVinoBackend(SessionBackend):
-    """Runs a bundle with OpenVINO; see :mod:`.openvino_requests`."""
+    """Runs a bundle with OpenVINO."""
 
     NAME = "openvino"
 
     @property
     def products(self) -> str:
-        """What quantized products are computed in, see :func:`.openvino_requests.products`."""
+        """What quantized products are computed in, see ``requests.products``."""
         return products()
 
     @staticmethod

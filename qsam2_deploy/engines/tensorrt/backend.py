@@ -82,7 +82,7 @@ class TensorRtBackend:
 
     @property
     def name(self) -> str:
-        """The engine's name, of :func:`..registry.backend_names`."""
+        """The engine's name, of :func:`.registry.backend_names`."""
         return self.builder
 
     @property

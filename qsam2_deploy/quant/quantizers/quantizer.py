@@ -101,7 +101,7 @@ class Quantizer(nn.Module):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The chosen :attr:`option_names`, by name."""
+        """The chosen ``option_names``, by name."""
         return {name: getattr(self, name) for name in self.option_names}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
