@@ -56,21 +56,25 @@ _COLUMNS = (
 _HEAD = """\
 # Processors
 
-For whoever asks whether a model computes on their processor what it computes on ours. Made by
+For those who ask whether a model computes the same on their processor as on ours. This page is
+written by
 
 ```
 make test-portable
 ```
 
-which emulates processors with QEMU: their own instructions, so their own numbers. Layers of every
-kind and width, and attention products, are compared with what torch computes of them on the
-trained grid, as the next layer sees them, rounded to 8 bits: one step in at most one of a thousand
-values may differ. Decoded frames are compared byte by byte, and the masks of the demo model (a
-click on the first frame of the demo clip) with those of the same engine on this machine's
-own processor. Good is an IoU of 0.999 or more in every frame; at W2A2 in floats on the trained
-grids 0.99, because there a code that rounds the other way is a third of the range
-([parity.md](parity.md#what-depends-on-the-processor) says how far apart that lets masks be).
+which emulates processors with QEMU: each runs its own instructions, so the numbers are its own.
+Three things are compared:
 
-What each engine does so that integers are exact where the processor has no VNNI is in
-[parity.md](parity.md#what-depends-on-the-processor).
+- Layers of every kind and width, and attention products, with what torch computes on the trained
+  grid, as the next layer sees it, rounded to 8 bits. One step in at most one of a thousand values
+  may differ.
+- Decoded frames, byte by byte.
+- Masks of the demo model (a click on the first frame of the demo clip) with those of the same
+  engine on this machine's own processor. Good is an IoU of 0.999 or more in every frame. At W2A2 in
+  floats on the trained grids it is 0.99, because there a code that rounds the other way is a third
+  of the range.
+
+[parity.md](parity.md#what-depends-on-the-processor) says how far apart that lets masks be, and what
+each engine does so that integers are exact where the processor has no VNNI.
 """
