@@ -78,8 +78,8 @@ def add_memory_frames(group: argparse._ArgumentGroup) -> None:
         "--memory-frames",
         type=whole_number(1),
         metavar="N",
-        help="memories that are attended to, at most and by default those of the model (7 in the "
-        "official ones); fewer are faster, and differ from the official predictor",
+        help="attend to N memories, at most the model's own number (the default; 7 in the official "
+        "models); fewer are faster, and give other masks",
     )
 
 
@@ -89,9 +89,9 @@ def add_engine_options(group: argparse._ArgumentGroup) -> None:
         "--backend",
         default="auto",
         metavar="NAME",
-        help="engine of a model.onnx: ort, openvino, ort-cuda, or auto (default), the faster one "
-        "of those for the CPU: where both are installed it is measured when a model runs for the "
-        "first time; a model.engine has its own",
+        help="engine of a model.onnx: ort, openvino, ort-cuda, or auto (default): the faster CPU "
+        "engine, measured when a model first runs if both are installed; a model.engine has its "
+        "own",
     )
     group.add_argument(
         "--precision",

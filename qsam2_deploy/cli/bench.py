@@ -20,7 +20,7 @@ Time a tracked frame of one or more models, on this machine, by component.
 
 All memories are full, as after the first frames of a video. Each model and engine has a process
 of its own, pinned to as many processors as it has threads, and they take turns frame by frame, so
-that ratios hold also where other programs run. Masks are of no interest here."""
+that ratios hold even while other programs run. The masks themselves are not checked."""
 
 _EPILOG = """\
 examples:
@@ -101,11 +101,13 @@ def _parser() -> Parser:
     add("models", metavar="MODEL.onnx", type=Path, nargs="+", help="made by qsam2-export")
     add("--backend", action="append", choices=("openvino", "ort"), metavar="NAME",
         help="ort or openvino; may be repeated (default: all that are installed)")  # fmt: skip
-    add("--threads", type=whole_number(1), default=1, metavar="N", help="of each engine (1)")
+    add(
+        "--threads", type=whole_number(1), default=1, metavar="N", help="threads of each engine (1)"
+    )
     add("--precision", default="exact", metavar="NAME",
         help="exact (default), or fast: bfloat16 where engine and processor have it")  # fmt: skip
-    add("--objects", type=whole_number(1), default=1, metavar="N", help="tracked at once (1)")
-    add("--frames", type=whole_number(1), default=5, metavar="N", help="to time (5)")
+    add("--objects", type=whole_number(1), default=1, metavar="N", help="tracked objects (1)")
+    add("--frames", type=whole_number(1), default=5, metavar="N", help="frames to time (5)")
     add("--json", metavar="FILE", type=Path, help="write all numbers, machine and versions")
     add("--quiet", action="store_true", help="no progress bar, no table")
     return parser

@@ -20,9 +20,11 @@ _DESCRIPTION = """\
 Build the engine of a model.onnx with TensorRT or TensorRT-RTX, as one file.
 
 The precision is that of the products of linear layers and convolutions; around them is half
-precision, with normalisations, softmaxes and mask logits in single precision. Where the GPU is,
-each component is run and compared with the model in single precision; one that is wrong is built
-again without fused attention, and if it stays wrong nothing is written."""
+precision, with normalisations, softmaxes and mask logits in single precision. On a machine with
+the GPU, each component is run and compared with the model in single precision. One that is wrong
+is built again without fused attention; if it stays wrong, nothing is written.
+
+Without paths, --int8, --int4, --fp16 and --auto explain what they need."""
 
 _EPILOG = """\
 examples:
@@ -168,23 +170,31 @@ def _parser() -> Parser:
     kinds.add_argument(
         "--auto",
         action="store_true",
-        help="the fastest of them for each component; each without paths says what it needs",
+        help="the fastest of these for each component",
     )
     add("--no-fused-attention", action="store_true",
         help="break attention up, where a version's fused kernels are wrong")  # fmt: skip
     add("--no-self-test", action="store_true", help="do not run the engine after the build")
     add("--builder", metavar="NAME", help="tensorrt or tensorrt-rtx (default: what is installed)")
     add("--workspace", type=whole_number(1), metavar="MIB", help="scratch memory of a layer, MiB")
-    add("--optimization-level", type=whole_number(0), metavar="N", help="0, fast, to 5, thorough")
+    add("--optimization-level", type=whole_number(0), metavar="N", help="0 (fast) to 5 (thorough)")
     add("--timing-cache", type=Path, metavar="FILE", help="timings to read and write (tensorrt)")
     add("--hardware-compatibility", metavar="LEVEL", default="none",
         help="none, ampere_plus or same_compute_capability (tensorrt)")  # fmt: skip
     add("--version-compatible", action="store_true",
-        help="for later minor versions too, with the lean runtime (tensorrt)")  # fmt: skip
+        help="run in later minor versions too, with the lean runtime (tensorrt)")  # fmt: skip
     add("--compute-capability", metavar="X.Y", action="append", default=[],
-        help="8.9 for instance, or current; may be repeated (tensorrt-rtx)")  # fmt: skip
-    add("--max-objects", type=whole_number(1), default=4, metavar="N", help="in one batch (4)")
-    add("--max-points", type=whole_number(2), default=16, metavar="N", help="of a prompt (16)")
+        help="such as 8.9, or current; may be repeated (tensorrt-rtx)")  # fmt: skip
+    add(
+        "--max-objects", type=whole_number(1), default=4, metavar="N", help="objects in a batch (4)"
+    )
+    add(
+        "--max-points",
+        type=whole_number(2),
+        default=16,
+        metavar="N",
+        help="points of a prompt (16)",
+    )
     add("--max-conditioning", type=whole_number(1), default=4, metavar="N",
         help="prompted frames that are attended to at once (4)")  # fmt: skip
     add("--json", metavar="FILE", type=Path, help="write the numbers of the build as JSON")

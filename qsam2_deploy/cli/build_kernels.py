@@ -10,7 +10,7 @@ NAME = "qsam2-build-kernels"
 
 _DESCRIPTION = """\
 Compile the CPU kernels with the system's C compiler ($CC, cc, gcc or clang) into your cache folder.
-The runtime on ONNX Runtime uses them from then on, with the same numbers, only faster. Setting
+From then on the runtime uses them with ONNX Runtime: the same numbers, faster. Setting
 QSAM2_KERNELS=0 switches them off; QSAM2_KERNEL_CACHE names another folder."""
 
 _EPILOG = """\
@@ -43,7 +43,7 @@ def _parser() -> Parser:
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add("--force", action="store_true", help="compile again, even if they are there")
-    add("--if-possible", action="store_true", help="say so and succeed where they cannot be built")
+    add("--if-possible", action="store_true", help="succeed, with a note, if they cannot be built")
     return parser
 
 

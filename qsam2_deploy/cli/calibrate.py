@@ -36,7 +36,7 @@ examples:
 20 to 50 images like those that the model will see are enough; for --scope all they are best the
 frames of videos.
 
-A plan is a YAML file of layer patterns and widths, of which the last that fits counts:
+A plan is a YAML file of layer patterns and widths; the last pattern that fits counts:
   image_encoder.trunk.blocks.*.mlp.*: w2a4
   memory_encoder.*: float"""
 
@@ -99,11 +99,16 @@ def _parser() -> Parser:
         metavar="MODE",
         help="weight calibration: noise (default), trace, absolute, target or none",
     )
-    add("--vrc-lambda", type=float, metavar="X", help="the mode's number, if not its default")
+    add(
+        "--vrc-lambda",
+        type=float,
+        metavar="X",
+        help="number for the mode (default: the mode's own)",
+    )
     add(
         "--vrc-scope",
         default="encoder",
-        help="whose linear layers: encoder (default), or all that are quantized",
+        help="linear layers that VRC may change: encoder (default), or all quantized ones",
     )
     add(
         "--vrc-tokens",
@@ -115,7 +120,7 @@ def _parser() -> Parser:
         "--ptq",
         metavar="NAME",
         help="post-training method: minmax, percentile, mse, gptq, brecq, qdrop or ptq4sam "
-        "(default: the start of the quantizer)",
+        "(default: the quantizer's own start)",
     )
     add(
         "--ptq-option",
@@ -124,8 +129,13 @@ def _parser() -> Parser:
         metavar="NAME=X",
         help="setting of the method, such as iterations=2000 or act_order=no; may be repeated",
     )
-    add("--images", type=int, default=50, metavar="N", help="most images to use (default 50)")
-    add("--config", type=Path, metavar="FILE", help="model configuration, if it is no official one")
+    add("--images", type=int, default=50, metavar="N", help="use at most N images (default 50)")
+    add(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML file of the architecture, if no official one",
+    )
     add("--image-size", type=int, metavar="S", help="side of the model's input, a multiple of 32")
     add("--report", type=Path, metavar="FILE", help="write the numbers of every layer as JSON")
     return parser
@@ -141,7 +151,9 @@ def _add_quantizers(parser: Parser) -> None:
         "for weights and for activations, such as sawb,lsc",
     )
     add(
-        "--granularity", default="channel", help="steps of weights: per channel (default) or tensor"
+        "--granularity",
+        default="channel",
+        help="one step per channel (default) or per tensor of weights",
     )
     add("--weight-grid", metavar="GRID", help="symmetric or midrise (default: the method's own)")
     add(

@@ -21,8 +21,7 @@ _DESCRIPTION = """\
 Score a model on annotated videos or images: J (region), F (boundary) and J&F, in percent.
 
 MODEL is a model.onnx made by qsam2-export, a model.engine, a PyTorch checkpoint (.pt, float or
-quantized, which runs in the official predictor), or a folder of PNG masks of an earlier run of any
-program:
+quantized, which runs in the official predictor), or a folder of PNG masks that any program wrote:
 DIR/<sequence>/00000.png with object numbers, or DIR/<sequence>/<object>/00000.png."""
 
 _EPILOG = """\
@@ -125,7 +124,7 @@ def _parser() -> Parser:
         "--config",
         type=Path,
         metavar="FILE",
-        help="YAML file of a checkpoint's architecture, where it is no official one",
+        help="YAML file of a checkpoint's architecture, if it is no official one",
     )
     how.add_argument("--quiet", action="store_true", help="no progress bar, no table")
     return parser

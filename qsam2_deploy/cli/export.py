@@ -28,7 +28,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--config",
         metavar="FILE.yaml",
-        help="the architecture, where the checkpoint is of no official size and carries none",
+        help="YAML file of the architecture, if it is no official one and not in the checkpoint",
     )
     parser.add_argument(
         "--image-size",
@@ -40,12 +40,12 @@ def _parser() -> Parser:
         "--opset",
         type=int,
         metavar="N",
-        help="ONNX opset, 17 to 25 (default: the lowest that knows the types of the weights)",
+        help="ONNX opset, 17 to 25 (default: the lowest that has the types of the weights)",
     )
     parser.add_argument(
         "--attention",
         metavar="KIND",
-        help="attention products: float leaves their steps out, int8 wants them to be there "
+        help="attention products: float exports them without steps, int8 needs their steps "
         "(default: as calibrated)",
     )
     parser.add_argument(

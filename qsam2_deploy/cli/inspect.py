@@ -11,13 +11,13 @@ from ._main import EXIT_OK, Parser, command, require, whole_number
 NAME = "qsam2-inspect"
 
 _DESCRIPTION = """\
-Say what is in a model.onnx: bits, grids and steps of its layers, where its bytes go, what its
+Show what is in a model.onnx: bits, grids and steps of its layers, where its bytes go, what its
 quantizers clip, and which of its products run in integers.
 
 Nothing is assumed: the share of integers is read from the graph that each installed engine makes
 (ONNX Runtime, OpenVINO). Work is counted for one tracked frame with one object and all memories.
 
-Of a model.engine: builder, GPU, precision, sizes, and what the builder told of its fused layers."""
+Of a model.engine: builder, GPU, precision, sizes, and what the builder said of fused layers."""
 
 _EPILOG = """\
 examples:
@@ -88,11 +88,16 @@ def _model(args: Namespace) -> int:
 def _parser() -> Parser:
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
-    add("model", metavar="MODEL", type=Path, help="of qsam2-export or qsam2-build-engine")
+    add("model", metavar="MODEL", type=Path, help="a model.onnx or a model.engine")
     add("--layers", action="store_true", help="also print a line for each quantized layer")
     add("--json", metavar="FILE", type=Path, help="write everything, by layer, as JSON")
-    add("--data", metavar="PATH", type=Path, help="image, folder of frames or video")
-    add("--images", type=whole_number(1), default=8, metavar="N", help="most frames of it (8)")
+    add(
+        "--data",
+        metavar="PATH",
+        type=Path,
+        help="image, folder of frames or video to measure clipping on",
+    )
+    add("--images", type=whole_number(1), default=8, metavar="N", help="use at most N frames (8)")
     add("--threads", type=whole_number(1), metavar="N", help="threads of the engine for --data")
     add("--quiet", action="store_true", help="no progress bar, no table")
     return parser

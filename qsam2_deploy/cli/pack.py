@@ -10,7 +10,7 @@ from ._main import EXIT_OK, Parser, command, require
 NAME = "qsam2-pack"
 
 _DESCRIPTION = """\
-Store a quantized checkpoint small, to hand it on: the weights of quantized layers become packed
+Store a quantized checkpoint in fewer bytes: the weights of quantized layers become packed
 integers, four of 2 bits in a byte. It computes the same to the bit, and can be exported, scored
 and loaded as before; the float weights behind the integers are left out, so keep the file that you
 packed if you want to train it further. Only --half changes the model, a little."""

@@ -110,7 +110,7 @@ def _parser() -> Parser:
     )
     what.add_argument("--box", metavar="X1,Y1,X2,Y2", help="a box around the object", **many)
     what.add_argument("--mask", metavar="FILE", help="an image of the object's mask", **many)
-    what.add_argument("--prompts", metavar="FILE", type=Path, help="a JSON file of them", **many)
+    what.add_argument("--prompts", metavar="FILE", type=Path, help="a JSON file of prompts", **many)
     results = parser.add_argument_group("results, at least one")
     results.add_argument(
         *("-o", "--out"), type=Path, metavar="FILE", help="overlay video, .mp4 (.png for an image)"
@@ -135,7 +135,7 @@ def _parser() -> Parser:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="folder that keeps the model as the engine takes it, to open it faster the next time",
+        help="folder that keeps the model in the engine's form, so that it opens faster next time",
     )
     how.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     return parser

@@ -89,16 +89,14 @@ def _parser() -> Parser:
         help="quantized checkpoint to train, or recipe of a float training",
     )
     add("-o", "--output", metavar="FILE", type=Path, help="trained checkpoint, .pt")
-    add(
-        "--preview", metavar="FILE", type=Path, help="draw the first clips of each stage, train not"
-    )
+    add("--preview", metavar="FILE", type=Path, help="only draw the first clips of each stage")
     add("--recipe", metavar="FILE", type=Path, help="stages for the quantized checkpoint, .yaml")
     add("--teacher", metavar="FILE", type=Path, help="float model for the quantized one to follow")
     add(
         "--init",
         metavar="FILE",
         type=Path,
-        help="checkpoint that a recipe starts from, instead of at random",
+        help="checkpoint that a recipe starts from, instead of random weights",
     )
     add("--davis", metavar="ROOT", type=Path, help="train on videos in the DAVIS layout")
     add("--sequences", metavar="A,B", help="DAVIS sequences: names, a split, or a file")
@@ -114,7 +112,7 @@ def _parser() -> Parser:
     add(
         "--validate", metavar="A,B", help="DAVIS sequences to score while training, not to train on"
     )
-    add("--resume", action="store_true", help="go on with the run whose state is beside FILE")
+    add("--resume", action="store_true", help="continue the run whose state is beside FILE")
     add("--scale", type=float, default=1.0, metavar="X", help="do X times the steps of each stage")
     add("--half", action="store_true", help="store weights in half precision")
     add("--device", help="cpu or cuda (default: cuda where there is a GPU)")
