@@ -27,6 +27,7 @@ COMMANDS = {
     "inspect": "--layers --data",
     "pack": "--half",
     "report": "--float --data --layers --log --scores --models -o",
+    "run": "--model --torch --backend --threads",
     "segment": "--contact-sheet",
     "train": "--resume",
 }

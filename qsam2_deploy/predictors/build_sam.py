@@ -32,11 +32,11 @@ def build_sam2(
     """Open an exported model for ``SAM2ImagePredictor`` and ``SAM2AutomaticMaskGenerator``.
 
     Args:
-        config_file: see :func:`build_sam2_video_predictor`, as the others.
+        config_file: see :func:`.build_sam2_video_predictor`, as the others.
         ckpt_path: likewise.
         device: ignored; the backend decides.
         mode: ignored; there is nothing to train.
-        hydra_overrides_extra: see :func:`build_sam2_video_predictor`.
+        hydra_overrides_extra: see :func:`.build_sam2_video_predictor`.
         apply_postprocessing: likewise.
         **kwargs: ``backend``, ``threads``, ``cache`` and ``precision`` of the engine; others are
             ignored, as upstream.
@@ -101,7 +101,7 @@ def build_sam2_camera_predictor(
     """Open an exported model with the call that scripts make for the real-time fork's predictor.
 
     Args:
-        config_file: see :func:`build_sam2_video_predictor`, as the others.
+        config_file: see :func:`.build_sam2_video_predictor`, as the others.
         ckpt_path: likewise.
         device: likewise.
         mode: likewise.

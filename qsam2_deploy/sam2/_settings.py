@@ -19,7 +19,7 @@ class Settings:
 
     Attributes:
         model: the ``model.onnx`` that stands for every checkpoint; None: the one beside it.
-        engine: arguments of :func:`~qsam2_deploy.engines.open.open_backend`.
+        engine: arguments of :func:`.open_backend`.
         output: of the predictors of videos.
     """
 

@@ -36,7 +36,7 @@ def run_script(
         arguments: its command line.
         model: the ``model.onnx`` that stands for every checkpoint that the script names; default:
             the one beside each.
-        engine: arguments of :func:`~qsam2_deploy.engines.open.open_backend`.
+        engine: arguments of :func:`.open_backend`.
         torch: ``installed`` gives the script real tensors; ``stand-in`` what it needs of torch
             without torch; ``auto`` the former where torch is installed.
 
