@@ -107,7 +107,7 @@ def engine_from_onnx(
     on_message: OnMessage | None = None,
     show_progress: bool | None = None,
 ) -> EngineReport:
-    """Build the engine file of a model, and try it out where its GPU is.
+    """Build the engine file of a model, and test it if its GPU is in this machine.
 
     With the GPU, each component is compared with ONNX Runtime in single precision
     (``self_test.py``). One that is wrong is built again without fused attention; if that is wrong
@@ -123,10 +123,10 @@ def engine_from_onnx(
         options: settings of the builder.
         limits: the largest numbers of objects, points and prompted frames.
         fused_attention: leave attention as the library fuses it; False breaks it up, which is
-            slower, and right where the fused kernels of a version are wrong.
+            slower, but correct where the fused kernels of a version are wrong.
         timing_cache: file with TensorRT's timings, which makes the next build faster; it is read
             if it exists, and written.
-        self_test: try the engines out where their GPU is; ``auto`` always does.
+        self_test: test the engines if their GPU is in this machine; ``auto`` always does.
         library: use this one instead of an installed one.
         open_runner: runs engines in the self-test; default: on the GPU.
         on_message: gets severity and text of all messages of the library.
@@ -135,7 +135,7 @@ def engine_from_onnx(
     Raises:
         InputError: an argument is wrong, or ``output`` cannot be written.
         ModelFileError: the model cannot be used.
-        UnsupportedModelError: the model has not the integers that ``precision`` names.
+        UnsupportedModelError: the model has no integers of the kind that ``precision`` names.
         MissingDependencyError: no engine library is installed, or ``onnx`` is not.
         EngineError: the library refuses the model, an engine is wrong, or ``auto`` has no GPU.
     """

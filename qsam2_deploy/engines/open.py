@@ -27,14 +27,14 @@ def open_backend(
         backend: of :func:`~.registry.backend_names`: ``ort`` (ONNX Runtime on the CPU),
             ``openvino`` (OpenVINO on the CPU) or ``ort-cuda`` (ONNX Runtime on an NVIDIA GPU, in
             half precision) for a ``model.onnx``, ``tensorrt`` or ``tensorrt-rtx`` for a
-            ``model.engine`` that it built, or ``auto``. For an engine that is what built it; for a
-            ``model.onnx`` the faster one of those for the CPU that are installed. Where both are,
-            the model is tried out when it is loaded for the first time, which takes seconds; the
-            choice is remembered in ``cache``, or else in the user's own folder for caches.
+            ``model.engine`` that it built, or ``auto``. For an engine ``auto`` is what built it;
+            for a ``model.onnx`` it is the faster installed engine for the CPU. If both are
+            installed, they are timed when the model is loaded for the first time, which takes
+            seconds; the choice is remembered in ``cache``, or else in the user's cache folder.
         threads: threads of an engine on the CPU; default: one for each physical core.
-        cache: folder to keep in what opening the model makes, so that it opens faster the next
-            time; default: nothing is kept but the choice of the engine. What cannot be read from
-            it or written to it is made anew.
+        cache: folder for the lowered model, so that it opens faster the next time; by default
+            only the choice of the engine is kept. What cannot be read from it or written to it is
+            made anew.
         precision: ``exact``, or ``fast``, which lets OpenVINO compute in bfloat16 what is not
             quantized, if the processor has it; if not, a warning says that it computes exactly.
 

@@ -63,10 +63,10 @@ def onnx_from_checkpoint(
         config: the architecture as a YAML file of the ``sam2`` package, where neither the
             checkpoint's tensors nor its ``config`` entry tell it.
         image_size: side of the model input in pixels, a multiple of 32; default: as configured.
-        opset: 17 to 25; default: the lowest that knows the types of the weights, which is 17, 21
-            with weights of 3 or 4 bits, and 25 with 2 bits.
-        attention: ``float`` leaves out the steps of attention products, ``int8`` wants them to be
-            there; default: as the checkpoint has them.
+        opset: 17 to 25; default: the lowest that has the types of the weights: 17, or 21 with
+            weights of 3 or 4 bits, or 25 with 2 bits.
+        attention: ``float`` exports attention products without their steps, ``int8`` requires
+            them; default: as the checkpoint has them.
         pool_memory: average the memory tokens over windows of this side, such as 2. It makes the
             memory attention cheaper, and changes the model until a checkpoint is trained with it;
             see ``pooled_memory.py``.
@@ -79,8 +79,8 @@ def onnx_from_checkpoint(
         CheckpointError: the checkpoint cannot be read or does not fit its architecture.
         UnsupportedModelError: the architecture has an option that is not supported.
         InputError: ``path`` cannot be written, ``opset`` lacks the type of a weight, the
-            checkpoint has not the ``attention`` that is wanted, or ``pool_memory`` does not divide
-            the side of the feature map.
+            checkpoint has no steps for ``attention``, or ``pool_memory`` does not divide the side
+            of the feature map.
         Qsam2Error: a quantized layer has steps that are not finite and positive; names it.
     """
     if not isinstance(checkpoint, Checkpoint):

@@ -102,7 +102,7 @@ class VideoSegmenter:
 
         Raises:
             ModelFileError: the model cannot be used.
-            InputError: the model has not so many memory frames; no such backend or precision.
+            InputError: the model has fewer memory frames, or there is no such backend or precision.
             MissingDependencyError: the engine is not installed.
         """
         if max_conditioning_frames < 1:

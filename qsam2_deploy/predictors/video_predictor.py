@@ -86,7 +86,7 @@ class SAM2VideoPredictor(ModuleLike):
                 script has imported torch.
 
         Raises:
-            InputError: the model has not so many memory frames, or no such output.
+            InputError: the model has fewer memory frames, or there is no such output.
             ModelFileError: the model cannot be used.
             MissingDependencyError: the engine is not installed.
         """
@@ -215,7 +215,7 @@ class SAM2VideoPredictor(ModuleLike):
         """Add a mask ``[height, width]`` on a frame; see upstream.
 
         Raises:
-            PromptError: the mask has not two dimensions, or there is no such frame.
+            PromptError: the mask does not have two dimensions, or there is no such frame.
         """
         self._check_frame(inference_state, frame_idx)
         values = mask_input(on_host(mask), self.image_size)

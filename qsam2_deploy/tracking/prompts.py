@@ -87,7 +87,7 @@ def mask_input(mask: npt.ArrayLike, image_size: int) -> npt.NDArray[np.float32]:
     Follows upstream ``add_new_mask``: bilinear with antialiasing, then a threshold of one half.
 
     Raises:
-        PromptError: the mask has not two dimensions.
+        PromptError: the mask does not have two dimensions.
     """
     array = np.asarray(mask)
     if array.ndim != 2:

@@ -137,7 +137,7 @@ class Tracker:
                 :func:`rules_with_memory_frames`. Default: the model's own number.
 
         Raises:
-            InputError: the model has not so many memory frames.
+            InputError: the model has fewer memory frames.
         """
         self.backend = backend
         self.spec = backend.spec
