@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._common.files import atomic_open
+from .._common.files import atomic_open, read_bounded
+from .._common.trust import distrust
 from ..engines.tensorrt.adapter import Network, OnMessage, Plan, build_plan
 from ..engines.tensorrt.engine_file import Variant
 from ..engines.tensorrt.layer_table import (
@@ -28,6 +29,9 @@ from .self_test import Outcome, SelfTest
 
 if TYPE_CHECKING:
     import onnx
+
+_MAX_TIMINGS = 256 << 20
+"""Bytes of a file of timings; an engine's are far smaller."""
 
 
 @dataclass(frozen=True)
@@ -241,11 +245,16 @@ def _refused(candidate: Candidate, library: Library) -> EngineError:
 
 
 def _read_timings(path: Path) -> bytes:
+    """Return the timings of earlier builds, which the library reads without a check of ours."""
+    reason = distrust(path)
+    if reason is not None:
+        raise InputError(
+            f"the timing cache {path} is not used: {reason}; correct that, or name another file"
+        )
     if not path.exists():
         return b""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"cannot read the timing cache {path}: {error.strerror or error}"
-        ) from error
+        return read_bounded(path, _MAX_TIMINGS)
+    except (OSError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) else None
+        raise InputError(f"cannot read the timing cache {path}: {told or error}") from error

@@ -93,11 +93,12 @@ class SAM2ImagePredictor(ModuleLike, _ours.SAM2ImagePredictor):
                 ],
             }
 
-    def predict(self, point_coords: Any = None, point_labels: Any = None, **kwargs: Any) -> Any:
+    def predict(
+        self, point_coords: Any = None, point_labels: Any = None, *args: Any, **kwargs: Any
+    ) -> _ours.Prediction:
         """See the base; labels without points are ignored, as upstream."""
-        return super().predict(
-            point_coords, None if point_coords is None else point_labels, **kwargs
-        )
+        labels = None if point_coords is None else point_labels
+        return super().predict(point_coords, labels, *args, **kwargs)
 
     def get_image_embedding(self) -> Any:
         """Return the embedding of the images that are set, see the base."""

@@ -187,6 +187,9 @@ def test_timings_go_from_one_component_to_the_next(
     assert cache.read_bytes() == b"++++"
     with pytest.raises(InputError, match="cannot read the timing cache"):
         make(trt, model_path, tmp_path / "m.engine", precision="fp16", timing_cache=tmp_path)
+    cache.chmod(0o666)
+    with pytest.raises(InputError, match="is not used: everybody can write to the file; correct"):
+        make(trt, model_path, tmp_path / "m.engine", precision="fp16", timing_cache=cache)
 
 
 @pytest.mark.parametrize(
