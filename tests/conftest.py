@@ -50,7 +50,7 @@ def _ctrl_c_interrupts():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory):
+def _own_cache(tmp_path_factory):
     """Which engine is faster is remembered among the user's caches, but not from tests."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("caches")
@@ -59,7 +59,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch):
+def load(monkeypatch):
     """Give a function that imports a file of ``examples/``, as running one there does."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples")
 
@@ -70,7 +70,7 @@ def load(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory) -> Path:
     """The library of kernels, in a folder that is not the user's; or one that a test has built."""
     if given := os.environ.get("QSAM2_TEST_KERNELS"):
         return Path(given)
@@ -89,7 +89,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def library(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def library(built, monkeypatch) -> Path:
     """The library, which backends find, with nothing of the user's own settings."""
     monkeypatch.setenv("QSAM2_KERNEL_CACHE", str(built.parent))
     for name in ("QSAM2_KERNELS", "QSAM2_KERNEL_PATH"):

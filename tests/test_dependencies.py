@@ -55,7 +55,7 @@ def _modules() -> list[str]:
     return sorted(name.removesuffix(".__init__") for name in names)
 
 
-def test_light_modules_import_without_heavy_packages() -> None:
+def test_light_modules_import_without_heavy_packages():
     modules = _modules()
     assert "qsam2_deploy.tracking.results" in modules
     code = "import importlib, traceback\nfailed = 0\n"
@@ -67,20 +67,20 @@ def test_light_modules_import_without_heavy_packages() -> None:
 
 
 @pytest.mark.parametrize("package", ["torch", "sam2", "onnxruntime", "onnx", "av"])
-def test_the_blocker_blocks(package: str) -> None:
+def test_the_blocker_blocks(package):
     result = _run(f"import {package}")
     assert result.returncode != 0
     assert "is blocked" in result.stderr
 
 
-def test_a_heavy_module_fails_under_the_blocker() -> None:
+def test_a_heavy_module_fails_under_the_blocker():
     result = _run("import qsam2_deploy.quant.checkpoints.checkpoint")
     assert result.returncode != 0
     assert "torch is blocked" in result.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_every_command_works_without_heavy_packages(command: str) -> None:
+def test_help_of_every_command_works_without_heavy_packages(command):
     """It has examples, fits 100 columns, and is there at once."""
     code = f"from qsam2_deploy.cli.{command.replace('-', '_')} import main\nstatus = main(['-h'])\n"
     code += "heavy = {'cv2', 'matplotlib', 'numpy', 'PIL'} & set(sys.modules)\n"
@@ -93,7 +93,7 @@ def test_help_of_every_command_works_without_heavy_packages(command: str) -> Non
     assert max(map(len, result.stdout.splitlines())) <= 100
 
 
-def test_every_declared_command_is_tested() -> None:
+def test_every_declared_command_is_tested():
     text = (ROOT / "pyproject.toml").read_text()
     section = text.split("[project.scripts]")[1].split("\n[")[0]
     declared = [line.split("=")[0].strip() for line in section.splitlines() if "=" in line]

@@ -42,7 +42,7 @@ def largest_difference(found: dict[str, Any], expected: dict[str, Any]) -> float
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory) -> Path:
     """A checkpoint, our export, and the plain one."""
     from qsam2_deploy.export import onnx_from_checkpoint
 
@@ -69,7 +69,7 @@ def peers(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def ours(folder: Path) -> dict[str, Any]:
+def ours(folder) -> dict[str, Any]:
     with open_backend(folder / "small.onnx", "ort", 1) as backend:
         return outputs(backend, folder)
 
@@ -77,20 +77,18 @@ def ours(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "name", ["torch", "onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)]
 )
-def test_the_outputs_are_ours(name: str, folder: Path, ours: dict[str, Any]) -> None:
+def test_the_outputs_are_ours(name, folder, ours):
     pytest.importorskip(name)
     with peers(folder)[name]() as backend:
         assert largest_difference(outputs(backend, folder), ours) < 1e-4
 
 
-def test_bfloat16_is_another_precision(folder: Path, ours: dict[str, Any]) -> None:
+def test_bfloat16_is_another_precision(folder, ours):
     with TorchBackend(folder / "small.pt", folder / "small.yaml", 1, "bfloat16") as backend:
         assert 1e-3 < largest_difference(outputs(backend, folder), ours) < 0.5
 
 
-def test_bfloat16_is_refused_where_there_is_none(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bfloat16_is_refused_where_there_is_none(folder, monkeypatch):
     monkeypatch.setattr("benchmarks.speed._plain_backends._capabilities", lambda: ["FP32", "INT8"])
     with pytest.raises(EngineError, match="no bfloat16"):
         PlainOpenVino(folder / "plain", 1, "bf16")

@@ -16,7 +16,7 @@ PACKAGES = ["qsam2_deploy", "qsam2_deploy.calibration", "qsam2_deploy.export",
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_public_names_are_sorted_and_exist(name: str) -> None:
+def test_public_names_are_sorted_and_exist(name):
     module = importlib.import_module(name)
     assert module.__all__, f"{name} offers nothing"
     assert list(module.__all__) == sorted(module.__all__)
@@ -25,7 +25,7 @@ def test_public_names_are_sorted_and_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_public_names_look_public_and_are_described(name: str) -> None:
+def test_public_names_look_public_and_are_described(name):
     module = importlib.import_module(name)
     for public in module.__all__:
         if public == "__version__":
@@ -37,17 +37,17 @@ def test_public_names_look_public_and_are_described(name: str) -> None:
             assert inspect.getdoc(thing), f"{public} has no docstring"
 
 
-def test_top_level_names_come_from_the_table() -> None:
+def test_top_level_names_come_from_the_table():
     assert set(qsam2_deploy.__all__) <= set(dir(qsam2_deploy))
     assert set(qsam2_deploy._LAZY) == set(qsam2_deploy.__all__) - {"__version__"}
 
 
-def test_unknown_name_is_an_attribute_error() -> None:
+def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = qsam2_deploy.nothing
 
 
-def test_version_is_that_of_the_installed_package() -> None:
+def test_version_is_that_of_the_installed_package():
     assert re.fullmatch(r"\d+\.\d+\.\d+([a-z].*)?", qsam2_deploy.__version__)
     try:
         installed = version("qsam2-deploy")
@@ -56,7 +56,7 @@ def test_version_is_that_of_the_installed_package() -> None:
     assert installed == qsam2_deploy.__version__
 
 
-def test_errors_share_one_base() -> None:
+def test_errors_share_one_base():
     from qsam2_deploy import errors
 
     classes = [c for _, c in inspect.getmembers(errors, inspect.isclass)]
@@ -66,7 +66,7 @@ def test_errors_share_one_base() -> None:
     assert all(c.__name__ in tree for c in classes), "the drawing in errors.py lacks a class"
 
 
-def test_missing_package_error_holds_the_command_that_helps() -> None:
+def test_missing_package_error_holds_the_command_that_helps():
     from qsam2_deploy.errors import MissingDependencyError
 
     error = MissingDependencyError("av", "video", "reading a video")

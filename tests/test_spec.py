@@ -41,14 +41,14 @@ def _same(a: ModelSpec, b: ModelSpec) -> bool:
     return constants and replace(a, constants={}) == replace(b, constants={})
 
 
-def test_metadata_survives_the_round_trip() -> None:
+def test_metadata_survives_the_round_trip():
     assert _same(ModelSpec.from_json(SPEC.to_json()), SPEC)
     plain = ModelSpec("x", 1024)
     assert _same(ModelSpec.from_json(plain.to_json()), plain)
 
 
 @given(st_numpy.arrays(np.float32, st_numpy.array_shapes(max_dims=3), elements=st.floats(width=32)))
-def test_constants_are_bit_exact(array: np.ndarray) -> None:
+def test_constants_are_bit_exact(array):
     spec = replace(SPEC, constants={"x": array})
     read = ModelSpec.from_json(spec.to_json()).constants["x"]
     assert read.dtype == np.float32
@@ -56,14 +56,14 @@ def test_constants_are_bit_exact(array: np.ndarray) -> None:
     assert read.tobytes() == array.tobytes()
 
 
-def test_unknown_entries_are_ignored() -> None:
+def test_unknown_entries_are_ignored():
     data = json.loads(SPEC.to_json())
     data["invented_later"] = 1
     data["rules"]["also_invented"] = True
     assert _same(ModelSpec.from_json(json.dumps(data)), SPEC)
 
 
-def test_newer_schema_is_refused_with_advice() -> None:
+def test_newer_schema_is_refused_with_advice():
     data = json.loads(SPEC.to_json()) | {"schema_version": SCHEMA_VERSION + 1}
     with pytest.raises(ModelFileError, match="upgrade"):
         ModelSpec.from_json(json.dumps(data))
@@ -74,12 +74,12 @@ def test_newer_schema_is_refused_with_advice() -> None:
     ["", "{", "[]", "{}", '{"schema_version": "x"}', '{"schema_version": 1}',
      SPEC.to_json().replace('"shape"', '"form"'), SPEC.to_json().replace('"name"', '"title"')],
 )  # fmt: skip
-def test_damaged_metadata_is_one_sentence(text: str) -> None:
+def test_damaged_metadata_is_one_sentence(text):
     with pytest.raises(ModelFileError, match="damaged"):
         ModelSpec.from_json(text)
 
 
-def test_every_component_has_inputs_and_outputs() -> None:
+def test_every_component_has_inputs_and_outputs():
     assert SPEC.feature_size == 8
     assert SPEC.mask_size == 32
     for name in COMPONENTS:
@@ -91,7 +91,7 @@ def test_every_component_has_inputs_and_outputs() -> None:
         assert len(set(names)) == len(names)
 
 
-def test_outputs_fit_the_inputs_that_they_feed() -> None:
+def test_outputs_fit_the_inputs_that_they_feed():
     tensors = {
         name: SPEC.component(name).inputs + SPEC.component(name).outputs for name in COMPONENTS
     }
@@ -103,10 +103,10 @@ def test_outputs_fit_the_inputs_that_they_feed() -> None:
         assert len(shapes[shared]) == 1, shared
 
 
-def test_unknown_component_is_named() -> None:
+def test_unknown_component_is_named():
     with pytest.raises(KeyError, match="backbone"):
         SPEC.component("backbone")
 
 
-def test_graph_names_hold_the_component() -> None:
+def test_graph_names_hold_the_component():
     assert graph_name("mask_decoder", "ious") == "mask_decoder/ious"

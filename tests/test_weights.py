@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ LINEAR = re.compile(r"trunk\.blocks\.\d+\.(attn\.qkv|attn\.proj|mlp\.layers\.\d)
 
 
 @pytest.mark.parametrize("version", ["2.0", "2.1"])
-def test_every_tensor_gets_finite_values(version: str) -> None:
+def test_every_tensor_gets_finite_values(version):
     model = build_model(small_config(version=version))
     state = random_state_dict(model)
     model.load_state_dict(state)
@@ -26,7 +25,7 @@ def test_every_tensor_gets_finite_values(version: str) -> None:
         assert tensor.abs().max() > 0, f"{name} is zero"
 
 
-def test_encoder_linears_have_outliers() -> None:
+def test_encoder_linears_have_outliers():
     state = random_state_dict(build_model(official_config("sam2.1_hiera_tiny")))
     peaks = torch.tensor([
         (tensor.abs().max() / tensor.std()).item()
@@ -36,20 +35,20 @@ def test_encoder_linears_have_outliers() -> None:
     assert 9 < peaks.median() < 14
 
 
-def test_another_name_is_refused() -> None:
+def test_another_name_is_refused():
     """A tensor without statistics would get values that nobody has thought about."""
     with pytest.raises(KeyError, match="no statistics for scale"):
         random_state_dict(torch.nn.ParameterDict({"scale": torch.ones(3)}))
 
 
-def test_same_seed_gives_the_same_weights() -> None:
+def test_same_seed_gives_the_same_weights():
     model = build_model(small_config())
     first, again, other = (random_state_dict(model, seed) for seed in (3, 3, 4))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_checkpoint_loads_with_the_configuration_beside_it(tmp_path: Path) -> None:
+def test_checkpoint_loads_with_the_configuration_beside_it(tmp_path):
     path = write_checkpoint(tmp_path / "model.pt", object_score_bias=-9.0)
     loaded = load_checkpoint(path, config=path.with_suffix(".yaml"))
     assert loaded.model.image_size == 128

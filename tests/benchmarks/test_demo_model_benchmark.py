@@ -44,7 +44,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory) -> Run:
     torch = pytest.importorskip("torch", reason="running a checkpoint needs torch")
     for package in ("sam2", "onnx", "onnxruntime", "cv2"):
         pytest.importorskip(package, reason=f"the benchmark needs {package}")

@@ -17,13 +17,13 @@ FRAMES = 5
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(tmp_path_factory) -> Path:
     config = small_config(64, d_model=32, memory_dim=8, embed_dim=8)
     return write_checkpoint(tmp_path_factory.mktemp("gpu_frame") / "small.pt", config)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_gpu_it_says_so(capsys):
     assert gpu_frame.main([]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -32,9 +32,7 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("contender", ["ours", "torch"])
-def test_every_component_of_every_frame_is_timed(
-    checkpoint: Path, tmp_path: Path, contender: str
-) -> None:
+def test_every_component_of_every_frame_is_timed(checkpoint, tmp_path, contender):
     images = tmp_path / "frames"
     size = _models.write_frames(None, images, FRAMES)
     if contender == "ours":

@@ -51,7 +51,7 @@ def _statistics(path: Path) -> Path:
     return path
 
 
-def test_outliers_change_no_output() -> None:
+def test_outliers_change_no_output():
     model = _gaussian_model()
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     before = model.image_encoder(image)
@@ -74,14 +74,14 @@ def test_outliers_change_no_output() -> None:
     assert median(row.after for row in rows) > 2 * median(row.before for row in rows)
 
 
-def test_layers_take_the_peaks_of_their_depth() -> None:
+def test_layers_take_the_peaks_of_their_depth():
     rows = {row.name: row.wanted for row in add_outliers(_gaussian_model(), PEAKS)}
     wanted = [rows[f"image_encoder.trunk.blocks.{n}.attn.qkv"] for n in range(8)]
     assert wanted == sorted(wanted)
     assert (wanted[0], wanted[-1]) == (7.0, 11.0)
 
 
-def test_statistics_of_a_checkpoint(tmp_path: Path) -> None:
+def test_statistics_of_a_checkpoint(tmp_path):
     assert real_peaks(_statistics(tmp_path / "real.csv")) == PEAKS
     row = "image_encoder.trunk.blocks.0.attn.qkv.weight,x,1,2"
     for content in ("name,std\n", "", f"name,std,min,max\n{row}"):
@@ -92,9 +92,7 @@ def test_statistics_of_a_checkpoint(tmp_path: Path) -> None:
         real_peaks(tmp_path / "none.csv")
 
 
-def test_the_command_writes_a_checkpoint(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_a_checkpoint(tmp_path, capsys):
     from qsam2_deploy.quant.checkpoints.checkpoint import save_checkpoint
 
     model = _gaussian_model()
@@ -108,7 +106,7 @@ def test_the_command_writes_a_checkpoint(
     assert peak_ratio(weight) > 1.3 * peak_ratio(original)
 
 
-def test_statistics_of_all_tensors(tmp_path: Path) -> None:
+def test_statistics_of_all_tensors(tmp_path):
     from qsam2_deploy.quant.checkpoints.checkpoint import save_checkpoint
 
     model = _gaussian_model()
@@ -125,7 +123,7 @@ def test_statistics_of_all_tensors(tmp_path: Path) -> None:
     assert peak == pytest.approx(peak_ratio(weight), rel=1e-5)
 
 
-def test_errors_of_vrc_are_relative_to_the_weights_before() -> None:
+def test_errors_of_vrc_are_relative_to_the_weights_before():
     reports = [
         VrcReport(
             applied=True, lam=0.1, condition_number=1.0, std_ratio=0.6, norm_ratio=norm,
@@ -160,7 +158,7 @@ class _Workplace:
         return {"feature_error": number / 10, "J&F": number, "mIoU": number + 0.5, "notes": {}}
 
 
-def test_cells_are_kept_and_the_table_is_made_of_files(tmp_path: Path) -> None:
+def test_cells_are_kept_and_the_table_is_made_of_files(tmp_path):
     work: Any = _Workplace(tmp_path)
     cells = [
         ptq.Cell("gptq", "w2a2", "none", "outliers"),
@@ -181,7 +179,7 @@ def test_cells_are_kept_and_the_table_is_made_of_files(tmp_path: Path) -> None:
     ]
 
 
-def test_foreign_results_are_refused(tmp_path: Path) -> None:
+def test_foreign_results_are_refused(tmp_path):
     with pytest.raises(InputError, match="run the benchmark first"):
         ptq.table(tmp_path)
     for content in ("{", json.dumps([1]), json.dumps({"results": {}})):

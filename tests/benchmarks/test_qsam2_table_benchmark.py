@@ -42,7 +42,7 @@ class _Workplace:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path) -> Path:
     work: Any = _Workplace(tmp_path)
     qsam2_table.run(work, {"frames": 3})
     first = list(work.measured)
@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_table_shows_the_rate_that_validates_best(folder: Path) -> None:
+def test_the_table_shows_the_rate_that_validates_best(folder):
     scores = ("50.0 → 33.5 ± 0.7", "51.0 → 34.5 ± 0.7", "52.0 → 35.5 ± 0.7")
     trained = f"none | - | 2 | 2 | {' | '.join(scores)} |"
     lines = qsam2_table.table(folder).splitlines()
@@ -70,12 +70,12 @@ def test_the_table_shows_the_rate_that_validates_best(folder: Path) -> None:
     ]
 
 
-def test_the_table_at_one_rate(folder: Path) -> None:
+def test_the_table_at_one_rate(folder):
     lines = qsam2_table.table(folder, 0.5).splitlines()
     assert lines[5] == "| lsc | none | - | 0.5 | 1 | 50.0 → 48.0 | 51.0 → 49.0 | 52.0 → 50.0 |"
 
 
-def test_each_regime_and_width_has_its_table_and_variants_come_last(tmp_path: Path) -> None:
+def test_each_regime_and_width_has_its_table_and_variants_come_last(tmp_path):
     cells = [
         Cell("plain", "float"),
         Cell("outliers", "float"),
@@ -106,7 +106,7 @@ def test_each_regime_and_width_has_its_table_and_variants_come_last(tmp_path: Pa
     ]
 
 
-def test_the_plot_is_drawn_from_the_files(folder: Path, tmp_path: Path) -> None:
+def test_the_plot_is_drawn_from_the_files(folder, tmp_path):
     pytest.importorskip("matplotlib")
     target = tmp_path / "table.png"
     arguments = ["-o", str(folder), "--table", "--plot", str(target)]
@@ -114,7 +114,7 @@ def test_the_plot_is_drawn_from_the_files(folder: Path, tmp_path: Path) -> None:
     assert target.read_bytes().startswith(b"\x89PNG")
 
 
-def test_nothing_trained_nothing_drawn(tmp_path: Path) -> None:
+def test_nothing_trained_nothing_drawn(tmp_path):
     with pytest.raises(InputError, match="run the benchmark first"):
         qsam2_table.table(tmp_path)
     cell = {"regime": "plain", "bits": "float", "method": "float", "vrc": "none", "rate": 0.0}
@@ -125,12 +125,12 @@ def test_nothing_trained_nothing_drawn(tmp_path: Path) -> None:
         qsam2_table.plot(tmp_path, tmp_path / "x.png")
 
 
-def test_the_data_are_needed_to_measure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_data_are_needed_to_measure(capsys, tmp_path):
     assert qsam2_table.main(["-o", str(tmp_path)]) == 2
     assert "needs --davis ROOT" in capsys.readouterr().err
 
 
-def test_rates_seeds_and_steps_of_a_cell(tmp_path: Path) -> None:
+def test_rates_seeds_and_steps_of_a_cell(tmp_path):
     recipe = read_recipe(qsam2_table.RECIPE)
     work: Any = qsam2_table.QatWorkplace.__new__(qsam2_table.QatWorkplace)
     work.recipe, work.args = recipe, Namespace(scale=0.5)
@@ -142,7 +142,7 @@ def test_rates_seeds_and_steps_of_a_cell(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variant", qsam2_table.VARIANTS)
-def test_a_variant_changes_one_part(variant: str) -> None:
+def test_a_variant_changes_one_part(variant):
     recipe = read_recipe(qsam2_table.RECIPE)
     work: Any = qsam2_table.QatWorkplace.__new__(qsam2_table.QatWorkplace)
     work.recipe, work.args = recipe, Namespace(scale=1.0)
@@ -160,9 +160,7 @@ def test_a_variant_changes_one_part(variant: str) -> None:
 
 
 @pytest.mark.parametrize(("variant", "follows"), [("-", True), ("no-teacher", False)])
-def test_only_stages_that_distil_get_a_teacher(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, follows: bool
-) -> None:
+def test_only_stages_that_distil_get_a_teacher(tmp_path, monkeypatch, variant, follows):
     jobs: list[TrainJob] = []
 
     def train(job: TrainJob) -> Path:

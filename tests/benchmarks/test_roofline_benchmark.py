@@ -32,7 +32,7 @@ SMALL = 96
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory) -> Path:
     """A folder with a small model in the place of the official tiny one."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("roofline")
@@ -103,7 +103,7 @@ def test_scores_of_an_attention_stay_on_the_chip_only_with_fusion():
     ("precision", "weight", "read"),
     [("fp16", 2 * 128 * 48, 2), ("int8", 128 * 48 + 2 * 48, 1), ("int4", 64 * 48 + 2 * 2 * 48, 2)],
 )
-def test_weights_and_inputs_of_a_quantized_layer(precision: str, weight: int, read: int):
+def test_weights_and_inputs_of_a_quantized_layer(precision, weight, read):
     layer, _ = make_layer("linear", 4)
     found = work_of(graph_of("linear", layer), precision)
     flop, bias, x, y = 2 * 64 * 128 * 48, 2 * 48, 64 * 128, 2 * 64 * 48
@@ -116,7 +116,7 @@ def test_weights_and_inputs_of_a_quantized_layer(precision: str, weight: int, re
     assert found.fused == host + codes_written + read * x + y
 
 
-def test_a_whole_model_keeps_its_products_at_every_width(folder: Path):
+def test_a_whole_model_keeps_its_products_at_every_width(folder):
     components = read_bundle(folder / "tiny_w4a8.onnx").components
     assert set(components) == set(COMPONENTS)
     for name, component in components.items():
@@ -157,7 +157,7 @@ def test_every_figure_names_its_source():
     assert all(1.9 < device.int8 / device.fp16 < 2.1 for device in DEVICES)
 
 
-def test_the_command_prints_and_writes_predictions(folder: Path, tmp_path: Path, capsys):
+def test_the_command_prints_and_writes_predictions(folder, tmp_path, capsys):
     out = tmp_path / "roofline.json"
     arguments = ["--models", "tiny", "--folder", str(folder), "--json", str(out)]
     assert roofline.main(arguments) == 0

@@ -16,7 +16,7 @@ def _few_threads() -> None:
 
 
 @pytest.fixture(scope="session")
-def float_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def float_checkpoint(tmp_path_factory) -> Path:
     """A small random checkpoint with its YAML beside it."""
     config = small_config()
     trunk = config["model"]["image_encoder"]["trunk"]
@@ -25,7 +25,7 @@ def float_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def photos(tmp_path_factory) -> Path:
     """Twelve images of smooth random colours in two folders, named 0.png to 11.png."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +18,7 @@ ALL_PARTS, WITHOUT_VALUES = {"q", "k", "v"}, {"q", "k"}
 
 
 @pytest.fixture(scope="module", params=["encoder", "all"])
-def report(
-    request: pytest.FixtureRequest,
-    float_checkpoint: Path,
-    photos: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> CalibrationReport:
+def report(request, float_checkpoint, photos, tmp_path_factory) -> CalibrationReport:
     return calibrate_checkpoint(
         float_checkpoint,
         photos,
@@ -34,7 +28,7 @@ def report(
     )
 
 
-def test_every_product_has_its_steps(report: CalibrationReport) -> None:
+def test_every_product_has_its_steps(report):
     model: Any = load_checkpoint(report.output).model
     quantized = quantized_attentions(model)
     assert quantized.keys() == attentions(model).keys() == report.attention.keys()
@@ -49,7 +43,7 @@ def test_every_product_has_its_steps(report: CalibrationReport) -> None:
     assert json.loads(report.to_json())["attention"] == report.attention
 
 
-def test_clips_fit_what_goes_through(report: CalibrationReport, photos: Path) -> None:
+def test_clips_fit_what_goes_through(report, photos):
     """Of the values of an image that was calibrated with, hardly any is clipped."""
     model: Any = load_checkpoint(report.output).model
     shares = []
@@ -70,7 +64,7 @@ def test_clips_fit_what_goes_through(report: CalibrationReport, photos: Path) ->
     assert min(largest for _, largest in shares) > 0.2
 
 
-def test_integers_change_little(report: CalibrationReport, photos: Path) -> None:
+def test_integers_change_little(report, photos):
     model: Any = load_checkpoint(report.output).model
     image = calibration_images(photos, 128, limit=4)[3]
     with torch.no_grad():
@@ -81,7 +75,7 @@ def test_integers_change_little(report: CalibrationReport, photos: Path) -> None
     assert 0 < error < 0.1
 
 
-def test_float_is_the_default(float_checkpoint: Path) -> None:
+def test_float_is_the_default(float_checkpoint):
     assert CalibrationConfig().attention == "float"
     with pytest.raises(
         InputError, match="the attention must be one of float, int8, but got 'int4'"

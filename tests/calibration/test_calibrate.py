@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ FIRST = "image_encoder.trunk.blocks.0.attn.qkv"
 
 
 @pytest.fixture(scope="module")
-def calibrate(float_checkpoint: Path, photos: Path, tmp_path_factory: Any) -> Any:
+def calibrate(float_checkpoint, photos, tmp_path_factory) -> Any:
     @functools.cache
     def run(**settings: Any) -> CalibrationReport:
         return calibrate_checkpoint(
@@ -38,7 +37,7 @@ def calibrate(float_checkpoint: Path, photos: Path, tmp_path_factory: Any) -> An
     return run
 
 
-def test_eight_bits_stay_close_to_float(calibrate: Any, float_checkpoint: Path) -> None:
+def test_eight_bits_stay_close_to_float(calibrate, float_checkpoint):
     report = calibrate()
     assert report.images == 4
     assert report.feature_images == 1
@@ -59,9 +58,7 @@ def test_eight_bits_stay_close_to_float(calibrate: Any, float_checkpoint: Path) 
     assert entry["vrc"].keys() == set(linears)
 
 
-def test_the_file_computes_what_the_report_says(
-    calibrate: Any, photos: Path, float_checkpoint: Path
-) -> None:
+def test_the_file_computes_what_the_report_says(calibrate, photos, float_checkpoint):
     report = calibrate(bits="w4a4")
     plain = load_checkpoint(float_checkpoint, config=float_checkpoint.with_suffix(".yaml")).model
     quantized = load_checkpoint(report.output).model
@@ -75,17 +72,17 @@ def test_the_file_computes_what_the_report_says(
     assert error == pytest.approx(report.feature_error, rel=1e-4)
 
 
-def test_fewer_bits_lose_more(calibrate: Any) -> None:
+def test_fewer_bits_lose_more(calibrate):
     errors = [calibrate(bits=bits, vrc="none").feature_error for bits in ("w8a8", "w4a8", "w2a2")]
     assert errors == sorted(errors)
     assert errors[0] < 0.5 * errors[1]
 
 
-def test_the_default_does_not_hurt_eight_bits(calibrate: Any) -> None:
+def test_the_default_does_not_hurt_eight_bits(calibrate):
     assert calibrate().feature_error <= 1.1 * calibrate(vrc="none").feature_error
 
 
-def test_first_and_last_layers_are_wide(calibrate: Any) -> None:
+def test_first_and_last_layers_are_wide(calibrate):
     layers = calibrate(bits="w2a3", vrc="none").layers
     widths = [(layer.weight_bits, layer.input_bits) for layer in layers]
     assert layers[0].name == FIRST
@@ -104,7 +101,7 @@ def test_first_and_last_layers_are_wide(calibrate: Any) -> None:
         pytest.param("trace", marks=pytest.mark.slow),
     ],
 )
-def test_vrc_lowers_the_deviation_where_it_is_applied(calibrate: Any, mode: str) -> None:
+def test_vrc_lowers_the_deviation_where_it_is_applied(calibrate, mode):
     report = calibrate(bits="w4a4", vrc=mode)
     applied = [layer.vrc for layer in report.layers if layer.vrc.applied]
     assert applied
@@ -114,7 +111,7 @@ def test_vrc_lowers_the_deviation_where_it_is_applied(calibrate: Any, mode: str)
         assert vrc.weight_error_after > 0
 
 
-def test_without_vrc_weights_stay(calibrate: Any, float_checkpoint: Path) -> None:
+def test_without_vrc_weights_stay(calibrate, float_checkpoint):
     report = calibrate(vrc="none")
     assert all(layer.vrc is None for layer in report.layers)
     assert math.isnan(report.std_ratio)
@@ -123,7 +120,7 @@ def test_without_vrc_weights_stay(calibrate: Any, float_checkpoint: Path) -> Non
     assert all(torch.equal(state[name], official[name]) for name in official)
 
 
-def test_a_small_memory_budget_changes_nothing(calibrate: Any) -> None:
+def test_a_small_memory_budget_changes_nothing(calibrate):
     whole, parts = calibrate(bits="w4a4"), calibrate(bits="w4a4", memory_budget=1 << 16)
     assert len(whole.layers) > 10
     for a, b in zip(whole.layers, parts.layers, strict=True):
@@ -132,7 +129,7 @@ def test_a_small_memory_budget_changes_nothing(calibrate: Any) -> None:
     assert whole.feature_error == parts.feature_error
 
 
-def test_the_whole_model(calibrate: Any, float_checkpoint: Path) -> None:
+def test_the_whole_model(calibrate, float_checkpoint):
     """Every linear layer and convolution of all four components, and what is left in halves."""
     plan = (("*.cross_attn_image.v_proj", "float"), ("memory_encoder.fuser.*", "w3a8"))
     report = calibrate(scope="all", bits="w4a4", vrc="trace", plan=plan)
@@ -172,7 +169,7 @@ def test_the_whole_model(calibrate: Any, float_checkpoint: Path) -> None:
 
 
 @pytest.mark.slow
-def test_vrc_outside_of_the_encoder(calibrate: Any) -> None:
+def test_vrc_outside_of_the_encoder(calibrate):
     report = calibrate(scope="all", bits="w4a4", vrc_scope="all", vrc_tokens=64, limit=8)
     layers = quantized_layers(load_checkpoint(report.output).model)
     linears = {name for name, layer in layers.items() if isinstance(layer, QuantLinear)}
@@ -185,7 +182,7 @@ def test_vrc_outside_of_the_encoder(calibrate: Any) -> None:
             assert vrc.output_error < 0.5, name
 
 
-def test_blocks_sum_up_their_layers(calibrate: Any) -> None:
+def test_blocks_sum_up_their_layers(calibrate):
     report = calibrate(bits="w4a4", vrc="trace")
     names = [f"image_encoder.trunk.blocks.{n}" for n in range(5)]
     assert [block.name for block in report.blocks] == names
@@ -199,15 +196,13 @@ def test_blocks_sum_up_their_layers(calibrate: Any) -> None:
     assert calibrate(vrc="none").blocks == ()
 
 
-def test_half_precision_is_for_the_whole_model() -> None:
+def test_half_precision_is_for_the_whole_model():
     assert not CalibrationConfig().uses_half
     assert CalibrationConfig(scope="all").uses_half
     assert not CalibrationConfig(scope="all", half=False).uses_half
 
 
-def test_one_image_is_enough_for_every_layer_to_run(
-    float_checkpoint: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_one_image_is_enough_for_every_layer_to_run(float_checkpoint, photos, tmp_path):
     report = calibrate_checkpoint(
         float_checkpoint,
         photos / "a" / "0.png",
@@ -219,9 +214,7 @@ def test_one_image_is_enough_for_every_layer_to_run(
     assert all(layer.input_absmax > 0 for layer in report.layers)
 
 
-def test_a_plan_that_fits_nothing_leaves_no_file(
-    float_checkpoint: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_a_plan_that_fits_nothing_leaves_no_file(float_checkpoint, photos, tmp_path):
     with pytest.raises(InputError, match=r"'memory_encoder\.\*' fits no layer of the scope"):
         calibrate_checkpoint(
             float_checkpoint,
@@ -233,7 +226,7 @@ def test_a_plan_that_fits_nothing_leaves_no_file(
     assert not list(tmp_path.iterdir())
 
 
-def test_minmax_starts_from_the_largest_magnitude(calibrate: Any) -> None:
+def test_minmax_starts_from_the_largest_magnitude(calibrate):
     report = calibrate(method="minmax", vrc="none")
     for layer in report.layers:
         assert layer.input_clip == pytest.approx(layer.input_absmax, rel=1e-5)
@@ -264,9 +257,7 @@ def test_minmax_starts_from_the_largest_magnitude(calibrate: Any) -> None:
         ),
     ],
 )
-def test_every_method_is_started_and_stored(
-    calibrate: Any, settings: dict[str, Any], parts: tuple[tuple[str, str], ...]
-) -> None:
+def test_every_method_is_started_and_stored(calibrate, settings, parts):
     report = calibrate(**{"bits": "w4a6", "vrc": "none", **settings})
     assert 0 < report.feature_error < 1
     loaded = load_checkpoint(report.output)
@@ -282,9 +273,7 @@ def test_every_method_is_started_and_stored(
         each.export_form()
 
 
-def test_few_inputs_leave_weights_alone(
-    float_checkpoint: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_few_inputs_leave_weights_alone(float_checkpoint, photos, tmp_path):
     report = calibrate_checkpoint(
         float_checkpoint,
         photos / "a" / "0.png",
@@ -299,7 +288,7 @@ def test_few_inputs_leave_weights_alone(
     assert any(layer.vrc.applied for layer in report.layers if layer.vrc)
 
 
-def test_the_report_is_json_without_secrets_of_the_machine(calibrate: Any) -> None:
+def test_the_report_is_json_without_secrets_of_the_machine(calibrate):
     report = calibrate()
     data = json.loads(report.to_json())
     assert data["output"] == "quantized.pt"
@@ -308,7 +297,7 @@ def test_the_report_is_json_without_secrets_of_the_machine(calibrate: Any) -> No
     assert str(report.output.parent) not in report.to_json()
 
 
-def test_refusals_leave_no_file(float_checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+def test_refusals_leave_no_file(float_checkpoint, photos, tmp_path):
     yaml = float_checkpoint.with_suffix(".yaml")
     out = tmp_path / "q.pt"
     cases: list[tuple[type[Exception], str, tuple[Any, ...], dict[str, Any]]] = [
@@ -324,7 +313,7 @@ def test_refusals_leave_no_file(float_checkpoint: Path, photos: Path, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_quantized_checkpoint_is_not_quantized_again(calibrate: Any, photos: Path) -> None:
+def test_a_quantized_checkpoint_is_not_quantized_again(calibrate, photos):
     output = calibrate(vrc="none").output
     with pytest.raises(CheckpointError, match="quantized already"):
         calibrate_checkpoint(output, photos, output.with_name("twice.pt"))
@@ -358,18 +347,18 @@ def test_a_quantized_checkpoint_is_not_quantized_again(calibrate: Any, photos: P
         ({"options": (("momentum", 1.0),)}, "momentum must be 0 or more and below 1"),
     ],
 )
-def test_bad_settings(settings: dict[str, Any], message: str) -> None:
+def test_bad_settings(settings, message):
     with pytest.raises(InputError, match=message):
         CalibrationConfig(**settings)
 
 
-def test_widths_are_read_in_any_case() -> None:
+def test_widths_are_read_in_any_case():
     config = CalibrationConfig(bits="W4A6")
     assert (config.weight_bits, config.activation_bits) == (4, 6)
 
 
 @needs_data(NANO, DATA / "davis")
-def test_a_trained_model_at_eight_bits(tmp_path: Path) -> None:
+def test_a_trained_model_at_eight_bits(tmp_path):
     report = calibrate_checkpoint(
         NANO,
         DATA / "davis" / "JPEGImages" / "480p" / "goat",

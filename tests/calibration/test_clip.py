@@ -30,7 +30,7 @@ def _heavy_tailed(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("width", [2, 4, 8])
-def test_weight_clips_beat_a_fine_search(width: int) -> None:
+def test_weight_clips_beat_a_fine_search(width):
     weight, grid = _heavy_tailed((6, 300)), Grid(width)
     clips = weight_clip(weight, grid)
     for row, clip in zip(weight, clips, strict=True):
@@ -41,7 +41,7 @@ def test_weight_clips_beat_a_fine_search(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [2, 3, 4, 6, 8])
-def test_gaussian_values_give_the_gaussian_clip(width: int) -> None:
+def test_gaussian_values_give_the_gaussian_clip(width):
     x = torch.randn(200_000, generator=torch.Generator().manual_seed(0))
     histogram = Histogram()
     for part in x.split(20_000):
@@ -50,7 +50,7 @@ def test_gaussian_values_give_the_gaussian_clip(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [4, 8])
-def test_histogram_clips_are_as_good_as_exact_ones(width: int) -> None:
+def test_histogram_clips_are_as_good_as_exact_ones(width):
     x, grid, histogram = _heavy_tailed((50_000,)), Grid(width), Histogram()
     histogram.add(x, float(x.abs().max()))
     exact = float(weight_clip(x[None], grid)[0])
@@ -60,7 +60,7 @@ def test_histogram_clips_are_as_good_as_exact_ones(width: int) -> None:
 
 @pytest.mark.parametrize("width", [2, 4, 8])
 @pytest.mark.parametrize("shift", [-1.0, 0.0, 0.3])
-def test_ranges_of_one_sided_values_beat_a_coarse_search(width: int, shift: float) -> None:
+def test_ranges_of_one_sided_values_beat_a_coarse_search(width, shift):
     x = torch.nn.functional.gelu(2 * _heavy_tailed((20_000,))) + shift
     grid, histogram = Grid(width, AFFINE), Histogram()
     histogram.add(x, float(x.abs().max()))
@@ -82,7 +82,7 @@ def test_ranges_of_one_sided_values_beat_a_coarse_search(width: int, shift: floa
     assert histogram_step(histogram, grid) == pytest.approx((high - low) / (2**width - 1))
 
 
-def test_ranges_without_values_on_a_side() -> None:
+def test_ranges_without_values_on_a_side():
     for sign in (1.0, -1.0):
         x, histogram = sign * (torch.rand(500) + 0.1), Histogram()
         histogram.add(x, float(x.abs().max()))
@@ -96,7 +96,7 @@ def test_ranges_without_values_on_a_side() -> None:
     assert histogram_step(histogram, Grid(4)) == 0.0
 
 
-def test_zeros_need_no_clip() -> None:
+def test_zeros_need_no_clip():
     weight = torch.zeros(2, 5)
     weight[1] = torch.tensor([0.0, 1.0, -1.0, 0.5, 0.0])
     clips = weight_clip(weight, Grid(8))
@@ -109,12 +109,12 @@ def test_zeros_need_no_clip() -> None:
     assert weight_quantization_error(torch.zeros(2, 3), Grid(4)) == 0.0
 
 
-def test_equal_values_are_represented_exactly_enough() -> None:
+def test_equal_values_are_represented_exactly_enough():
     weight = torch.full((1, 9), 0.7)
     assert weight_quantization_error(weight, Grid(8)) < 0.005
 
 
-def test_more_bits_mean_less_error() -> None:
+def test_more_bits_mean_less_error():
     weight = _heavy_tailed((4, 200))
     errors = [weight_quantization_error(weight, Grid(width)) for width in (2, 4, 6, 8)]
     assert errors == sorted(errors, reverse=True)

@@ -21,10 +21,10 @@ def _grey(path: Path, level: int) -> None:
 
 def _levels(images: object) -> list[int]:
     """Return the grey level of each image, undoing the normalisation of the red channel."""
-    return [round(float(x[0, 0].mean() * 0.229 + 0.485) * 255) for x in images]  # type: ignore[attr-defined]
+    return [round(float(x[0, 0].mean() * 0.229 + 0.485) * 255) for x in images]
 
 
-def test_preparation_equals_the_official_loader(tmp_path: Path) -> None:
+def test_preparation_equals_the_official_loader(tmp_path):
     from sam2.utils.misc import load_video_frames
 
     rng = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def test_preparation_equals_the_official_loader(tmp_path: Path) -> None:
     torch.testing.assert_close(ours, official.float(), rtol=0, atol=1e-6)
 
 
-def test_folders_are_searched_in_natural_order(tmp_path: Path) -> None:
+def test_folders_are_searched_in_natural_order(tmp_path):
     (tmp_path / "2").mkdir()
     (tmp_path / "10").mkdir()
     names = {"2/9.png": 10, "2/10.PNG": 20, "10/1.jpg": 30, "10/x.txt": 0, "10/x2.bmp": 40}
@@ -55,7 +55,7 @@ def test_folders_are_searched_in_natural_order(tmp_path: Path) -> None:
     assert _levels(images) == [10, 20, 30, 40], "it can be iterated over again"
 
 
-def test_the_limit_spreads_evenly(tmp_path: Path) -> None:
+def test_the_limit_spreads_evenly(tmp_path):
     for index in range(20):
         _grey(tmp_path / f"{index}.png", 10 * index)
     assert _levels(calibration_images(tmp_path, 32, limit=4)) == [20, 70, 120, 170]
@@ -63,14 +63,14 @@ def test_the_limit_spreads_evenly(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("count", "limit"), [(1, 1), (7, 3), (50, 50), (1000, 7), (0, 5)])
-def test_spread_indices(count: int, limit: int) -> None:
+def test_spread_indices(count, limit):
     found = spread_indices(count, limit)
     assert len(found) == min(count, limit)
     assert found == sorted(set(found))
     assert all(0 <= i < count for i in found)
 
 
-def test_a_single_image(tmp_path: Path) -> None:
+def test_a_single_image(tmp_path):
     _grey(tmp_path / "one.webp", 99)
     assert len(calibration_images(tmp_path / "one.webp", 32)) == 1
 
@@ -86,7 +86,7 @@ def _video(path: Path, frames: int) -> None:
         container.mux(stream.encode())
 
 
-def test_videos_give_evenly_spaced_frames(tmp_path: Path) -> None:
+def test_videos_give_evenly_spaced_frames(tmp_path):
     _video(tmp_path / "clip.mp4", 20)
     images = calibration_images(tmp_path / "clip.mp4", 32, limit=4)
     np.testing.assert_allclose(_levels(images), [40, 90, 140, 190], atol=5)
@@ -95,7 +95,7 @@ def test_videos_give_evenly_spaced_frames(tmp_path: Path) -> None:
     assert len(calibration_images(tmp_path / "clip.mp4", 32)) == 20
 
 
-def test_bad_sources_give_one_sentence(tmp_path: Path) -> None:
+def test_bad_sources_give_one_sentence(tmp_path):
     with pytest.raises(VideoError, match="there is no calibration data"):
         calibration_images(tmp_path / "missing", 32)
     (tmp_path / "empty").mkdir()
@@ -109,7 +109,7 @@ def test_bad_sources_give_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["text", "truncated"])
-def test_damaged_images_are_named(tmp_path: Path, damage: str) -> None:
+def test_damaged_images_are_named(tmp_path, damage):
     path = tmp_path / "bad.jpg"
     Image.effect_noise((64, 64), 50).save(path)
     path.write_bytes(b"no image" if damage == "text" else path.read_bytes()[:400])
@@ -117,7 +117,7 @@ def test_damaged_images_are_named(tmp_path: Path, damage: str) -> None:
         list(calibration_images(tmp_path, 32))
 
 
-def test_a_missing_video_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_video_package_is_named(tmp_path, monkeypatch):
     (tmp_path / "clip.mp4").touch()
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingDependencyError, match=r"qsam2-deploy\[video\]"):

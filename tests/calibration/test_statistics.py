@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +25,7 @@ def _images(count: int) -> list[torch.Tensor]:
     return [torch.randn(1, 5, 7, 6, generator=generator) * (i + 1) for i in range(count)]
 
 
-def test_streaming_equals_all_at_once() -> None:
+def test_streaming_equals_all_at_once():
     layer, images = nn.Linear(6, 2), _images(8)
     found = collect_statistics(layer, {"l": layer}, images, count=8, grams=True)["l"]
     rows = [x.double().numpy().reshape(-1, 6) for x in images]
@@ -48,7 +47,7 @@ def test_streaming_equals_all_at_once() -> None:
     assert float(found.histogram.counts.sum()) == values.size
 
 
-def test_nothing_is_held_out_of_few_images() -> None:
+def test_nothing_is_held_out_of_few_images():
     layer = nn.Linear(6, 2)
     found = collect_statistics(layer, {"l": layer}, _images(3), count=3, grams=True)["l"]
     assert found.heldout_tokens == 0
@@ -57,7 +56,7 @@ def test_nothing_is_held_out_of_few_images() -> None:
     assert [is_heldout(i, 4) for i in range(4)] == [False, False, False, True]
 
 
-def test_layers_come_in_running_order_and_hooks_go() -> None:
+def test_layers_come_in_running_order_and_hooks_go():
     class Backwards(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -74,7 +73,7 @@ def test_layers_come_in_running_order_and_hooks_go() -> None:
     assert not model.last._forward_pre_hooks
 
 
-def test_numbers_that_are_not_finite_are_named() -> None:
+def test_numbers_that_are_not_finite_are_named():
     layer, images = nn.Linear(6, 2), _images(2)
     images[1][0, 0, 0, 0] = torch.inf
     with pytest.raises(Qsam2Error, match="inputs of the layer l are not finite"):
@@ -82,7 +81,7 @@ def test_numbers_that_are_not_finite_are_named() -> None:
     assert not layer._forward_pre_hooks
 
 
-def test_the_image_of_a_number_that_is_not_finite_is_named(tmp_path: Path) -> None:
+def test_the_image_of_a_number_that_is_not_finite_is_named(tmp_path):
     paths = [tmp_path / f"{index}.png" for index in range(3)]
     for index, path in enumerate(paths):
         Image.new("RGB", (8, 8), (100 * index,) * 3).save(path)
@@ -104,7 +103,7 @@ def test_the_image_of_a_number_that_is_not_finite_is_named(tmp_path: Path) -> No
         collect_statistics(model, {"l": layer}, list(frames), count=3, grams=False)
 
 
-def test_sampled_tokens_bound_the_gram_matrix_alone() -> None:
+def test_sampled_tokens_bound_the_gram_matrix_alone():
     layer, images = nn.Linear(6, 2), _images(8)
     whole = collect_statistics(layer, {"l": layer}, images, count=8, grams=True)["l"]
     found, again = (
@@ -124,20 +123,20 @@ def test_sampled_tokens_bound_the_gram_matrix_alone() -> None:
     assert (found.count, found.std) == (whole.count, whole.std)
 
 
-def test_a_layer_that_ran_on_nothing_is_named() -> None:
+def test_a_layer_that_ran_on_nothing_is_named():
     layer = nn.Linear(6, 2)
     empty = [torch.zeros(0, 6)]
     with pytest.raises(Qsam2Error, match="the layer l never ran"):
         collect_statistics(layer, {"l": layer}, empty, count=1, grams=True)
 
 
-def test_a_layer_that_never_runs_is_named() -> None:
+def test_a_layer_that_never_runs_is_named():
     layer = nn.Linear(6, 2)
     with pytest.raises(Qsam2Error, match="the layer other never ran"):
         collect_statistics(layer, {"other": nn.Linear(3, 3)}, _images(1), count=1, grams=True)
 
 
-def test_groups_respect_the_budget() -> None:
+def test_groups_respect_the_budget():
     layers = {str(i): nn.Linear(10, 1) for i in range(5)}
     one = 2 * 8 * 10 * 10
     assert [len(g) for g in layer_groups(layers, 2 * one)] == [2, 2, 1]
@@ -145,7 +144,7 @@ def test_groups_respect_the_budget() -> None:
     assert [list(g) for g in layer_groups(layers, 100 * one)] == [list(layers)]
 
 
-def test_a_histogram_grows_and_keeps_every_value() -> None:
+def test_a_histogram_grows_and_keeps_every_value():
     rng, histogram = np.random.default_rng(0), Histogram()
     batches = [np.zeros(3), *(rng.standard_normal(1000) * s for s in (0.1, 5.0, 0.3, 40.0))]
     for batch in batches:

@@ -23,7 +23,7 @@ def _problem(seed: int = 0, n: int = 300) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("lam", [1e-6, 1e-2, 1.0, 1e4])
-def test_shrinking_solves_the_ridge_regression(lam: float) -> None:
+def test_shrinking_solves_the_ridge_regression(lam):
     x, weight = _problem()
     found = vrc.shrink(weight, vrc.decompose(x.T @ x), lam)
     # The ridge regression as stacked least squares, without any Gram matrix.
@@ -34,13 +34,13 @@ def test_shrinking_solves_the_ridge_regression(lam: float) -> None:
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-def test_lambda_zero_changes_nothing_that_inputs_use() -> None:
+def test_lambda_zero_changes_nothing_that_inputs_use():
     x, weight = _problem()
     spectrum = vrc.decompose(x.T @ x)
     torch.testing.assert_close(vrc.shrink(weight, spectrum, 0.0), weight, atol=1e-5, rtol=0)
 
 
-def test_lambda_zero_is_the_pseudo_inverse_of_singular_inputs() -> None:
+def test_lambda_zero_is_the_pseudo_inverse_of_singular_inputs():
     x, weight = _problem()
     x[:, 6:] = 0
     spectrum = vrc.decompose(x.T @ x)
@@ -50,33 +50,31 @@ def test_lambda_zero_is_the_pseudo_inverse_of_singular_inputs() -> None:
     assert math.isinf(vrc.condition_number(spectrum))
 
 
-def test_a_matrix_that_is_not_finite_is_refused() -> None:
+def test_a_matrix_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="not finite"):
         vrc.decompose(torch.full((2, 2), torch.nan))
 
 
-def test_inputs_that_are_all_zero_are_empty() -> None:
+def test_inputs_that_are_all_zero_are_empty():
     assert vrc.is_empty(vrc.decompose(torch.zeros(3, 3)))
     assert not vrc.is_empty(vrc.decompose(torch.diag(torch.tensor([0.0, 0.0, 1e-30]))))
 
 
-def test_rounding_below_zero_is_clamped() -> None:
+def test_rounding_below_zero_is_clamped():
     gram = torch.diag(torch.tensor([1.0, -1e-18], dtype=torch.float64))
     spectrum = vrc.decompose(gram)
     assert (spectrum.values >= 0).all()
     assert torch.isfinite(vrc.shrink(torch.ones(1, 2), spectrum, 0.0)).all()
 
 
-def test_the_condition_number() -> None:
+def test_the_condition_number():
     gram = torch.diag(torch.tensor([4.0, 0.5, 2.0]))
     assert vrc.condition_number(vrc.decompose(gram)) == pytest.approx(8.0)
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 1000), st.floats(-8, 4), st.floats(0.1, 4))
-def test_more_lambda_means_less_norm_and_more_error(
-    seed: int, exponent: float, more: float
-) -> None:
+def test_more_lambda_means_less_norm_and_more_error(seed, exponent, more):
     x, weight = _problem(seed)
     weight = weight.double()
     gram = x.T @ x
@@ -88,7 +86,7 @@ def test_more_lambda_means_less_norm_and_more_error(
     assert low_error < high_error
 
 
-def test_the_output_error_is_that_of_the_outputs() -> None:
+def test_the_output_error_is_that_of_the_outputs():
     x, weight = _problem()
     changed = weight + 0.1 * torch.randn(5, 12)
     expected = (x @ (weight - changed).double().T).norm() / (x @ weight.double().T).norm()
@@ -103,7 +101,7 @@ def _lambda(mode: str, value: float, **options: float) -> float:
     return vrc.choose_lambda(mode, value, weight, spectrum, tokens=300, input_step=0.25, **options)
 
 
-def test_simple_modes() -> None:
+def test_simple_modes():
     x, _ = _problem()
     assert _lambda("absolute", 3.0) == 3.0
     assert _lambda("trace", 0.01) == pytest.approx(0.01 * float(x.square().sum()) / 12)
@@ -113,14 +111,14 @@ def test_simple_modes() -> None:
 
 
 @pytest.mark.parametrize("reduction", [0.1, 0.4, 0.6])
-def test_target_reaches_the_wanted_reduction(reduction: float) -> None:
+def test_target_reaches_the_wanted_reduction(reduction):
     x, weight = _problem()
     lam = _lambda("target", reduction, error_cap=1.0)
     changed = vrc.shrink(weight, vrc.decompose(x.T @ x), lam)
     assert float(changed.std() / weight.std()) == pytest.approx(1 - reduction, abs=0.01)
 
 
-def test_target_stops_at_the_error_cap() -> None:
+def test_target_stops_at_the_error_cap():
     x, weight = _problem()
     lam = _lambda("target", 0.9, error_cap=0.02)
     changed = vrc.shrink(weight, vrc.decompose(x.T @ x), lam)
@@ -128,13 +126,13 @@ def test_target_stops_at_the_error_cap() -> None:
     assert error == pytest.approx(0.02, rel=0.01)
 
 
-def test_target_without_inputs_changes_nothing_by_force() -> None:
+def test_target_without_inputs_changes_nothing_by_force():
     spectrum = vrc.decompose(torch.zeros(12, 12))
     lam = vrc.choose_lambda("target", 0.5, torch.ones(5, 12), spectrum, tokens=0, input_step=0.0)
     assert lam == 0.0
 
 
-def test_noise_minimises_the_error_that_rounding_causes() -> None:
+def test_noise_minimises_the_error_that_rounding_causes():
     x, weight = _problem()
     gram, step = x.T @ x, 0.5
     spectrum = vrc.decompose(gram)

@@ -35,14 +35,14 @@ def _random(count: int, scales: torch.Tensor, tokens: int = 40) -> list[torch.Te
 
 
 @pytest.mark.parametrize("mode", ["absolute", "noise", "target", "trace"])
-def test_inputs_that_are_all_zero_leave_the_weights(mode: str) -> None:
+def test_inputs_that_are_all_zero_leave_the_weights(mode):
     report, before, after = _calibrate([torch.zeros(1, 40, 6)] * 4, vrc=mode, vrc_lambda=0.5)
     assert not report.applied
     assert torch.equal(before, after)
     assert report.std_ratio == 1.0
 
 
-def test_only_held_out_inputs_leave_the_weights() -> None:
+def test_only_held_out_inputs_leave_the_weights():
     """A layer that ran on the held-out image alone has no samples to be calibrated on."""
     images = [torch.zeros(1, 0, 6)] * 3 + _random(1, torch.ones(6))
     report, before, after = _calibrate(images)
@@ -51,7 +51,7 @@ def test_only_held_out_inputs_leave_the_weights() -> None:
 
 
 @pytest.mark.parametrize("mode", ["absolute", "noise", "target", "trace"])
-def test_a_singular_matrix_is_solved(mode: str) -> None:
+def test_a_singular_matrix_is_solved(mode):
     scales = torch.tensor([1.0, 1.0, 1.0, 0.5, 0.0, 0.0])
     report, before, after = _calibrate(_random(8, scales), vrc=mode, vrc_lambda=0.001)
     assert report.applied
@@ -60,14 +60,14 @@ def test_a_singular_matrix_is_solved(mode: str) -> None:
     torch.testing.assert_close(after[:, :4], before[:, :4], atol=0.02, rtol=0.02)
 
 
-def test_too_few_inputs_leave_the_weights() -> None:
+def test_too_few_inputs_leave_the_weights():
     report, before, after = _calibrate(_random(1, torch.ones(6), tokens=11))
     assert not report.applied
     assert torch.equal(before, after)
     assert _calibrate(_random(1, torch.ones(6), tokens=12))[0].applied
 
 
-def test_outside_of_the_encoder_held_out_images_confirm() -> None:
+def test_outside_of_the_encoder_held_out_images_confirm():
     used = torch.tensor([1.0, 1.0, 1.0, 1e-3, 1e-3, 1e-3])
     images = _random(8, used)
     for index in (3, 7):  # those that are held out, which use all channels
@@ -81,7 +81,7 @@ def test_outside_of_the_encoder_held_out_images_confirm() -> None:
     assert report.std_ratio < 1
 
 
-def test_the_numbers_behind_the_report() -> None:
+def test_the_numbers_behind_the_report():
     report, before, after = _calibrate(_random(8, torch.ones(6)))
     assert report.weights == 30
     assert report.norm_ratio == pytest.approx(float(after.norm() / before.norm()), rel=1e-5)

@@ -9,9 +9,7 @@ from qsam2_deploy.cli.bench import main
 from tests.cli.refusal import assert_refused
 
 
-def test_table_and_json(
-    model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_table_and_json(model_path, tmp_path, capsys):
     arguments = ["--backend", "ort", "--frames", "2", "--objects", "2"]
     assert main([str(model_path), *arguments, "--json", str(tmp_path / "t.json")]) == 0
     out, err = capsys.readouterr()
@@ -25,9 +23,7 @@ def test_table_and_json(
     assert len(data["results"]["small.onnx, ort"]["frames_ms"]) == 2
 
 
-def test_without_an_engine(
-    model_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_an_engine(model_path, monkeypatch, capsys):
     monkeypatch.setattr("qsam2_deploy.engines.registry.engines", dict)
     assert main([str(model_path)]) == 2
     assert "pip install 'qsam2-deploy[ort]'" in capsys.readouterr().err
@@ -44,14 +40,7 @@ def test_without_an_engine(
         ("small.onnx --json none/t.json", "the folder does not exist"),
     ],
 )
-def test_bad_input(
-    arguments: str,
-    message: str,
-    model_path: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_bad_input(arguments, message, model_path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("small.onnx").symlink_to(model_path)
     Path("text.onnx").write_text("no model")

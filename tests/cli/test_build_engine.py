@@ -21,13 +21,13 @@ from tests.support.weights import small_config, write_checkpoint
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(tmp_path_factory) -> Path:
     config = small_config(64, d_model=32, memory_dim=8, embed_dim=8)
     return write_checkpoint(tmp_path_factory.mktemp("engine") / "small.pt", config)
 
 
 @pytest.fixture(scope="module")
-def model(checkpoint: Path) -> Path:
+def model(checkpoint) -> Path:
     from qsam2_deploy.export import onnx_from_checkpoint
 
     path, config = checkpoint.with_name("float.onnx"), checkpoint.with_suffix(".yaml")
@@ -36,7 +36,7 @@ def model(checkpoint: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def quantized(checkpoint: Path) -> Path:
+def quantized(checkpoint) -> Path:
     from qsam2_deploy.export import onnx_from_checkpoint
     from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
     from tests.support.quantized_model import quantize_model
@@ -48,7 +48,7 @@ def quantized(checkpoint: Path) -> Path:
 
 
 @pytest.fixture
-def trt(monkeypatch: pytest.MonkeyPatch) -> FakeTensorRT:
+def trt(monkeypatch) -> FakeTensorRT:
     fake = FakeTensorRT()
 
     def find(name: str | None) -> Library:
@@ -59,13 +59,7 @@ def trt(monkeypatch: pytest.MonkeyPatch) -> FakeTensorRT:
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4", "fp16"])
-def test_it_builds_and_says_what(
-    trt: FakeTensorRT,
-    quantized: Path,
-    tmp_path: Path,
-    precision: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_it_builds_and_says_what(trt, quantized, tmp_path, precision, capsys):
     output, numbers = tmp_path / "m.engine", tmp_path / "m.json"
     status = main([str(quantized), str(output), f"--{precision}", "--json", str(numbers)])
     out, err = capsys.readouterr()
@@ -78,9 +72,7 @@ def test_it_builds_and_says_what(
     assert json.loads(numbers.read_text())["precision"] == precision
 
 
-def test_options_are_passed_on(
-    trt: FakeTensorRT, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_options_are_passed_on(trt, model, tmp_path, capsys):
     output, cache = tmp_path / "m.engine", tmp_path / "timings"
     asked = (
         "--workspace 64 --optimization-level 2 --version-compatible --quiet --max-objects 2 "
@@ -91,7 +83,7 @@ def test_options_are_passed_on(
     assert capsys.readouterr() == ("", "")
     config = trt.configs[2]
     assert config.pools == {"workspace": 64 << 20}
-    assert config.builder_optimization_level == 2  # type: ignore[attr-defined]
+    assert config.builder_optimization_level == 2
     assert config.profiles[0]["point_labels"][2] == (2, 3)
     assert cache.exists()
     header = read_engine(output).header
@@ -102,19 +94,12 @@ def test_options_are_passed_on(
     assert read_engine(output).header.target.compute_capabilities == ("8.6", "8.9")
 
 
-def test_verbose_prints_what_the_library_says(
-    trt: FakeTensorRT, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verbose_prints_what_the_library_says(trt, model, tmp_path, capsys):
     assert main([str(model), str(tmp_path / "m.engine"), "--fp16", "--verbose"]) == 0
     assert capsys.readouterr().err.splitlines() == ["warning: a warning"] * 4
 
 
-def test_what_the_self_test_did_is_said(
-    quantized: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_what_the_self_test_did_is_said(quantized, tmp_path, monkeypatch, capsys):
     gpu = LoweredGpu()
     gpu.times = {("image_encoder", "int8"): 2.5, ("image_encoder", "fp16"): 4.0}
     gpu.faults["mask_decoder"] = not_finite
@@ -142,13 +127,7 @@ def test_what_the_self_test_did_is_said(
 
 
 @pytest.mark.parametrize("flags", [[], ["--no-self-test"]])
-def test_attention_can_be_kept_from_fusing(
-    trt: FakeTensorRT,
-    model: Path,
-    tmp_path: Path,
-    flags: list[str],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_attention_can_be_kept_from_fusing(trt, model, tmp_path, flags, capsys):
     output = tmp_path / "m.engine"
     assert main([str(model), str(output), "--fp16", "--no-fused-attention", *flags]) == 0
     out = capsys.readouterr().out
@@ -158,9 +137,7 @@ def test_attention_can_be_kept_from_fusing(
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4", "fp16", "auto"])
-def test_without_paths_it_says_what_it_needs(
-    precision: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_paths_it_says_what_it_needs(precision, capsys):
     assert main([f"--{precision}"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -177,9 +154,7 @@ def test_without_paths_it_says_what_it_needs(
         assert wanted in out
 
 
-def test_bad_input_is_one_line(
-    trt: FakeTensorRT, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_one_line(trt, model, tmp_path, capsys):
     path, output = str(model), str(tmp_path / "m.engine")
     text = tmp_path / "text.onnx"
     text.write_text("no model")
@@ -202,14 +177,9 @@ def test_bad_input_is_one_line(
     assert list(tmp_path.iterdir()) == [text]
 
 
-def test_without_a_library_it_says_which_extra(
-    model: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_a_library_it_says_which_extra(model, tmp_path, capsys, monkeypatch):
     for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
-        monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, name, None)
     for machine, message in (
         ("x86_64", "pip install 'qsam2-deploy[tensorrt]'"),
         ("aarch64", "sudo apt install python3-libnvinfer-dev"),

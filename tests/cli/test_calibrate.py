@@ -16,7 +16,7 @@ from tests.support.weights import write_checkpoint
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def inputs(tmp_path_factory) -> Path:
     """A folder with ``small.pt``, ``small.yaml`` and a folder ``images``."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("inputs")
@@ -29,7 +29,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_whole_job(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_job(inputs, tmp_path, capsys):
     output, report = tmp_path / "q.pt", tmp_path / "report.json"
     status = main(
         [
@@ -86,13 +86,7 @@ def test_the_whole_job(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--report", "{missing}/r.json"], "folder does not exist"),
     ],
 )
-def test_bad_arguments_are_one_line(
-    inputs: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
-) -> None:
+def test_bad_arguments_are_one_line(inputs, tmp_path, capsys, arguments, message):
     plan = inputs / "plan.yaml"
     plan.write_text("memory_encoder.*: w4a4\n")
     filled = [a.format(missing=tmp_path / "missing", plan=plan) for a in arguments]
@@ -106,9 +100,7 @@ def test_bad_arguments_are_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_whole_model_with_a_plan(
-    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_whole_model_with_a_plan(inputs, tmp_path, capsys):
     output, plan = tmp_path / "q.pt", tmp_path / "plan.yaml"
     plan.write_text("memory_attention.*: w2a8\nmemory_encoder.*: float\n")
     arguments = ["--config", str(inputs / "small.yaml"), "--images", "1", "--image-size", "96"]
@@ -123,9 +115,7 @@ def test_the_whole_model_with_a_plan(
     assert not any(name.startswith("memory_encoder") for name in entry["layers"])
 
 
-def test_missing_torch_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_torch_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else name)
     status = main(["x.pt", "--data", ".", "-o", str(tmp_path / "q.pt")])
     assert_refused("qsam2-calibrate", status, "qsam2-deploy[train]", capsys)

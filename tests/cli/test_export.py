@@ -16,13 +16,11 @@ from tests.support.weights import write_checkpoint
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(tmp_path_factory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("cli") / "small.pt")
 
 
-def test_writes_the_model_and_says_where(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_writes_the_model_and_says_where(checkpoint, tmp_path, capsys):
     output = tmp_path / "model.onnx"
     config = str(checkpoint.with_suffix(".yaml"))
     assert main([str(checkpoint), str(output), "--config", config]) == 0
@@ -30,7 +28,7 @@ def test_writes_the_model_and_says_where(
     assert str(output) in capsys.readouterr().out
 
 
-def test_split_writes_four_models(checkpoint: Path, tmp_path: Path) -> None:
+def test_split_writes_four_models(checkpoint, tmp_path):
     output, folder = tmp_path / "model.onnx", tmp_path / "parts"
     config = str(checkpoint.with_suffix(".yaml"))
     assert main([str(checkpoint), str(output), "--config", config, "--split", str(folder)]) == 0
@@ -40,9 +38,7 @@ def test_split_writes_four_models(checkpoint: Path, tmp_path: Path) -> None:
         onnx.checker.check_model(onnx.load(path), full_check=True)
 
 
-def test_pooled_memory_is_written_down(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pooled_memory_is_written_down(checkpoint, tmp_path, capsys):
     output = tmp_path / "model.onnx"
     arguments = [str(checkpoint), str(output), "--config", str(checkpoint.with_suffix(".yaml"))]
     assert main([*arguments, "--pool-memory", "5"]) == 2
@@ -59,9 +55,7 @@ def test_pooled_memory_is_written_down(
     ("content", "words"),
     [(None, "there is no checkpoint"), (b"", "truncated"), (b"not a checkpoint", "truncated")],
 )
-def test_bad_checkpoint_is_one_line(
-    content: bytes | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_checkpoint_is_one_line(content, words, tmp_path, capsys):
     source, output = tmp_path / "bad.pt", tmp_path / "model.onnx"
     if content is not None:
         source.write_bytes(content)
@@ -70,9 +64,7 @@ def test_bad_checkpoint_is_one_line(
 
 
 @pytest.mark.parametrize("opset", [16, 26])
-def test_impossible_opset_is_one_line(
-    opset: int, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_impossible_opset_is_one_line(opset, checkpoint, tmp_path, capsys):
     arguments = ["--config", str(checkpoint.with_suffix(".yaml")), "--opset", str(opset)]
     status = main([str(checkpoint), str(tmp_path / "model.onnx"), *arguments])
     message = f"the opset must be 17 to 25, but got {opset}"
@@ -80,19 +72,12 @@ def test_impossible_opset_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_unknown_architecture_asks_for_its_config(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_architecture_asks_for_its_config(checkpoint, tmp_path, capsys):
     assert main([str(checkpoint), str(tmp_path / "model.onnx")]) == 2
     assert "--config" in capsys.readouterr().err
 
 
-def test_missing_torch_is_one_line(
-    checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_missing_torch_is_one_line(checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "sam2" else name)
     assert main([str(checkpoint), str(tmp_path / "model.onnx")]) == 2
     assert "pip install 'qsam2-deploy[export]'" in capsys.readouterr().err

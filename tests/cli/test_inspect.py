@@ -17,7 +17,7 @@ from tests.support.weights import small_config, write_checkpoint
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(tmp_path_factory) -> Path:
     from qsam2_deploy.export import onnx_from_checkpoint
     from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
     from tests.support.quantized_model import quantize_model
@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path.with_suffix(".onnx")
 
 
-def test_table_and_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_and_json(model, tmp_path, capsys):
     assert main([str(model), "--layers", "--json", str(tmp_path / "m.json")]) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -45,7 +45,7 @@ def test_table_and_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(short.splitlines()) < 40
 
 
-def test_an_engine(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_engine(model, tmp_path, capsys):
     double = doubles.fresh_double("tensorrt-10.3")
     table = "Name: _gemm_mha_v2_myl0_4, LayerType: kgen, Inputs: [], Constants: [], Outputs: []"
     double.script.log = [("VERBOSE", f"{table}\n{table}")]
@@ -72,12 +72,7 @@ def test_an_engine(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "is truncated" in capsys.readouterr().err
 
 
-def test_quiet(
-    model: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_quiet(model, tmp_path, monkeypatch, capsys):
     monkeypatch.delitem(ENGINES, "openvino")  # compiling takes seconds
     assert main([str(model), "--quiet", "--json", str(tmp_path / "m.json")]) == 0
     assert capsys.readouterr() == ("", "")
@@ -98,14 +93,7 @@ def test_quiet(
         ("m.onnx --json .", "it is a folder"),
     ],
 )
-def test_bad_input_is_one_sentence(
-    model: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: str,
-    message: str,
-) -> None:
+def test_bad_input_is_one_sentence(model, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     shutil.copy(model, "m.onnx")
     data = bytearray(model.read_bytes())

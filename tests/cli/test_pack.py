@@ -14,7 +14,7 @@ from tests.support.weights import small_config, write_checkpoint
 
 
 @pytest.fixture(scope="module")
-def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantized(tmp_path_factory) -> Path:
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("pack")
@@ -28,9 +28,7 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def test_the_packed_checkpoint_exports_to_the_same_graph(
-    quantized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_packed_checkpoint_exports_to_the_same_graph(quantized, tmp_path, capsys):
     import onnx
 
     packed = tmp_path / "packed.pt"
@@ -46,9 +44,7 @@ def test_the_packed_checkpoint_exports_to_the_same_graph(
     assert graphs[0] == graphs[1]
 
 
-def test_bad_input_is_one_line(
-    quantized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_one_line(quantized, tmp_path, capsys):
     output = tmp_path / "packed.pt"
     text = tmp_path / "text.pt"
     text.write_text("no checkpoint")

@@ -10,9 +10,7 @@ from qsam2_deploy.cli.report import main
 from tests.cli.refusal import assert_refused
 
 
-def test_arguments_become_a_job(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_arguments_become_a_job(monkeypatch, capsys):
     jobs = []
 
     def write(job):
@@ -40,13 +38,7 @@ def test_arguments_become_a_job(
         (["none.pt"], "the following arguments are required: -o/--output"),
     ],
 )
-def test_errors_are_one_line(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
-) -> None:
+def test_errors_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     assert_refused("qsam2-report", main(arguments), message, capsys)
     assert not list(tmp_path.iterdir())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,12 +18,12 @@ from tests.fuzz.text_changes import BOMBS
 
 
 # ------------------------------------------------------------------ bytes
-def test_a_device_without_an_end_is_not_read_to_its_end() -> None:
+def test_a_device_without_an_end_is_not_read_to_its_end():
     with pytest.raises(ValueError, match="more than the 3000000 bytes"):
         read_bounded("/dev/zero", 3_000_000)
 
 
-def test_a_high_limit_takes_no_memory(tmp_path: Path) -> None:
+def test_a_high_limit_takes_no_memory(tmp_path):
     path = tmp_path / "small"
     path.write_bytes(b"small")
     tracemalloc.start()
@@ -35,7 +34,7 @@ def test_a_high_limit_takes_no_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "fits"), [(0, True), (99, True), (100, True), (101, False)])
-def test_the_limit_is_what_it_says(tmp_path: Path, size: int, fits: bool) -> None:
+def test_the_limit_is_what_it_says(tmp_path, size, fits):
     path = tmp_path / "file"
     path.write_bytes(bytes(size))
     if fits:
@@ -48,7 +47,7 @@ def test_the_limit_is_what_it_says(tmp_path: Path, size: int, fits: bool) -> Non
 # ------------------------------------------------------------------ JSON
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 2_000, 100_000])
 @pytest.mark.parametrize("brackets", ["[]", "{}"])
-def test_deep_json(depth: int, brackets: str) -> None:
+def test_deep_json(depth, brackets):
     begin = "[" if brackets == "[]" else '{"a":'
     text = begin * depth + "1" + brackets[1] * depth
     with pytest.raises(ValueError, match="nested more than 64 deep"):
@@ -58,12 +57,12 @@ def test_deep_json(depth: int, brackets: str) -> None:
 
 
 @pytest.mark.parametrize("text", ['"\\ud800"', '{"\\udfff": 1}', '[["a\\ud800"]]'])
-def test_json_of_half_a_surrogate_pair(text: str) -> None:
+def test_json_of_half_a_surrogate_pair(text):
     with pytest.raises(ValueError, match="no UTF-8"):
         loads_bounded(text)
 
 
-def test_json_that_is_too_long_or_no_text(tmp_path: Path) -> None:
+def test_json_that_is_too_long_or_no_text(tmp_path):
     with pytest.raises(ValueError, match="more than 10 letters"):
         loads_bounded("[" + "1," * 10 + "1]", 10)
     path = tmp_path / "x.json"
@@ -74,7 +73,7 @@ def test_json_that_is_too_long_or_no_text(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------ YAML
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_yaml_that_stands_for_a_billion_values(tmp_path: Path, bomb: str) -> None:
+def test_yaml_that_stands_for_a_billion_values(tmp_path, bomb):
     path = tmp_path / "x.yaml"
     path.write_text(BOMBS[bomb])
     with pytest.raises(
@@ -84,13 +83,13 @@ def test_yaml_that_stands_for_a_billion_values(tmp_path: Path, bomb: str) -> Non
     assert "\n" not in str(caught.value)
 
 
-def test_aliases_are_allowed(tmp_path: Path) -> None:
+def test_aliases_are_allowed(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("a: &a [1, 2]\nb: *a\nc: &c {d: *a}\ne: {<<: *c, f: 3}\n")
     assert read_yaml(path, "recipe")["e"] == {"d": [1, 2], "f": 3}
 
 
-def test_yaml_whose_values_cannot_be_built(tmp_path: Path) -> None:
+def test_yaml_whose_values_cannot_be_built(tmp_path):
     path = tmp_path / "x.yaml"
     for text in ("t: !!timestamp x", "d: 2001-99-99", "? [1]\n: x", "n: !!int x", "s: !!binary é"):
         path.write_text(text)
@@ -108,7 +107,7 @@ def test_yaml_whose_values_cannot_be_built(tmp_path: Path) -> None:
         {"a\nb": 1}, {"x" * 9999: 1},
     ],
 )  # fmt: skip
-def test_odd_prompts(tmp_path: Path, entry: dict[str, object]) -> None:
+def test_odd_prompts(tmp_path, entry):
     path = tmp_path / "prompts.json"
     path.write_text(json.dumps([entry]))
     with pytest.raises(PromptError) as caught:
@@ -118,7 +117,7 @@ def test_odd_prompts(tmp_path: Path, entry: dict[str, object]) -> None:
 
 
 # ------------------------------------------------------------------ wording
-def test_what_is_shown_of_a_file_is_short_and_on_one_line() -> None:
+def test_what_is_shown_of_a_file_is_short_and_on_one_line():
     for value in (np.zeros((9, 9)), "a\nb", "x" * 9999, {"a": ["\n"] * 500}, b"\xff\n", "\ud800"):
         told = shown(value)
         assert "\n" not in told

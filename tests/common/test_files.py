@@ -19,7 +19,7 @@ from qsam2_deploy.errors import InputError
 ROOT = Path(__file__).parents[2]
 
 
-def test_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+def test_file_appears_when_the_block_ends(tmp_path):
     target = tmp_path / "model.onnx"
     with atomic_open(target) as stream:
         stream.write(b"whole")
@@ -28,7 +28,7 @@ def test_file_appears_when_the_block_ends(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["model.onnx"]
 
 
-def test_older_file_survives_an_error(tmp_path: Path) -> None:
+def test_older_file_survives_an_error(tmp_path):
     target = tmp_path / "model.onnx"
     target.write_bytes(b"older")
 
@@ -43,7 +43,7 @@ def test_older_file_survives_an_error(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["model.onnx"]
 
 
-def test_nothing_is_left_after_an_interruption(tmp_path: Path) -> None:
+def test_nothing_is_left_after_an_interruption(tmp_path):
     def interrupt() -> None:
         with atomic_path(tmp_path / "film.mp4") as temporary:
             temporary.write_bytes(b"half")
@@ -54,13 +54,13 @@ def test_nothing_is_left_after_an_interruption(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
+def test_temporary_name_keeps_the_suffix(tmp_path):
     with atomic_path(tmp_path / "film.mp4") as temporary:
         assert temporary.suffix == ".mp4"
         assert temporary.parent == tmp_path
 
 
-def test_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
+def test_permissions_are_those_of_an_ordinary_file(tmp_path):
     (tmp_path / "ordinary").touch()
     with atomic_open(tmp_path / "ours"):
         pass
@@ -68,7 +68,7 @@ def test_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
     assert modes[0] == modes[1]
 
 
-def test_missing_folder_is_one_sentence(tmp_path: Path) -> None:
+def test_missing_folder_is_one_sentence(tmp_path):
     def write() -> None:
         with atomic_open(tmp_path / "none" / "model.onnx"):
             pytest.fail("the block must not run")
@@ -83,13 +83,13 @@ def test_missing_folder_is_one_sentence(tmp_path: Path) -> None:
     [(errno.ENOSPC, "disk is full"), (errno.EACCES, "permission denied"),
      (errno.ENOENT, "create it first"), (errno.EIO, "Input/output error")],
 )  # fmt: skip
-def test_errors_of_the_system_are_explained(number: int, words: str) -> None:
+def test_errors_of_the_system_are_explained(number, words):
     text = describe_os_error(OSError(number, os.strerror(number)), "out.mp4")
     assert words in text
     assert "out.mp4" in text
 
 
-def test_full_disk_inside_the_block_is_an_input_error(tmp_path: Path) -> None:
+def test_full_disk_inside_the_block_is_an_input_error(tmp_path):
     def fill() -> None:
         with atomic_open(tmp_path / "model.onnx"):
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -130,7 +130,7 @@ class Writer:
 
 
 @pytest.fixture
-def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def _new_process(monkeypatch) -> None:
     """Look for what others left behind as a new process does."""
     monkeypatch.setattr(_files, "_cleared", set())
 
@@ -141,7 +141,7 @@ def write(target: Path, content: bytes) -> None:
 
 
 @pytest.mark.usefixtures("_new_process")
-def test_what_a_killed_process_leaves_goes_with_the_next_file(tmp_path: Path) -> None:
+def test_what_a_killed_process_leaves_goes_with_the_next_file(tmp_path):
     target = tmp_path / "model.onnx"
     target.write_bytes(b"older")
     writer = Writer(target)
@@ -153,7 +153,7 @@ def test_what_a_killed_process_leaves_goes_with_the_next_file(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("_new_process")
-def test_what_another_process_writes_stays(tmp_path: Path) -> None:
+def test_what_another_process_writes_stays(tmp_path):
     target = tmp_path / "model.onnx"
     writer = Writer(target)
     write(target, b"ours")
@@ -171,7 +171,7 @@ def dead_process() -> int:
 
 
 @pytest.mark.usefixtures("_new_process")
-def test_a_lock_counts_where_numbers_of_processes_do_not(tmp_path: Path) -> None:
+def test_a_lock_counts_where_numbers_of_processes_do_not(tmp_path):
     """In another container the writer has another number, which may be nobody's here."""
     locked = tmp_path / f".a.{dead_process()}-abc.unfinished.pt"
     locked.touch()
@@ -182,7 +182,7 @@ def test_a_lock_counts_where_numbers_of_processes_do_not(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("_new_process")
-def test_ones_own_number_is_no_proof(tmp_path: Path) -> None:
+def test_ones_own_number_is_no_proof(tmp_path):
     """In a container each run may have the same one."""
     (tmp_path / f".a.{os.getpid()}-abc.unfinished.pt").touch()
     with atomic_path(tmp_path / "b.pt") as ours:
@@ -192,7 +192,7 @@ def test_ones_own_number_is_no_proof(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_new_process")
-def test_other_hidden_files_stay(tmp_path: Path) -> None:
+def test_other_hidden_files_stay(tmp_path):
     process = dead_process()
     names = [".a.pt", ".a.unfinished.pt", f".a.{process}-abc.pt", f"a.{process}-abc.unfinished.pt"]
     for name in names:
@@ -203,13 +203,13 @@ def test_other_hidden_files_stay(tmp_path: Path) -> None:
     assert {*names} < {*os.listdir(tmp_path)}
 
 
-def test_long_names_have_room(tmp_path: Path) -> None:
+def test_long_names_have_room(tmp_path):
     name = "n" * 250 + ".pt"
     write(tmp_path / name, b"whole")
     assert os.listdir(tmp_path) == [name]
 
 
-def test_a_full_disk_leaves_the_older_file(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_older_file(tmp_path):
     """A limit on the size of files is as near to a full disk as one comes without being root."""
     target = tmp_path / "model.onnx"
     target.write_bytes(b"older")
@@ -227,7 +227,7 @@ def test_a_full_disk_leaves_the_older_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["model.onnx"]
 
 
-def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home(monkeypatch):
     def no_home(_: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")
 

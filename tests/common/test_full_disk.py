@@ -15,7 +15,7 @@ SIZE = "64k"
 
 
 @pytest.fixture
-def run(tmp_path: Path):
+def run(tmp_path):
     """Run a command with a small disk as ``disk``, which holds an earlier output; list it then."""
     unshare = shutil.which("unshare")
     if unshare is None or os.getuid() != 0:
@@ -47,7 +47,7 @@ def run(tmp_path: Path):
     return run
 
 
-def test_segmenting(run, model_path: Path, tmp_path: Path) -> None:
+def test_segmenting(run, model_path, tmp_path):
     from PIL import Image
 
     pytest.importorskip("av")
@@ -64,7 +64,7 @@ def test_segmenting(run, model_path: Path, tmp_path: Path) -> None:
     assert "out.mp4: the disk is full; free some space and run again" in message
 
 
-def test_building_kernels(run, library: Path) -> None:
+def test_building_kernels(run, library):
     left, message = run("build_kernels", before="chmod 755 .")
     assert left == "out.mp4\nolder\n"
     assert "No space left on device" in message

@@ -19,7 +19,7 @@ def _codes(width: int, count: int, seed: int = 0) -> np.ndarray:
 
 
 @given(width=st.sampled_from([2, 4, 8]), count=st.integers(0, 70), seed=st.integers(0, 9))
-def test_there_and_back(width: int, count: int, seed: int) -> None:
+def test_there_and_back(width, count, seed):
     codes = _codes(width, count, seed)
     data = pack(codes, width)
     assert len(data) == packed_size(count, width)
@@ -28,22 +28,22 @@ def test_there_and_back(width: int, count: int, seed: int) -> None:
 
 @pytest.mark.parametrize("width", TYPES)
 @pytest.mark.parametrize("shape", [(1,), (5, 3), (2, 3, 7, 7)])
-def test_onnx_reads_the_same(width: int, shape: tuple[int, ...]) -> None:
+def test_onnx_reads_the_same(width, shape):
     codes = _codes(width, int(np.prod(shape))).reshape(shape)
     tensor = TensorProto(data_type=TYPES[width], dims=shape, raw_data=pack(codes, width))
     np.testing.assert_array_equal(numpy_helper.to_array(tensor).astype(np.int8), codes)
 
 
-def test_codes_of_a_view_are_packed_in_its_own_order() -> None:
+def test_codes_of_a_view_are_packed_in_its_own_order():
     codes = _codes(4, 15).reshape(5, 3)
     assert pack(codes.T, 4) == pack(np.ascontiguousarray(codes.T), 4)
 
 
-def test_widths() -> None:
+def test_widths():
     assert [stored_bits(bits) for bits in range(2, 9)] == [2, 4, 4, 8, 8, 8, 8]
 
 
 @pytest.mark.parametrize("length", [0, 2, 4])
-def test_another_number_of_bytes_is_refused(length: int) -> None:
+def test_another_number_of_bytes_is_refused(length):
     with pytest.raises(ValueError, match="9 integers of 2 bits take 3 bytes, but there are"):
         unpack(bytes(length), 2, 9)

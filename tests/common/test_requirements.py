@@ -26,7 +26,7 @@ ELSEWHERE = {"cuda-python", "tensorrt", "tensorrt_rtx_cu13_bindings", "tensorrt_
 def module(version: str | None) -> ModuleType:
     made = ModuleType("made")
     if version is not None:
-        made.__version__ = version  # type: ignore[attr-defined]
+        made.__version__ = version
     return made
 
 
@@ -39,7 +39,7 @@ def declared() -> dict[str, set[str]]:
     return found
 
 
-def test_the_table_is_what_the_project_declares() -> None:
+def test_the_table_is_what_the_project_declares():
     bounds = declared()
     assert set(bounds) == set(OLDEST) | ELSEWHERE
     for package, oldest in OLDEST.items():
@@ -47,7 +47,7 @@ def test_the_table_is_what_the_project_declares() -> None:
 
 
 @pytest.mark.parametrize("version", ["13.1.0", "9", "13.99.1rc1"])
-def test_too_old(version: str) -> None:
+def test_too_old(version):
     with pytest.raises(OutdatedDependencyError) as caught:
         check_imported(module(version), "av", "video", "reading a video")
     assert str(caught.value) == (
@@ -59,7 +59,7 @@ def test_too_old(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["14", "14.0", "14.0.0", "14.0.0rc1", "18.1.0", None, "main"])
-def test_new_enough_or_unknown(version: str | None) -> None:
+def test_new_enough_or_unknown(version):
     check_imported(module(version), "av", "video", "reading a video")
 
 
@@ -70,7 +70,7 @@ def test_builds_with_names_of_their_own() -> None:
         check_imported(module("2.5.0a0+872d97"), "torch", "train", "training")
 
 
-def test_installed_without_importing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_without_importing(monkeypatch):
     asked = []
     monkeypatch.setattr(_requirements, "version", lambda name: asked.append(name) or "4.8.1")
     with pytest.raises(OutdatedDependencyError, match=r"opencv-python-headless>=4\.9"):
@@ -79,7 +79,7 @@ def test_installed_without_importing(monkeypatch: pytest.MonkeyPatch) -> None:
     check_installed("something", "train", "training")
 
 
-def test_without_metadata_it_is_taken() -> None:
+def test_without_metadata_it_is_taken():
     check_installed("no-such-package", "train", "training")
 
 
@@ -92,14 +92,14 @@ def test_without_metadata_it_is_taken() -> None:
         ("openvino", "2023.3.0-1-x", lambda path: OpenVinoBackend(path / "model.onnx")),
     ],
 )
-def test_where_packages_are_loaded(name, version, call, tmp_path, monkeypatch) -> None:
+def test_where_packages_are_loaded(name, version, call, tmp_path, monkeypatch):
     (tmp_path / "film.mp4").touch()
     monkeypatch.setitem(sys.modules, name, module(version))
     with pytest.raises(OutdatedDependencyError, match=rf"but {version} is installed; run: pip"):
         call(tmp_path)
 
 
-def test_a_command_says_it_in_one_line(monkeypatch, capsys, tmp_path) -> None:
+def test_a_command_says_it_in_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(
         _requirements, "version", lambda name: "1.17.0" if name == "onnx" else "999"
     )

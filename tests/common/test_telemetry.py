@@ -52,7 +52,7 @@ def segment(model: Path, folder: Path, engine: str) -> str:
 
 
 @pytest.fixture
-def frames(tmp_path: Path) -> Path:
+def frames(tmp_path) -> Path:
     from PIL import Image
 
     (tmp_path / "frames").mkdir()
@@ -80,9 +80,7 @@ def strace(trace: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("engine", ["ort", "openvino"])
-def test_segmenting_leaves_no_file_of_anybody_else(
-    model_path: Path, frames: Path, engine: str
-) -> None:
+def test_segmenting_leaves_no_file_of_anybody_else(model_path, frames, engine):
     pytest.importorskip({"ort": "onnxruntime"}.get(engine, engine))
     trace = frames / "trace"
     result = run(segment(model_path, frames, engine), frames / "home", *strace(trace))
@@ -92,7 +90,7 @@ def test_segmenting_leaves_no_file_of_anybody_else(
     assert attempts(trace) == []
 
 
-def test_files_and_connections_would_be_seen(tmp_path: Path) -> None:
+def test_files_and_connections_would_be_seen(tmp_path):
     trace, home = tmp_path / "trace", tmp_path / "home"
     (home / ".cache/qsam2-deploy").mkdir(parents=True)
     code = "import pathlib, socket\n"
@@ -108,7 +106,7 @@ def test_files_and_connections_would_be_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
-def test_what_is_kept_off_is_there(tmp_path: Path, engine: str) -> None:
+def test_what_is_kept_off_is_there(tmp_path, engine):
     """Without this package, or where it is allowed, an engine may leave its files."""
     pytest.importorskip(engine)
     home = tmp_path / "home"
@@ -122,7 +120,7 @@ def test_what_is_kept_off_is_there(tmp_path: Path, engine: str) -> None:
     assert allowed.stdout.split()[0] == "None"
 
 
-def test_an_engine_that_was_imported_first_is_asked_to_stop(tmp_path: Path) -> None:
+def test_an_engine_that_was_imported_first_is_asked_to_stop(tmp_path):
     code = "import sys, types\n"
     code += "engine = sys.modules['onnxruntime'] = types.ModuleType('onnxruntime')\n"
     code += "engine.disable_telemetry_events = lambda: print('asked')\n"
@@ -131,7 +129,7 @@ def test_an_engine_that_was_imported_first_is_asked_to_stop(tmp_path: Path) -> N
     assert run(code, tmp_path, QSAM2_ALLOW_TELEMETRY="1").stdout == ""
 
 
-def test_importing_openvino_works_without_its_telemetry(tmp_path: Path) -> None:
+def test_importing_openvino_works_without_its_telemetry(tmp_path):
     pytest.importorskip("openvino")
     code = "import qsam2_deploy, openvino, sys\n"
     code += "print(sys.modules['openvino_telemetry'], openvino.convert_model is not None)"
@@ -140,7 +138,7 @@ def test_importing_openvino_works_without_its_telemetry(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None or os.getuid() != 0, reason="needs root")
-def test_a_home_that_cannot_be_written_to_says_nothing(model_path: Path, frames: Path) -> None:
+def test_a_home_that_cannot_be_written_to_says_nothing(model_path, frames):
     """A file system for reading only, because nothing else keeps root from writing."""
     home = frames / "home"
     mount = f'mount --bind {home} {home} && mount -o remount,ro,bind {home} && exec "$@"'
@@ -152,7 +150,7 @@ def test_a_home_that_cannot_be_written_to_says_nothing(model_path: Path, frames:
 
 
 @pytest.mark.parametrize("package", SILENT_PACKAGES)
-def test_packages_switch_it_off(tmp_path: Path, package: str) -> None:
+def test_packages_switch_it_off(tmp_path, package):
     code = f"import {package}, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     result = run(code, tmp_path)
     assert (result.returncode, result.stdout) == (0, "1\n"), result.stderr
@@ -169,7 +167,7 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def test_every_import_of_an_engine_is_in_such_a_package() -> None:
+def test_every_import_of_an_engine_is_in_such_a_package():
     files = [p for p in ROOT.rglob("*.py") if not p.relative_to(ROOT).parts[0].startswith(".")]
     using = [p.relative_to(ROOT) for p in files if imported(p) & ENGINES]
     assert len(using) > 10

@@ -23,7 +23,7 @@ def cache(folder: Path) -> LoweredCache:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path) -> Path:
     """A folder with a cached component."""
     made = tmp_path / "cache"
     assert cache(made).store("c", b"")
@@ -40,18 +40,18 @@ def check_refused(folder: Path, reason: str) -> None:
     assert not refused.store("d", b"")
 
 
-def test_a_folder_that_everybody_can_write_to(folder: Path) -> None:
+def test_a_folder_that_everybody_can_write_to(folder):
     folder.chmod(0o777)
     check_refused(folder, "everybody can write to the folder")
 
 
 @root
-def test_a_folder_of_somebody_else(folder: Path) -> None:
+def test_a_folder_of_somebody_else(folder):
     os.chown(folder, SOMEBODY, -1)
     check_refused(folder, "the folder belongs to another user")
 
 
-def test_files_of_a_folder_like_tmp(folder: Path) -> None:
+def test_files_of_a_folder_like_tmp(folder):
     """Others can make files there, and not replace ours."""
     folder.chmod(0o1777)
     assert trusted_cache(folder)
@@ -65,7 +65,7 @@ def test_files_of_a_folder_like_tmp(folder: Path) -> None:
         assert cache(folder).load("c") is None
 
 
-def test_what_is_made_is_trusted_whatever_the_umask(tmp_path: Path) -> None:
+def test_what_is_made_is_trusted_whatever_the_umask(tmp_path):
     before = os.umask(0)
     try:
         assert cache(tmp_path / "new").store("c", b"")
@@ -74,16 +74,14 @@ def test_what_is_made_is_trusted_whatever_the_umask(tmp_path: Path) -> None:
     assert cache(tmp_path / "new").load("c") is not None
 
 
-def test_what_is_absent_may_be_made(tmp_path: Path) -> None:
+def test_what_is_absent_may_be_made(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert trusted_cache(tmp_path / "none")
     assert distrust(tmp_path / "none") is None
 
 
-def test_kernels_in_a_folder_that_everybody_can_write_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kernels_in_a_folder_that_everybody_can_write_to(tmp_path, monkeypatch):
     library = tmp_path / "kernels.so"
     library.touch(0o755)
     assert unsafe(library) is None

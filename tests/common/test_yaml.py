@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +23,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("what", READERS)
 @pytest.mark.parametrize("message", FAULTS)
-def test_one_wording(tmp_path: Path, what: str, message: str) -> None:
+def test_one_wording(tmp_path, what, message):
     path = tmp_path / "file.yaml"
     content = FAULTS[message]
     if content is not None:
@@ -36,13 +35,13 @@ def test_one_wording(tmp_path: Path, what: str, message: str) -> None:
     assert isinstance(caught.value, CheckpointError) == (what == "configuration")
 
 
-def test_content_is_plain(tmp_path: Path) -> None:
+def test_content_is_plain(tmp_path):
     path = tmp_path / "file.yaml"
     path.write_text("a: [1, x]\nb: {c: true}\n", encoding="utf-8")
     assert read_yaml(path, "file") == {"a": [1, "x"], "b": {"c": True}}
 
 
-def test_without_pyyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyyaml(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(MissingDependencyError, match=r"reading the plan needs .*pyyaml"):
         read_yaml(tmp_path / "plan.yaml", "plan")

@@ -267,7 +267,7 @@ class CudaDouble:
         times = [self._handle(event, "event").time for event in (begin, end)]
         if None in times:
             raise self.misuse("the time of an event that was not reached")
-        return float(times[1] - times[0])  # type: ignore[operator]
+        return float(times[1] - times[0])
 
     # ------------------------------------------------------------------ graphs
     def _cudaStreamBeginCapture(self, stream: Any, mode: Any) -> None:

@@ -15,7 +15,7 @@ from tests.cuda_double import VERSIONS, CudaDouble, MisuseError
 
 
 @pytest.fixture(params=VERSIONS)
-def double(request: pytest.FixtureRequest) -> CudaDouble:
+def double(request) -> CudaDouble:
     return CudaDouble(request.param)
 
 
@@ -37,7 +37,7 @@ class Bench:
             resource.close()
 
 
-def test_round_trip(double: CudaDouble) -> None:
+def test_round_trip(double):
     bench = Bench(double)
     bench.host.host[:] = np.arange(16)
     bench.copy(bench.device.pointer, bench.host.pointer)
@@ -52,7 +52,7 @@ def test_round_trip(double: CudaDouble) -> None:
     double.check()
 
 
-def test_new_memory_is_no_number(double: CudaDouble) -> None:
+def test_new_memory_is_no_number(double):
     bench = Bench(double)
     assert np.isnan(bench.host.host).all()
     bench.host.host[:] = 0
@@ -61,7 +61,7 @@ def test_new_memory_is_no_number(double: CudaDouble) -> None:
     assert np.isnan(bench.host.host).all()
 
 
-def test_a_source_that_changes_too_early_arrives_changed(double: CudaDouble) -> None:
+def test_a_source_that_changes_too_early_arrives_changed(double):
     bench = Bench(double)
     bench.host.host[:] = 1
     bench.copy(bench.device.pointer, bench.host.pointer)
@@ -125,7 +125,7 @@ MISUSES: dict[str, Callable[[Bench], Any]] = {
 
 
 @pytest.mark.parametrize("message", MISUSES)
-def test_misuse_raises_and_is_remembered(message: str, double: CudaDouble) -> None:
+def test_misuse_raises_and_is_remembered(message, double):
     bench = Bench(double)
     with pytest.raises(MisuseError, match=re.escape(message)):
         MISUSES[message](bench)
@@ -133,14 +133,14 @@ def test_misuse_raises_and_is_remembered(message: str, double: CudaDouble) -> No
         double.check()
 
 
-def test_what_is_left_is_named(double: CudaDouble) -> None:
+def test_what_is_left_is_named(double):
     bench = Bench(double)
     bench.device.close()
     with pytest.raises(AssertionError, match="not given back: 64 bytes of pinned memory, stream"):
         double.check()
 
 
-def test_a_graph_does_its_work_at_every_launch(double: CudaDouble) -> None:
+def test_a_graph_does_its_work_at_every_launch(double):
     bench = Bench(double)
     graph = Graph(bench.cuda, bench.stream)
     with graph.recording():
@@ -156,7 +156,7 @@ def test_a_graph_does_its_work_at_every_launch(double: CudaDouble) -> None:
     double.check()
 
 
-def test_a_recording_that_fails_leaves_nothing(double: CudaDouble) -> None:
+def test_a_recording_that_fails_leaves_nothing(double):
     bench = Bench(double)
     graph = Graph(bench.cuda, bench.stream)
     with pytest.raises(EngineError, match="on purpose"), graph.recording():
@@ -165,7 +165,7 @@ def test_a_recording_that_fails_leaves_nothing(double: CudaDouble) -> None:
     double.check()
 
 
-def test_events_know_when_they_were_reached(double: CudaDouble) -> None:
+def test_events_know_when_they_were_reached(double):
     bench = Bench(double)
     begin, end = Event(bench.cuda), Event(bench.cuda)
     begin.record(bench.stream)
@@ -181,7 +181,7 @@ def test_events_know_when_they_were_reached(double: CudaDouble) -> None:
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-def test_mapped_memory_is_that_of_the_device(double: CudaDouble, mapped: bool) -> None:
+def test_mapped_memory_is_that_of_the_device(double, mapped):
     bench = Bench(double)
     array = PinnedArray(bench.cuda, (16,), np.float32, mapped=mapped)
     assert (array.device_pointer is not None) is mapped
@@ -203,7 +203,7 @@ def test_mapped_memory_is_that_of_the_device(double: CudaDouble, mapped: bool) -
         ("cudaErrorIllegalAddress", "the GPU failed in cudaMalloc: cudaErrorIllegalAddress"),
     ],
 )
-def test_error_codes_are_sentences(double: CudaDouble, error: str, message: str) -> None:
+def test_error_codes_are_sentences(double, error, message):
     double.faults["cudaMalloc"] = error
     with pytest.raises(EngineError, match=message) as raised:
         DeviceArray(Cuda(double.runtime), (4,), np.float32)
@@ -211,7 +211,7 @@ def test_error_codes_are_sentences(double: CudaDouble, error: str, message: str)
     double.check()
 
 
-def test_without_the_drivers_library_there_is_no_gpu() -> None:
+def test_without_the_drivers_library_there_is_no_gpu():
     class Runtime:
         def cudaGetDevice(self) -> Any:  # noqa: N802
             raise RuntimeError("Failed to dlopen libcuda.so.1")

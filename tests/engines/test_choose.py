@@ -27,7 +27,7 @@ pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_cache(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "caches"
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     monkeypatch.setattr(auto, "user_cache_folder", user_cache_folder)
@@ -86,11 +86,11 @@ class Engines:
 
 
 @pytest.fixture
-def engines(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engines:
+def engines(model_path, monkeypatch) -> Engines:
     return Engines(model_path, monkeypatch)
 
 
-def test_the_faster_one_is_chosen_and_remembered(engines: Engines, own_cache: Path) -> None:
+def test_the_faster_one_is_chosen_and_remembered(engines, own_cache):
     assert engines.chosen() == ("openvino", True)
     assert [name for kind, name in engines.events if kind == "enter"] == [
         "ort",
@@ -103,7 +103,7 @@ def test_the_faster_one_is_chosen_and_remembered(engines: Engines, own_cache: Pa
     assert engines.events == [("enter", "openvino"), ("exit", "openvino")]
 
 
-def test_times_can_be_seen(engines: Engines) -> None:
+def test_times_can_be_seen(engines):
     backend = engines.backend()
     assert (backend.name, backend.choice) == ("auto", None)
     with backend:
@@ -114,14 +114,12 @@ def test_times_can_be_seen(engines: Engines) -> None:
 
 
 @pytest.mark.parametrize("seconds", [{"ort": 0.01, "openvino": 0.02}, {"ort": 3, "openvino": 5}])
-def test_the_shortest_of_several_runs_counts(engines: Engines, seconds: dict[str, float]) -> None:
+def test_the_shortest_of_several_runs_counts(engines, seconds):
     engines.seconds = seconds
     assert engines.chosen() == ("ort", True)
 
 
-def test_other_circumstances_are_measured_anew(
-    engines: Engines, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_circumstances_are_measured_anew(engines, monkeypatch):
     assert engines.chosen() == ("openvino", True)
     assert engines.chosen(threads=3) == ("openvino", True)
     monkeypatch.setattr(auto, "cpu_model", lambda: "another processor")
@@ -147,7 +145,7 @@ def test_other_circumstances_are_measured_anew(
         lambda text: json.dumps({**json.loads(text), "milliseconds": {"ort": "soon"}}),
     ],
 )
-def test_a_damaged_file_is_made_anew(engines: Engines, own_cache: Path, damage: Any) -> None:
+def test_a_damaged_file_is_made_anew(engines, own_cache, damage):
     engines.chosen()
     path = next(own_cache.iterdir())
     whole = path.read_text()
@@ -157,9 +155,7 @@ def test_a_damaged_file_is_made_anew(engines: Engines, own_cache: Path, damage: 
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o707])
-def test_a_choice_that_anybody_could_write_is_neither_believed_nor_written(
-    engines: Engines, tmp_path: Path, mode: int
-) -> None:
+def test_a_choice_that_anybody_could_write_is_neither_believed_nor_written(engines, tmp_path, mode):
     cache = tmp_path / "open"
     cache.mkdir(mode=0o700)
     assert engines.chosen(cache=cache) == ("openvino", True)
@@ -174,7 +170,7 @@ def test_a_choice_that_anybody_could_write_is_neither_believed_nor_written(
     assert engines.chosen(cache=cache) == ("ort", True)
 
 
-def test_the_folder_of_the_user(engines: Engines, own_cache: Path, tmp_path: Path) -> None:
+def test_the_folder_of_the_user(engines, own_cache, tmp_path):
     folder = tmp_path / "mine"
     assert engines.chosen(cache=folder) == ("openvino", True)
     assert len(list(folder.iterdir())) == 1
@@ -183,16 +179,14 @@ def test_the_folder_of_the_user(engines: Engines, own_cache: Path, tmp_path: Pat
     assert engines.chosen(cache=folder) == ("openvino", False)
 
 
-def test_without_a_folder_it_is_measured_every_time(
-    engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_folder_it_is_measured_every_time(engines, tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert engines.chosen() == ("openvino", True)
     assert engines.chosen() == ("openvino", True)
 
 
-def test_an_engine_that_fails_is_not_chosen(engines: Engines, own_cache: Path) -> None:
+def test_an_engine_that_fails_is_not_chosen(engines, own_cache):
     engines.broken = {"openvino"}
     assert engines.chosen() == ("ort", True)
     assert not own_cache.exists(), "it may work the next time"
@@ -200,13 +194,13 @@ def test_an_engine_that_fails_is_not_chosen(engines: Engines, own_cache: Path) -
     assert engines.chosen() == ("openvino", True)
 
 
-def test_if_both_fail_the_error_is_that_of_the_engine(engines: Engines) -> None:
+def test_if_both_fail_the_error_is_that_of_the_engine(engines):
     engines.broken = {"openvino", "ort"}
     with pytest.raises(EngineError, match="ort is broken"):
         engines.chosen()
 
 
-def test_it_can_be_entered_again(engines: Engines) -> None:
+def test_it_can_be_entered_again(engines):
     backend = engines.backend()
     with pytest.raises(EngineError, match="closed"):
         backend.run(IMAGE_ENCODER, {})
@@ -219,7 +213,7 @@ def test_it_can_be_entered_again(engines: Engines) -> None:
 
 
 # ------------------------------------------------------------------ with the real engines
-def test_real_engines(model_path: Path, own_cache: Path) -> None:
+def test_real_engines(model_path, own_cache):
     pytest.importorskip("openvino", reason="needs OpenVINO")
     backend = open_backend(model_path, threads=1)
     with backend:
@@ -237,9 +231,7 @@ def test_real_engines(model_path: Path, own_cache: Path) -> None:
         assert segmenter.engine == f"{backend.name}, exact"
 
 
-def test_with_one_engine_nothing_is_measured(
-    model_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_one_engine_nothing_is_measured(model_path, own_cache, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name)
@@ -249,6 +241,6 @@ def test_with_one_engine_nothing_is_measured(
     assert not own_cache.exists()
 
 
-def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+def test_a_model_that_is_not_there(tmp_path):
     with pytest.raises(ModelFileError, match="there is no model"):
         open_backend(tmp_path / "none.onnx")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -43,18 +42,18 @@ def engine(lower: Lower) -> exactness.RunProbe:
     [lambda _: None, lower_to_float, ort.lower_here, lambda m: lower_for_ort(m, unsigned=True)],
     ids=["canonical", "floats", "as it is used", "unsigned"],
 )
-def test_what_was_trained_is_exact(lower: Lower) -> None:
+def test_what_was_trained_is_exact(lower):
     assert inexact_products(engine(lower)) == []
 
 
-def test_openvino_is_exact_as_it_is_used() -> None:
+def test_openvino_is_exact_as_it_is_used():
     pytest.importorskip("openvino", reason="needs OpenVINO")
     openvino_requests.require_exact_products()
     for integers in {False, openvino_requests.products() == openvino_requests.INTEGERS}:
         assert inexact_products(openvino_requests._probe(integers=integers)) == []
 
 
-def test_the_probe_holds_every_kind_of_product_in_integers() -> None:
+def test_the_probe_holds_every_kind_of_product_in_integers():
     component = exactness.probe_component()
     lower_for_ort(component)
     kinds = [node.op_type for node in component.graph.node]
@@ -70,7 +69,7 @@ def saturating(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return pairs.clip(-(2**15), 2**15 - 1).sum(-2)
 
 
-def test_pairs_that_are_cut_off_are_seen() -> None:
+def test_pairs_that_are_cut_off_are_seen():
     def run(component: onnx.ModelProto) -> dict[str, np.ndarray]:
         found = engine(lower_to_float)(component)
         codes = {
@@ -89,7 +88,7 @@ def test_pairs_that_are_cut_off_are_seen() -> None:
 
 @pytest.mark.parametrize("product", PRODUCTS)
 @pytest.mark.parametrize("damage", [lambda y: y * 1.001, lambda y: np.full_like(y, np.nan)])
-def test_each_product_is_looked_at(product: str, damage: Callable[[Any], Any]) -> None:
+def test_each_product_is_looked_at(product, damage):
     def run(component: onnx.ModelProto) -> dict[str, np.ndarray]:
         found = engine(lower_to_float)(component)
         return found | {product: damage(found[product])}
@@ -97,7 +96,7 @@ def test_each_product_is_looked_at(product: str, damage: Callable[[Any], Any]) -
     assert inexact_products(run) == [product]
 
 
-def test_attention_in_other_numbers_is_seen() -> None:
+def test_attention_in_other_numbers_is_seen():
     """TensorRT's weights only, and its attention in floats, are another model."""
 
     def lower(component: onnx.ModelProto) -> None:
@@ -109,7 +108,7 @@ def test_attention_in_other_numbers_is_seen() -> None:
 
 
 @pytest.fixture
-def inexact_ort(monkeypatch: pytest.MonkeyPatch) -> None:
+def inexact_ort(monkeypatch) -> None:
     """ONNX Runtime on a processor where none of its products is exact."""
 
     def refuse(kernels: Path | None = None) -> None:
@@ -125,13 +124,13 @@ def _wrong(component: onnx.ModelProto) -> None:
 
 
 @pytest.mark.usefixtures("inexact_ort")
-def test_an_engine_that_is_not_exact_refuses(model_path: Path) -> None:
+def test_an_engine_that_is_not_exact_refuses(model_path):
     with pytest.raises(EngineError, match=r"not multiply integers exactly.*another engine"):
         open_backend(model_path, "ort")
 
 
 @pytest.mark.usefixtures("inexact_ort")
-def test_auto_takes_the_engine_that_is_exact(model_path: Path, tmp_path: Path) -> None:
+def test_auto_takes_the_engine_that_is_exact(model_path, tmp_path):
     pytest.importorskip("openvino", reason="needs OpenVINO")
     with open_backend(model_path, "auto", threads=1, cache=tmp_path) as backend:
         assert backend.name == "openvino"
@@ -139,6 +138,6 @@ def test_auto_takes_the_engine_that_is_exact(model_path: Path, tmp_path: Path) -
         assert backend.products == openvino_requests.products()
 
 
-def test_backends_say_how_they_multiply(model_path: Path) -> None:
+def test_backends_say_how_they_multiply(model_path):
     assert open_backend(model_path, "ort").products == ort.ort_products()
     assert ort.ort_products() in ("unsigned by signed", "unsigned by unsigned")

@@ -43,16 +43,14 @@ TOLERANCE = 2e-4
 
 
 @pytest.fixture(scope="module")
-def opened(model_path: Path) -> Any:
+def opened(model_path) -> Any:
     pytest.importorskip("openvino", reason="needs OpenVINO")
     with OpenVinoBackend(model_path, threads=1) as backend:
         yield backend
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_the_numbers_are_those_of_onnx_runtime(
-    opened: OpenVinoBackend, model_path: Path, component: str
-) -> None:
+def test_the_numbers_are_those_of_onnx_runtime(opened, model_path, component):
     feeds = random_inputs(opened.spec, component)
     found = opened.run(component, feeds)
     with open_backend(model_path, "ort", threads=1) as other:
@@ -64,9 +62,7 @@ def test_the_numbers_are_those_of_onnx_runtime(
 
 
 @pytest.mark.parametrize(("frames", "pointers"), [(1, 1), (7, 16), (2, 5), (1, 0)])
-def test_dynamic_sizes_may_change_from_call_to_call(
-    opened: OpenVinoBackend, model_path: Path, frames: int, pointers: int
-) -> None:
+def test_dynamic_sizes_may_change_from_call_to_call(opened, model_path, frames, pointers):
     feeds = attention_inputs(opened.spec, frames, pointers, objects=2)
     found = opened.run(MEMORY_ATTENTION, feeds)["conditioned"]
     with open_backend(model_path, "ort", threads=1) as other:
@@ -98,9 +94,7 @@ def memory_attention(path: Path) -> Requests:
 @pytest.mark.parametrize(
     "frames", [1, 2, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 7))]
 )
-def test_a_model_of_its_own_for_sizes_that_repeat(
-    integer_attention_path: Path, frames: int
-) -> None:
+def test_a_model_of_its_own_for_sizes_that_repeat(integer_attention_path, frames):
     requests = memory_attention(integer_attention_path)
     spec = read_bundle(integer_attention_path).spec
     feeds = attention_inputs(spec, frames, pointers=min(frames, 3), objects=1 + frames % 2)
@@ -115,7 +109,7 @@ def test_a_model_of_its_own_for_sizes_that_repeat(
     assert np.abs(found[-1] - expected).mean() <= 2e-3 * np.ptp(expected)
 
 
-def test_models_for_certain_sizes_are_few(model_path: Path) -> None:
+def test_models_for_certain_sizes_are_few(model_path):
     requests, spec = memory_attention(model_path), read_bundle(model_path).spec
     shapes = [(frames, 1, 1) for frames in range(1, KEPT_MODELS + 3)]
     for shape in shapes:  # as the first frames of a video
@@ -128,7 +122,7 @@ def test_models_for_certain_sizes_are_few(model_path: Path) -> None:
     assert frames == [shape[0] for shape in shapes[-KEPT_MODELS:]]
 
 
-def test_groups_of_objects_that_take_turns(model_path: Path) -> None:
+def test_groups_of_objects_that_take_turns(model_path):
     requests, spec = memory_attention(model_path), read_bundle(model_path).spec
     for _ in range(FIXED_AFTER):
         for objects in (1, 2):
@@ -136,7 +130,7 @@ def test_groups_of_objects_that_take_turns(model_path: Path) -> None:
     assert [dict(sizes)["memory"][0] for sizes in requests.fixed_sizes] == [1, 2]
 
 
-def test_a_component_of_fixed_sizes_is_compiled_once(model_path: Path) -> None:
+def test_a_component_of_fixed_sizes_is_compiled_once(model_path):
     pytest.importorskip("openvino", reason="needs OpenVINO")
     bundle = read_bundle(model_path)
     component = bundle.components[IMAGE_ENCODER]
@@ -170,14 +164,14 @@ def assert_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def plain(model_path: Path) -> dict[str, Any]:
+def plain(model_path) -> dict[str, Any]:
     """The outputs of models that were compiled for nothing but them."""
     pytest.importorskip("openvino", reason="needs OpenVINO")
     return outputs(model_path, None)
 
 
 @pytest.fixture(scope="module")
-def compiled(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled(model_path, tmp_path_factory) -> Path:
     """A folder with all compiled models, to be copied."""
     pytest.importorskip("openvino", reason="needs OpenVINO")
     folder = tmp_path_factory.mktemp("compiled")
@@ -186,7 +180,7 @@ def compiled(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def compilations(monkeypatch) -> list[str]:
     """The components that have been compiled since the start of the test."""
     names: list[str] = []
 
@@ -199,9 +193,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_the_second_opening_compiles_nothing(
-    model_path: Path, tmp_path: Path, plain: dict[str, Any], compilations: list[str]
-) -> None:
+def test_the_second_opening_compiles_nothing(model_path, tmp_path, plain, compilations):
     assert_equal(outputs(model_path, tmp_path), plain)
     assert sorted(compilations) == COMPILED
     assert len(list(tmp_path.glob("*.compiled"))) == len(COMPILED)
@@ -211,13 +203,8 @@ def test_the_second_opening_compiles_nothing(
 
 
 def test_damaged_and_foreign_compiled_models_are_made_anew(
-    model_path: Path,
-    tmp_path: Path,
-    plain: dict[str, Any],
-    compiled: Path,
-    compilations: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    model_path, tmp_path, plain, compiled, compilations, monkeypatch
+):
     shutil.copytree(compiled, tmp_path, dirs_exist_ok=True)
     files = sorted(tmp_path.glob("*.compiled"))
     whole = {path: path.read_bytes() for path in files}
@@ -235,12 +222,8 @@ def test_damaged_and_foreign_compiled_models_are_made_anew(
 
 
 def test_another_processor_compiles_its_own(
-    model_path: Path,
-    tmp_path: Path,
-    compiled: Path,
-    compilations: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    model_path, tmp_path, compiled, compilations, monkeypatch
+):
     shutil.copytree(compiled, tmp_path, dirs_exist_ok=True)
     outputs(model_path, tmp_path, (MEMORY_ENCODER,))
     assert compilations == []
@@ -261,7 +244,7 @@ class Capable:
         return self._capabilities
 
 
-def test_fast_needs_bfloat16(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_needs_bfloat16(model_path, monkeypatch):
     pytest.importorskip("openvino", reason="needs OpenVINO")
     monkeypatch.setattr(
         "qsam2_deploy.engines.openvino.backend.shared_core", lambda: Capable(["FP32", "INT8"])
@@ -278,7 +261,7 @@ def test_fast_needs_bfloat16(model_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert hints == {"exact": "f32", "fast": "bf16"}
 
 
-def test_what_this_processor_says_is_what_it_does(model_path: Path, plain: dict[str, Any]) -> None:
+def test_what_this_processor_says_is_what_it_does(model_path, plain):
     has_bfloat16 = "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -288,19 +271,19 @@ def test_what_this_processor_says_is_what_it_does(model_path: Path, plain: dict[
         assert_equal(found, plain)
 
 
-def test_onnx_runtime_has_nothing_faster(model_path: Path) -> None:
+def test_onnx_runtime_has_nothing_faster(model_path):
     with pytest.warns(UserWarning, match="^ONNX Runtime has no faster floats on a CPU, so"):
         backend = open_backend(model_path, "ort", threads=1, precision="fast")
     assert engine_of(backend) == "ort, exact"
 
 
 @pytest.mark.parametrize("backend", ["auto", "ort", "openvino"])
-def test_another_precision_is_refused(model_path: Path, backend: str) -> None:
+def test_another_precision_is_refused(model_path, backend):
     with pytest.raises(InputError, match="precision must be one of exact, fast, but got 'bf16'"):
         open_backend(model_path, backend, precision="bf16")
 
 
-def test_results_stay_what_they_are(opened: OpenVinoBackend) -> None:
+def test_results_stay_what_they_are(opened):
     """The engine reuses its memory; what it gave out must not change with the next call."""
     feeds = random_inputs(opened.spec, IMAGE_ENCODER)
     first = opened.run(IMAGE_ENCODER, feeds)["features"]
@@ -310,7 +293,7 @@ def test_results_stay_what_they_are(opened: OpenVinoBackend) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
-def test_inputs_need_not_be_contiguous(opened: OpenVinoBackend) -> None:
+def test_inputs_need_not_be_contiguous(opened):
     image = random_inputs(opened.spec, IMAGE_ENCODER)["image"]
     expected = opened.run(IMAGE_ENCODER, {"image": image})["features"]
     strided = opened.run(IMAGE_ENCODER, {"image": np.asfortranarray(image)})["features"]
@@ -324,7 +307,7 @@ def test_inputs_need_not_be_contiguous(opened: OpenVinoBackend) -> None:
         pytest.param("integer_attention_path", 0.9, marks=pytest.mark.slow),
     ],
 )
-def test_masks(fixture: str, overlap: float, request: pytest.FixtureRequest) -> None:
+def test_masks(fixture, overlap, request):
     """Tracking with both engines: half of the frame, or all where the object is said to be away."""
     pytest.importorskip("openvino", reason="needs OpenVINO")
     path: Path = request.getfixturevalue(fixture)
@@ -342,7 +325,7 @@ def test_masks(fixture: str, overlap: float, request: pytest.FixtureRequest) -> 
         assert (ours & theirs).sum() / (ours | theirs).sum() > overlap
 
 
-def test_threads_are_those_that_were_asked_for(model_path: Path) -> None:
+def test_threads_are_those_that_were_asked_for(model_path):
     pytest.importorskip("openvino", reason="needs OpenVINO")
     component = read_bundle(model_path).components[MEMORY_ENCODER]
     lower_for_openvino(component)
@@ -355,7 +338,7 @@ def test_threads_are_those_that_were_asked_for(model_path: Path) -> None:
     )
 
 
-def test_closed_before_and_after(model_path: Path) -> None:
+def test_closed_before_and_after(model_path):
     pytest.importorskip("openvino", reason="needs OpenVINO")
     backend = OpenVinoBackend(model_path, threads=1)
     assert backend.spec.image_size == 64
@@ -367,14 +350,14 @@ def test_closed_before_and_after(model_path: Path) -> None:
         backend.run(IMAGE_ENCODER, {})
 
 
-def test_wrong_inputs_are_one_sentence(opened: OpenVinoBackend) -> None:
+def test_wrong_inputs_are_one_sentence(opened):
     for wrong in ({"image": np.zeros((1, 3, 32, 32), np.float32)}, {"picture": np.zeros(3)}):
         with pytest.raises(EngineError, match="OpenVINO failed in image_encoder: ") as caught:
             opened.run(IMAGE_ENCODER, wrong)
         assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_the_engine_refuses(model_path: Path) -> None:
+def test_a_model_that_the_engine_refuses(model_path):
     pytest.importorskip("openvino", reason="needs OpenVINO")
     component = read_bundle(model_path).components[MEMORY_ENCODER]
     component.graph.node[0].op_type = "NoSuchOperator"
@@ -384,7 +367,7 @@ def test_a_model_that_the_engine_refuses(model_path: Path) -> None:
     assert ".cpp" not in str(caught.value)
 
 
-def test_openvino_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_is_not_installed(tmp_path, monkeypatch):
     original = builtins.__import__
 
     def blocked(name: str, *args: Any, level: int = 0) -> Any:
@@ -399,7 +382,7 @@ def test_openvino_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         open_backend(tmp_path / "m.onnx", "openvino")
 
 
-def test_ctrl_c_after_models_are_closed(model_path: Path) -> None:
+def test_ctrl_c_after_models_are_closed(model_path):
     """Several cores of OpenVINO would leave a stack for signal handlers that is gone."""
     pytest.importorskip("openvino", reason="needs OpenVINO")
     script = f"""

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import builtins
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ pytest.importorskip("onnxruntime")
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_outputs_are_as_specified(model_path: Path, component: str) -> None:
+def test_outputs_are_as_specified(model_path, component):
     with OrtBackend(model_path, threads=1) as backend:
         outputs = backend.run(component, random_inputs(backend.spec, component))
         expected = backend.spec.component(component).outputs
@@ -31,7 +30,7 @@ def test_outputs_are_as_specified(model_path: Path, component: str) -> None:
         assert np.isfinite(value).all()
 
 
-def test_dynamic_sizes_may_change_from_call_to_call(model_path: Path) -> None:
+def test_dynamic_sizes_may_change_from_call_to_call(model_path):
     with OrtBackend(model_path, threads=1) as backend:
         both = random_inputs(backend.spec, MEMORY_ENCODER)
         together = backend.run(MEMORY_ENCODER, both)["memory"]
@@ -41,7 +40,7 @@ def test_dynamic_sizes_may_change_from_call_to_call(model_path: Path) -> None:
             np.testing.assert_allclose(alone[0], together[row], rtol=1e-4, atol=1e-5)
 
 
-def test_inputs_need_not_be_contiguous(model_path: Path) -> None:
+def test_inputs_need_not_be_contiguous(model_path):
     with OrtBackend(model_path, threads=1) as backend:
         image = random_inputs(backend.spec, IMAGE_ENCODER)["image"]
         expected = backend.run(IMAGE_ENCODER, {"image": image})["features"]
@@ -51,7 +50,7 @@ def test_inputs_need_not_be_contiguous(model_path: Path) -> None:
     np.testing.assert_array_equal(got, expected)
 
 
-def test_threads_sleep_while_they_wait_and_no_memory_is_planned(model_path: Path) -> None:
+def test_threads_sleep_while_they_wait_and_no_memory_is_planned(model_path):
     """Two components may run side by side, and the sizes of the inputs change."""
     with OrtBackend(model_path, threads=2) as backend:
         for session in backend._sessions.values():
@@ -60,11 +59,11 @@ def test_threads_sleep_while_they_wait_and_no_memory_is_planned(model_path: Path
             assert not options.enable_mem_pattern
 
 
-def test_the_spec_is_known_before_entering(model_path: Path) -> None:
+def test_the_spec_is_known_before_entering(model_path):
     assert OrtBackend(model_path).spec.image_size == 64
 
 
-def test_closed_before_and_after(model_path: Path) -> None:
+def test_closed_before_and_after(model_path):
     backend = OrtBackend(model_path, threads=1)
     with pytest.raises(EngineError, match="the backend is closed: enter it"):
         backend.run(IMAGE_ENCODER, {})
@@ -74,7 +73,7 @@ def test_closed_before_and_after(model_path: Path) -> None:
         backend.run(IMAGE_ENCODER, {})
 
 
-def test_it_can_be_entered_again(model_path: Path) -> None:
+def test_it_can_be_entered_again(model_path):
     backend = OrtBackend(model_path, threads=1)
     feeds = random_inputs(backend.spec, MEMORY_ENCODER)
     results = []
@@ -84,7 +83,7 @@ def test_it_can_be_entered_again(model_path: Path) -> None:
     np.testing.assert_array_equal(*results)
 
 
-def test_wrong_inputs_are_an_engine_error(model_path: Path) -> None:
+def test_wrong_inputs_are_an_engine_error(model_path):
     with OrtBackend(model_path, threads=1) as backend:
         wrong = {"image": np.zeros((1, 3, 32, 32), np.float32)}
         with pytest.raises(EngineError, match="ONNX Runtime failed in image_encoder"):
@@ -93,16 +92,14 @@ def test_wrong_inputs_are_an_engine_error(model_path: Path) -> None:
             backend.run(IMAGE_ENCODER, {})
 
 
-def test_a_model_that_the_engine_refuses(model_path: Path) -> None:
+def test_a_model_that_the_engine_refuses(model_path):
     component = read_bundle(model_path).components[MEMORY_ENCODER]
     component.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(EngineError, match="cannot load memory_encoder"):
         session_from_onnx(component)
 
 
-def test_a_failed_start_leaves_nothing_half_open(
-    model_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_start_leaves_nothing_half_open(model_path, monkeypatch):
     backend = OrtBackend(model_path, threads=1)
     calls: list[str] = []
 
@@ -122,7 +119,7 @@ def test_a_failed_start_leaves_nothing_half_open(
             backend.run(component, random_inputs(backend.spec, component))
 
 
-def test_onnxruntime_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnxruntime_is_not_installed(tmp_path, monkeypatch):
     original = builtins.__import__
 
     def blocked(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -136,7 +133,7 @@ def test_onnxruntime_is_not_installed(tmp_path: Path, monkeypatch: pytest.Monkey
         OrtBackend(tmp_path / "m.onnx")
 
 
-def test_open_backend(model_path: Path, tmp_path: Path) -> None:
+def test_open_backend(model_path, tmp_path):
     assert isinstance(open_backend(model_path, "ort", threads=1), OrtBackend)
     with pytest.raises(ModelFileError, match="there is no model"):
         open_backend(tmp_path / "none.onnx")
@@ -149,6 +146,6 @@ def test_open_backend(model_path: Path, tmp_path: Path) -> None:
         ({"threads": 0}, "threads must be at least 1, but got 0"),
     ],
 )
-def test_open_backend_refuses(model_path: Path, arguments: dict[str, Any], message: str) -> None:
+def test_open_backend_refuses(model_path, arguments, message):
     with pytest.raises(InputError, match=message):
         open_backend(model_path, **arguments)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,7 +51,7 @@ def track(model: Any) -> list[np.ndarray]:
     return logits
 
 
-def test_it_tracks_as_on_the_cpu(model_path: Path) -> None:
+def test_it_tracks_as_on_the_cpu(model_path):
     wanted, found = track(OrtBackend(model_path, threads=1)), track(OnCpu(model_path))
     assert len(found) == len(wanted) == 8
     spread = float(np.std(wanted))
@@ -62,7 +61,7 @@ def test_it_tracks_as_on_the_cpu(model_path: Path) -> None:
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_what_components_read_stays_on_the_device(model_path: Path, component: str) -> None:
+def test_what_components_read_stays_on_the_device(model_path, component):
     with OnCpu(model_path) as backend:
         outputs = backend.run(component, random_inputs(backend.spec, component))
         expected = backend.spec.component(component).outputs
@@ -74,9 +73,7 @@ def test_what_components_read_stays_on_the_device(model_path: Path, component: s
         assert (value.shape, np.asarray(value).dtype) == (shape, tensor.dtype)
 
 
-def test_tensors_of_the_device_are_bound_as_they_are(
-    model_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tensors_of_the_device_are_bound_as_they_are(model_path, monkeypatch):
     copied: list[str] = []
     bind = onnxruntime.IOBinding.bind_cpu_input
 
@@ -95,7 +92,7 @@ def test_tensors_of_the_device_are_bound_as_they_are(
     assert "features" not in copied
 
 
-def test_the_image_predictor_takes_it(model_path: Path) -> None:
+def test_the_image_predictor_takes_it(model_path):
     masks = []
     for backend in (OrtBackend(model_path, threads=1), OnCpu(model_path)):
         with SAM2ImagePredictor(backend) as predictor:
@@ -105,7 +102,7 @@ def test_the_image_predictor_takes_it(model_path: Path) -> None:
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_the_graph_is_in_half_precision(quantized_path: Path, component: str) -> None:
+def test_the_graph_is_in_half_precision(quantized_path, component):
     model = read_bundle(quantized_path).components[component]
     lower_for_ort_cuda(model)
     onnx.checker.check_model(model, full_check=True)
@@ -116,7 +113,7 @@ def test_the_graph_is_in_half_precision(quantized_path: Path, component: str) ->
     assert not types & {onnx.TensorProto.INT4, onnx.TensorProto.INT8}
 
 
-def test_a_cache_is_its_own(model_path: Path, tmp_path: Path) -> None:
+def test_a_cache_is_its_own(model_path, tmp_path):
     for _ in range(2):
         with OnCpu(model_path, cache=tmp_path):
             pass
@@ -128,7 +125,7 @@ def test_a_cache_is_its_own(model_path: Path, tmp_path: Path) -> None:
 
 # ----------------------------------------------------------- what is missing
 @pytest.mark.skipif(not WITHOUT_CUDA, reason="onnxruntime-gpu is installed")
-def test_the_installed_package_for_cpus_says_what_to_install(model_path: Path) -> None:
+def test_the_installed_package_for_cpus_says_what_to_install(model_path):
     with pytest.raises(
         MissingDependencyError, match=f"for CPUs is there in its place.*{INSTALL}"
     ) as caught:
@@ -137,7 +134,7 @@ def test_the_installed_package_for_cpus_says_what_to_install(model_path: Path) -
 
 
 @pytest.mark.skipif(not WITHOUT_CUDA, reason="onnxruntime-gpu is installed")
-def test_a_real_session_that_falls_back_is_refused(model_path: Path) -> None:
+def test_a_real_session_that_falls_back_is_refused(model_path):
     """What ONNX Runtime does with a provider that it does not have: a warning, and the CPU."""
     model = read_bundle(model_path).components[MEMORY_ATTENTION]
     lower_for_ort_cuda(model)
@@ -180,16 +177,16 @@ class FakeRuntime:
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
+def fake(monkeypatch) -> Any:
     def put(*given: str, error: str = "") -> FakeRuntime:
         made = FakeRuntime(*given, error=error)
-        monkeypatch.setitem(sys.modules, "onnxruntime", made)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "onnxruntime", made)
         return made
 
     return put
 
 
-def test_a_provider_that_works_is_used(fake: Any) -> None:
+def test_a_provider_that_works_is_used(fake):
     runtime = fake("CUDAExecutionProvider", "CPUExecutionProvider")
     ort_cuda.check_provider()
     assert ort_cuda.cuda_session(b"", "x").get_providers()[0] == "CUDAExecutionProvider"
@@ -206,9 +203,7 @@ def test_a_provider_that_works_is_used(fake: Any) -> None:
         ("", "no NVIDIA GPU with a driver"),
     ],
 )  # fmt: skip
-def test_a_provider_that_does_not_start_is_an_error(
-    fake: Any, monkeypatch: pytest.MonkeyPatch, library: str, reason: str
-) -> None:
+def test_a_provider_that_does_not_start_is_an_error(fake, monkeypatch, library, reason):
     def load(path: str) -> None:
         assert path == "/nowhere/onnxruntime/capi/libonnxruntime_providers_cuda.so"
         if library:
@@ -230,7 +225,7 @@ def test_a_provider_that_does_not_start_is_an_error(
         ("CUDA failure 100:\n no CUDA-capable device", "failed in x: CUDA failure 100: no CUDA"),
     ],
 )
-def test_errors_of_the_session_are_one_sentence(fake: Any, error: str, message: str) -> None:
+def test_errors_of_the_session_are_one_sentence(fake, error, message):
     fake(error=error)
     with pytest.raises(EngineError, match=message) as caught:
         ort_cuda.cuda_session(b"", "x")
@@ -245,9 +240,7 @@ def test_errors_of_the_session_are_one_sentence(fake: Any, error: str, message: 
         ({"onnxruntime"}, MissingDependencyError, "for CPUs is there in its place"),
     ],
 )
-def test_packages_in_each_others_way(
-    fake: Any, monkeypatch: pytest.MonkeyPatch, installed: set[str], kind: type, message: str
-) -> None:
+def test_packages_in_each_others_way(fake, monkeypatch, installed, kind, message):
     def distribution(name: str) -> None:
         if name not in installed:
             raise importlib.metadata.PackageNotFoundError(name)
@@ -259,13 +252,13 @@ def test_packages_in_each_others_way(
         ort_cuda.check_provider()
 
 
-def test_no_package_at_all(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # type: ignore[arg-type]
+def test_no_package_at_all(model_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependencyError, match=INSTALL.replace("pip install ", "")):
         OrtCudaBackend(model_path)
 
 
-def test_the_backend_has_a_name(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_backend_has_a_name(model_path, monkeypatch):
     monkeypatch.setattr(ort_cuda, "check_provider", lambda provider: None)
     assert isinstance(open_backend(model_path, "ort-cuda"), OrtCudaBackend)
     with pytest.raises(InputError, match="ort-cuda"):
@@ -275,7 +268,7 @@ def test_the_backend_has_a_name(model_path: Path, monkeypatch: pytest.MonkeyPatc
 # ------------------------------------------------------------------ on a GPU
 @pytest.mark.gpu
 @pytest.mark.skipif(current_gpu() is None, reason="needs an NVIDIA GPU")
-def test_a_real_gpu_tracks_as_the_cpu(model_path: Path) -> None:
+def test_a_real_gpu_tracks_as_the_cpu(model_path):
     wanted, found = track(OrtBackend(model_path, threads=1)), track(OrtCudaBackend(model_path))
     spread = float(np.std(wanted))
     for ours, theirs in zip(found, wanted, strict=True):

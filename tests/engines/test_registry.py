@@ -44,7 +44,7 @@ Install = Callable[[str], None]
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+def install(tmp_path, monkeypatch) -> Iterator[Install]:
     """Give a function that installs a package with one engine, as pip would leave it."""
 
     def install(point: str) -> None:
@@ -60,7 +60,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     engines.cache_clear()
 
 
-def test_an_engine_of_another_package_runs_a_model(install: Install, model_path: Path) -> None:
+def test_an_engine_of_another_package_runs_a_model(install, model_path):
     pytest.importorskip("onnxruntime", reason="the toy engine is made of ONNX Runtime")
     install("toy = toy_engine:ENGINE")
     assert backend_names()[-1] == "toy"
@@ -69,10 +69,10 @@ def test_an_engine_of_another_package_runs_a_model(install: Install, model_path:
     frame = np.zeros((48, 64, 3), np.uint8)
     with VideoSegmenter(toy) as segmenter:
         segmenter.track(frame, [Prompt(points=[(20, 20)], labels=[1])])
-    assert toy.runs[0] == "image_encoder"  # type: ignore[attr-defined]
+    assert toy.runs[0] == "image_encoder"
 
 
-def test_auto_does_not_choose_what_does_not_ask_for_it(install: Install) -> None:
+def test_auto_does_not_choose_what_does_not_ask_for_it(install):
     install("toy = toy_engine:ENGINE")
     assert not engine_named("toy").chosen
 
@@ -88,18 +88,18 @@ def test_auto_does_not_choose_what_does_not_ask_for_it(install: Install) -> None
         ("ort = toy_engine:ORT", "must be an engine of the name ort, which no other has"),
     ],
 )
-def test_a_package_that_brings_none_is_named(install: Install, point: str, message: str) -> None:
+def test_a_package_that_brings_none_is_named(install, point, message):
     install(point)
     with pytest.raises(Qsam2Error, match=message):
         engines()
 
 
-def test_an_unknown_name_is_told_the_known_ones() -> None:
+def test_an_unknown_name_is_told_the_known_ones():
     with pytest.raises(InputError, match=r"must be one of auto, ort, openvino, .*, but got 'x'"):
         engine_named("x")
 
 
-def test_every_engine_of_ours_is_there() -> None:
+def test_every_engine_of_ours_is_there():
     assert [engine.name for engine in BUILT_IN] == list(engines())
     for engine in BUILT_IN:
         module, _, name = engine.backend.partition(":")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,9 +42,7 @@ def weight_of(model: onnx.ModelProto) -> onnx.TensorProto:
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_have_the_narrowest_type(
-    kind: str, bits: int, data_type: int, opset: int, version: int
-) -> None:
+def test_weights_have_the_narrowest_type(kind, bits, data_type, opset, version):
     layer, _ = make_layer(kind, bits)
     model = graph_of(kind, layer)
     onnx.checker.check_model(model, full_check=True)
@@ -59,7 +56,7 @@ def test_weights_have_the_narrowest_type(
 
 
 @pytest.mark.parametrize("bits", [8, 5, 2])
-def test_narrow_inputs_are_clipped_to_their_grid(bits: int) -> None:
+def test_narrow_inputs_are_clipped_to_their_grid(bits):
     layer, _ = make_layer("linear", bits)
     graph = graph_of("linear", layer).graph
     clips = [node for node in graph.node if node.op_type == "Clip"]
@@ -73,7 +70,7 @@ def test_narrow_inputs_are_clipped_to_their_grid(bits: int) -> None:
         assert limits == wanted.tolist()
 
 
-def test_the_opset_can_be_raised_but_not_lowered() -> None:
+def test_the_opset_can_be_raised_but_not_lowered():
     layer, _ = make_layer("linear", 2)
     message = r"opset 21 has no INT2, in which c/layer\.weight is stored; give at least 25"
     with pytest.raises(InputError, match=message):
@@ -88,7 +85,7 @@ def test_the_opset_can_be_raised_but_not_lowered() -> None:
             graph_of("linear", wide, opset=opset)
 
 
-def test_an_onnx_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_onnx_that_is_too_old_is_named(monkeypatch):
     class OldTensorProto:
         FLOAT = TensorProto.FLOAT
 
@@ -98,7 +95,7 @@ def test_an_onnx_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         graph_of("linear", layer)
 
 
-def test_float_numbers_are_halved_where_nothing_is_lost() -> None:
+def test_float_numbers_are_halved_where_nothing_is_lost():
     values = np.linspace(-2, 2, 257).astype(np.float32)
     for array, halved in (
         (values.astype(np.float16).astype(np.float32), True),
@@ -117,18 +114,18 @@ def test_float_numbers_are_halved_where_nothing_is_lost() -> None:
         assert [n.op_type for n in model.graph.node].count("Cast") == halved
 
 
-def test_needed_opset_of_a_float_model() -> None:
+def test_needed_opset_of_a_float_model():
     assert needed_opset([builder_for((1,), (1,))]) == 17
 
 
 # ------------------------------------------------------------------------------ whole models
 @pytest.fixture
-def loaded(checkpoint: Path) -> Checkpoint:
+def loaded(checkpoint) -> Checkpoint:
     return load_checkpoint(checkpoint, config=checkpoint.with_suffix(".yaml"))
 
 
 @pytest.mark.parametrize(("bits", "opset"), [(2, 25), (3, 21), (8, 17)])
-def test_a_whole_model(loaded: Checkpoint, tmp_path: Path, bits: int, opset: int) -> None:
+def test_a_whole_model(loaded, tmp_path, bits, opset):
     path = tmp_path / "model.onnx"
     spec = onnx_from_checkpoint(quantize_model(loaded, bits), path)
     model = onnx.load(path)
@@ -161,9 +158,7 @@ QUICK = {(2, "all"), (3, "encoder"), (5, "all"), (8, "encoder")}
         for scope in SCOPES
     ],
 )
-def test_every_width_and_scope_passes_the_checker(
-    loaded: Checkpoint, tmp_path: Path, bits: int, scope: str
-) -> None:
+def test_every_width_and_scope_passes_the_checker(loaded, tmp_path, bits, scope):
     path, activations = tmp_path / "model.onnx", 8 if bits % 2 else bits
     quantized = quantize_model(loaded, bits, activation_bits=activations, scope=scope)
     onnx_from_checkpoint(quantized, path, show_progress=False)
@@ -176,7 +171,7 @@ def test_every_width_and_scope_passes_the_checker(
         onnx.checker.check_model(component, full_check=True)
 
 
-def test_mixed_widths_are_in_the_metadata(loaded: Checkpoint, tmp_path: Path) -> None:
+def test_mixed_widths_are_in_the_metadata(loaded, tmp_path):
     path = tmp_path / "model.onnx"
     spec = onnx_from_checkpoint(
         quantize_model(loaded, 8, memory_encoder=3, memory_attention=2), path
@@ -192,7 +187,7 @@ def test_mixed_widths_are_in_the_metadata(loaded: Checkpoint, tmp_path: Path) ->
     assert types["memory_attention/layers.0.linear1.weight"] == TensorProto.INT2
 
 
-def test_grids_are_in_the_metadata(loaded: Checkpoint, tmp_path: Path) -> None:
+def test_grids_are_in_the_metadata(loaded, tmp_path):
     path = tmp_path / "model.onnx"
     model = loaded.model
     names = list(layers_in_scope(model, "all"))
@@ -222,7 +217,7 @@ def test_grids_are_in_the_metadata(loaded: Checkpoint, tmp_path: Path) -> None:
     assert (zero_point.dtype, int(zero_point)) == (np.int8, -3)
 
 
-def test_a_step_that_is_no_number_is_named(loaded: Checkpoint, tmp_path: Path) -> None:
+def test_a_step_that_is_no_number_is_named(loaded, tmp_path):
     model: Any = quantize_model(loaded, 4).model
     layer = model.memory_encoder.fuser.layers[0].pwconv1
     for value, what in ((torch.nan, "weight"), (torch.inf, "input")):
@@ -236,7 +231,7 @@ def test_a_step_that_is_no_number_is_named(loaded: Checkpoint, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_dead_channels_are_counted_and_have_a_step(loaded: Checkpoint, tmp_path: Path) -> None:
+def test_dead_channels_are_counted_and_have_a_step(loaded, tmp_path):
     with torch.no_grad():
         loaded.model.memory_encoder.out_proj.weight[3] = 0
         loaded.model.memory_attention.layers[0].self_attn.q_proj.weight[[0, 5]] = 0
@@ -249,7 +244,7 @@ def test_dead_channels_are_counted_and_have_a_step(loaded: Checkpoint, tmp_path:
     assert min(float(s.min()) for s in scales) == MIN_SCALE
 
 
-def test_a_factor_does_not_make_the_step_of_a_dead_channel_too_small() -> None:
+def test_a_factor_does_not_make_the_step_of_a_dead_channel_too_small():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 4))
     with torch.no_grad():

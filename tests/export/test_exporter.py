@@ -23,14 +23,14 @@ def config_of(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".yaml")
 
 
-def test_file_is_valid_onnx(exported: Path) -> None:
+def test_file_is_valid_onnx(exported):
     model = onnx.load(exported)
     onnx.checker.check_model(model, full_check=True)
     assert model.ir_version == 8
     assert {(o.domain, o.version) for o in model.opset_import} == {("", 17)}
 
 
-def test_every_name_carries_its_component(exported: Path) -> None:
+def test_every_name_carries_its_component(exported):
     graph = onnx.load(exported).graph
     for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
         assert item.name.split("/")[0] in COMPONENTS
@@ -38,7 +38,7 @@ def test_every_name_carries_its_component(exported: Path) -> None:
     assert len(names) == len(set(names))
 
 
-def test_inputs_and_outputs_are_those_of_the_spec(exported: Path) -> None:
+def test_inputs_and_outputs_are_those_of_the_spec(exported):
     model = onnx.load(exported)
     spec = ModelSpec.from_json(model.metadata_props[0].value)
     found = {}
@@ -54,7 +54,7 @@ def test_inputs_and_outputs_are_those_of_the_spec(exported: Path) -> None:
     assert found == expected
 
 
-def test_metadata_describes_the_model(exported: Path, checkpoint: Path) -> None:
+def test_metadata_describes_the_model(exported, checkpoint):
     entries = {e.key: e.value for e in onnx.load(exported).metadata_props}
     spec = ModelSpec.from_json(entries[SPEC_KEY])
     model: Any = load_checkpoint(checkpoint, config=config_of(checkpoint)).model
@@ -69,12 +69,12 @@ def test_metadata_describes_the_model(exported: Path, checkpoint: Path) -> None:
     assert json.loads(entries[SPEC_KEY])["schema_version"] == SCHEMA_VERSION
 
 
-def test_file_is_sealed(exported: Path) -> None:
+def test_file_is_sealed(exported):
     data = exported.read_bytes()
     assert _seal.verify(data, "model") in data[-80:].decode("latin-1")
 
 
-def test_little_is_stored_beside_the_weights(exported: Path, checkpoint: Path) -> None:
+def test_little_is_stored_beside_the_weights(exported, checkpoint):
     """Constants that the engine can compute do not belong in the file."""
     model = load_checkpoint(checkpoint, config=config_of(checkpoint)).model
     weights = sum(p.numel() for p in model.parameters())
@@ -82,12 +82,12 @@ def test_little_is_stored_beside_the_weights(exported: Path, checkpoint: Path) -
     assert stored < 1.05 * weights
 
 
-def test_export_is_reproducible(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_export_is_reproducible(exported, checkpoint, tmp_path):
     onnx_from_checkpoint(checkpoint, tmp_path / "again.onnx", config=config_of(checkpoint))
     assert (tmp_path / "again.onnx").read_bytes() == exported.read_bytes()
 
 
-def test_config_inside_the_checkpoint_needs_no_flag(tmp_path: Path) -> None:
+def test_config_inside_the_checkpoint_needs_no_flag(tmp_path):
     from qsam2_deploy.quant.checkpoints.checkpoint import save_checkpoint
 
     plain = write_checkpoint(tmp_path / "plain.pt")
@@ -97,7 +97,7 @@ def test_config_inside_the_checkpoint_needs_no_flag(tmp_path: Path) -> None:
     assert onnx_from_checkpoint(own, tmp_path / "own.onnx").name == "own"
 
 
-def test_image_size_changes_the_input(checkpoint: Path, tmp_path: Path) -> None:
+def test_image_size_changes_the_input(checkpoint, tmp_path):
     path = tmp_path / "wide.onnx"
     spec = onnx_from_checkpoint(checkpoint, path, config=config_of(checkpoint), image_size=160)
     assert spec.image_size == 160
@@ -105,14 +105,14 @@ def test_image_size_changes_the_input(checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [100, 0, -32])
-def test_bad_image_size_is_refused(checkpoint: Path, tmp_path: Path, size: int) -> None:
+def test_bad_image_size_is_refused(checkpoint, tmp_path, size):
     path = tmp_path / "bad.onnx"
     with pytest.raises(CheckpointError, match="multiple of 32"):
         onnx_from_checkpoint(checkpoint, path, config=config_of(checkpoint), image_size=size)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unsupported_option_is_named(tmp_path: Path) -> None:
+def test_unsupported_option_is_named(tmp_path):
     config = small_config()
     config["model"]["memory_attention"]["layer"]["pos_enc_at_attn"] = True
     path = write_checkpoint(tmp_path / "odd.pt", config)
@@ -121,13 +121,13 @@ def test_unsupported_option_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "odd.onnx").exists()
 
 
-def test_missing_folder_is_one_sentence(checkpoint: Path, tmp_path: Path) -> None:
+def test_missing_folder_is_one_sentence(checkpoint, tmp_path):
     path = tmp_path / "nowhere" / "model.onnx"
     with pytest.raises(InputError, match="does not exist"):
         onnx_from_checkpoint(checkpoint, path, config=config_of(checkpoint))
 
 
-def test_older_file_survives_a_failure(checkpoint: Path, tmp_path: Path) -> None:
+def test_older_file_survives_a_failure(checkpoint, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"precious")
     with pytest.raises(CheckpointError):
@@ -135,7 +135,7 @@ def test_older_file_survives_a_failure(checkpoint: Path, tmp_path: Path) -> None
     assert path.read_bytes() == b"precious"
 
 
-def test_float_weights_are_those_of_the_checkpoint(exported: Path, checkpoint: Path) -> None:
+def test_float_weights_are_those_of_the_checkpoint(exported, checkpoint):
     """A layer that no rewrite touches is stored bit for bit (transposed)."""
     model: Any = load_checkpoint(checkpoint, config=config_of(checkpoint)).model
     name = "trunk.blocks.0.mlp.layers.0.weight"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -55,7 +53,7 @@ def run(model: onnx.ModelProto, x: torch.Tensor) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("bits", [8, 6, 4, 3, 2])
 @pytest.mark.parametrize("lowered", [False, True])
-def test_equals_the_torch_layer(bits: int, lowered: bool) -> None:
+def test_equals_the_torch_layer(bits, lowered):
     layer, x = quantized_layer(bits)
     model = graph_of(layer)
     widen_constants(model)
@@ -70,7 +68,7 @@ def test_equals_the_torch_layer(bits: int, lowered: bool) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_codes_and_scales_are_stored_as_trained() -> None:
+def test_codes_and_scales_are_stored_as_trained():
     layer, _ = quantized_layer(4)
     form = layer.export_form()
     stored = {t.name: numpy_helper.to_array(t) for t in graph_of(layer).graph.initializer}
@@ -79,7 +77,7 @@ def test_codes_and_scales_are_stored_as_trained() -> None:
     np.testing.assert_array_equal(stored["c/layer.input_scale"], form.input_scale)
 
 
-def test_parts_share_one_quantized_input() -> None:
+def test_parts_share_one_quantized_input():
     layer, x = quantized_layer(8)
     model = graph_of(layer, parts=3)
     kinds = [n.op_type for n in model.graph.node]
@@ -90,7 +88,7 @@ def test_parts_share_one_quantized_input() -> None:
     np.testing.assert_allclose(np.concatenate(run(model, x), axis=1), expected, atol=1e-5)
 
 
-def test_rewrites_keep_the_codes() -> None:
+def test_rewrites_keep_the_codes():
     """Scaling outputs goes into the scales, permuting them moves the codes."""
     layer, x = quantized_layer(4)
     order = np.random.default_rng(0).permutation(OUT)
@@ -105,7 +103,7 @@ def test_rewrites_keep_the_codes() -> None:
     np.testing.assert_allclose(run(graph_of(weights), x)[0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_float_layer_is_untouched_by_the_pass(tmp_path: Path) -> None:
+def test_float_layer_is_untouched_by_the_pass(tmp_path):
     torch.manual_seed(0)
     model = graph_of(nn.Linear(IN, OUT).requires_grad_(False))
     before = model.SerializeToString()

@@ -8,9 +8,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -48,12 +46,12 @@ OpenVINO, which compiles for seconds what is accepted, takes part in ``make fuzz
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
 
 
 @pytest.fixture(scope="module")
-def done(folder: Path) -> subprocess.CompletedProcess[str]:
+def done(folder) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, str(folder / "counts.json"), str(folder / "kept")],
         cwd=ROOT,
@@ -64,9 +62,7 @@ def done(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_changed_files_are_accepted_or_refused_in_one_sentence(
-    done: subprocess.CompletedProcess[str], folder: Path
-) -> None:
+def test_changed_files_are_accepted_or_refused_in_one_sentence(done, folder):
     assert done.returncode in (0, 2), done.stdout + done.stderr
     counts = json.loads((folder / "counts.json").read_text())
     assert set(counts) == set(READERS)
@@ -103,22 +99,20 @@ def _spin() -> None:
         (_use_memory, server.MEMORY, "MemoryError"),
     ],
 )
-def test_each_outcome_is_told(read: Callable[[], Any], kind: str, detail: str) -> None:
+def test_each_outcome_is_told(read, kind, detail):
     outcome = server.run_isolated(read, seconds=1, memory=1 << 29)
     assert outcome.kind == kind
     assert detail in outcome.detail
     assert outcome.good == (kind in (server.ACCEPTED, server.SENTENCE))
 
 
-def test_without_the_gate_there_are_failures(
-    done: subprocess.CompletedProcess[str], folder: Path
-) -> None:
+def test_without_the_gate_there_are_failures(done, folder):
     assert done.returncode in (2, 3), done.stdout + done.stderr
     assert "traceback: " in done.stdout.partition("without the gate\n")[2]
     assert any((folder / "kept").iterdir())
 
 
-def test_an_input_is_always_the_same(tmp_path: Path) -> None:
+def test_an_input_is_always_the_same(tmp_path):
     for name in ("prompts", "plan", "engine", "log"):
         made = {READERS[name].make(random.Random(5)) for _ in range(3)}
         assert len(made) == 1

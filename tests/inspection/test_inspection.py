@@ -25,12 +25,12 @@ from tests.support.quantized_layers import graph_of, make_layer, run
 
 
 @pytest.fixture(scope="module")
-def quantized(quantized_path: Path) -> Inspection:
+def quantized(quantized_path) -> Inspection:
     return inspect_model(quantized_path, show_progress=False)
 
 
 @pytest.fixture
-def frames(tmp_path: Path) -> Path:
+def frames(tmp_path) -> Path:
     rng = np.random.default_rng(0)
     folder = tmp_path / "frames"
     folder.mkdir()
@@ -42,7 +42,7 @@ def frames(tmp_path: Path) -> Path:
 
 # ------------------------------------------------------------------ one layer
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
-def test_numbers_of_a_layer(bits: int) -> None:
+def test_numbers_of_a_layer(bits):
     layer, x = make_layer("linear", bits)
     model = graph_of("linear", layer)
     form = layer.export_form()
@@ -63,7 +63,7 @@ def test_numbers_of_a_layer(bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_clipped_values_are_counted_where_they_are(bits: int) -> None:
+def test_clipped_values_are_counted_where_they_are(bits):
     layer, x = make_layer("linear", bits)
     x = x * 2
     model = graph_of("linear", layer)
@@ -95,7 +95,7 @@ def _lowered(layer):
     return model
 
 
-def test_a_weight_that_is_multiplied_with_nothing_is_named() -> None:
+def test_a_weight_that_is_multiplied_with_nothing_is_named():
     model = graph_of("linear", make_layer("linear", 4)[0])
     for node in model.graph.node:
         if node.op_type == "MatMul":
@@ -105,7 +105,7 @@ def test_a_weight_that_is_multiplied_with_nothing_is_named() -> None:
 
 
 # ------------------------------------------------------------------ whole models
-def test_every_weight_of_the_metadata_is_a_layer(quantized: Inspection) -> None:
+def test_every_weight_of_the_metadata_is_a_layer(quantized):
     told = quantized.spec.quantization
     assert told is not None
     assert len(quantized.layers) == told.weights > 50
@@ -115,7 +115,7 @@ def test_every_weight_of_the_metadata_is_a_layer(quantized: Inspection) -> None:
     assert all(report.multiply_adds > 0 for report in quantized.layers)
 
 
-def test_bytes_add_up_to_the_file(quantized_path: Path, quantized: Inspection) -> None:
+def test_bytes_add_up_to_the_file(quantized_path, quantized):
     sizes = quantized.sizes
     assert sum(sizes.parts.values()) == sizes.file == quantized_path.stat().st_size
     assert all(size > 0 for size in sizes.parts.values())
@@ -127,7 +127,7 @@ def test_bytes_add_up_to_the_file(quantized_path: Path, quantized: Inspection) -
     assert (sizes.float32, sizes.bfloat16) == (4 * sizes.parameters, 2 * sizes.parameters)
 
 
-def test_a_float_model(model_path: Path) -> None:
+def test_a_float_model(model_path):
     found = inspect_model(model_path, show_progress=False)
     assert found.layers == ()
     assert found.total_work.quantized == 0
@@ -141,7 +141,7 @@ def test_a_float_model(model_path: Path) -> None:
         inspect_model(model_path, data="x.mp4")
 
 
-def test_inputs_are_measured_on_frames(quantized_path: Path, frames: Path) -> None:
+def test_inputs_are_measured_on_frames(quantized_path, frames):
     found = inspect_model(quantized_path, data=frames, limit=3, threads=1, show_progress=False)
     shares = [report.inputs_clipped for report in found.layers]
     assert all(share is not None and 0 <= share <= 1 for share in shares)
@@ -152,14 +152,14 @@ def test_inputs_are_measured_on_frames(quantized_path: Path, frames: Path) -> No
     assert set(single) == {report.layer.input_scale_name for report in found.layers}
 
 
-def test_bad_data(quantized_path: Path, tmp_path: Path, frames: Path) -> None:
+def test_bad_data(quantized_path, tmp_path, frames):
     with pytest.raises(VideoError):
         inspect_model(quantized_path, data=tmp_path / "none.mp4", show_progress=False)
     with pytest.raises(InputError, match="frames must be at least 1, but got 0"):
         inspect_model(quantized_path, data=frames, limit=0, show_progress=False)
 
 
-def test_json_has_what_the_objects_have(quantized: Inspection) -> None:
+def test_json_has_what_the_objects_have(quantized):
     data = json.loads(json.dumps(quantized.to_json()))
     assert data["sha256"] == quantized.digest
     assert len(data["layers"]) == len(quantized.layers)
@@ -176,7 +176,7 @@ def test_json_has_what_the_objects_have(quantized: Inspection) -> None:
     assert data["total"]["multiply_adds"] == total == quantized.total_work.all
 
 
-def test_tables(quantized: Inspection) -> None:
+def test_tables(quantized):
     summary = format_summary(quantized)
     assert "W4A4 by lsc in the scope all" in summary
     assert "clipped inputs: not measured; give --data" in summary
@@ -194,7 +194,7 @@ def test_tables(quantized: Inspection) -> None:
         assert marked == [name.partition("/")[2] for name in floats]
 
 
-def test_an_invalid_graph_with_a_good_seal_is_refused(model_path: Path, tmp_path: Path) -> None:
+def test_an_invalid_graph_with_a_good_seal_is_refused(model_path, tmp_path):
     model = onnx.load(model_path)
     model.graph.node[0].op_type = "NoSuchOperator"
     body = model.SerializeToString()
@@ -208,7 +208,7 @@ def test_an_invalid_graph_with_a_good_seal_is_refused(model_path: Path, tmp_path
 
 
 @pytest.mark.parametrize("bits", [2, 7])
-def test_an_affine_input_and_a_midrise_weight_are_told(bits: int) -> None:
+def test_an_affine_input_and_a_midrise_weight_are_told(bits):
     layer, x = make_layer("linear", bits, weight_grid="midrise", input_grid="affine")
     model = graph_of("linear", layer)
     told = QuantizationInfo(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import onnx
 import pytest
 from onnx import helper
@@ -34,7 +32,7 @@ W4A4 = QuantizationInfo("all", 4, 4, 1, weights=1)
 
 @pytest.mark.parametrize("plan", [{}, {"weight_grid": "midrise", "input_grid": "affine"}])
 @pytest.mark.parametrize("kind", COUNTS)
-def test_multiply_adds_of_a_layer(kind: str, plan: dict[str, str]) -> None:
+def test_multiply_adds_of_a_layer(kind, plan):
     model = graph_of(kind, make_layer(kind, 4, **plan)[0])
     assert list(multiply_adds(model).values()) == [COUNTS[kind]]
     runs_in_integers = kind in ("linear", "conv")
@@ -46,7 +44,7 @@ def test_multiply_adds_of_a_layer(kind: str, plan: dict[str, str]) -> None:
     assert report.integer_share == {"onnxruntime": runs_in_integers}
 
 
-def test_float_products_count_as_such() -> None:
+def test_float_products_count_as_such():
     """Attention of 5 queries to 7 keys, 3 wide: two products."""
     make = helper.make_node
     nodes = [
@@ -64,7 +62,7 @@ def test_float_products_count_as_such() -> None:
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "B", "it was changed"
 
 
-def test_a_shape_that_nobody_knows_is_not_counted_as_nothing() -> None:
+def test_a_shape_that_nobody_knows_is_not_counted_as_nothing():
     nodes = [
         helper.make_node("Transpose", ["x"], ["t"], "t", perm=[1, 0]),
         helper.make_node("MatMul", ["x", "t"], ["y"], "product"),
@@ -74,7 +72,7 @@ def test_a_shape_that_nobody_knows_is_not_counted_as_nothing() -> None:
         multiply_adds(model)
 
 
-def test_nearly_all_of_a_model_runs_in_integers(quantized_path: Path) -> None:
+def test_nearly_all_of_a_model_runs_in_integers(quantized_path):
     bundle = read_bundle(quantized_path)
     assert bundle.spec.quantization is not None
     shares = {}
@@ -87,13 +85,13 @@ def test_nearly_all_of_a_model_runs_in_integers(quantized_path: Path) -> None:
     assert all(share is not None and share > 0.7 for share in shares.values())
 
 
-def test_versions_of_engines() -> None:
+def test_versions_of_engines():
     assert engine_version("no_such_engine") is None
     assert engine_version("onnx") == onnx.__version__
 
 
 @pytest.mark.parametrize("kind", COUNTS)
-def test_openvino_names_its_integer_products(kind: str) -> None:
+def test_openvino_names_its_integer_products(kind):
     pytest.importorskip("openvino", reason="needs OpenVINO")
     model = graph_of(kind, make_layer(kind, 4)[0])
     wanted = set(multiply_adds(model)) if products() == INTEGERS else set()

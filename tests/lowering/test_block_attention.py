@@ -23,7 +23,7 @@ from tests.support.graphs import compiled, kernels_of
 
 @pytest.mark.parametrize("heads", [0, 3])
 @pytest.mark.parametrize(("queries", "blocks"), [(40, 1), (MIN_QUERIES + 6, 6)])
-def test_same_numbers(queries: int, blocks: int, heads: int) -> None:
+def test_same_numbers(queries, blocks, heads):
     factors = random_factors(queries, 90, heads)
     model = attention_graph(queries, 90, heads)
     assert block_attention(model, 200) == 1
@@ -37,7 +37,7 @@ def test_same_numbers(queries: int, blocks: int, heads: int) -> None:
 
 
 @pytest.mark.parametrize("zero_point", [0, -100])
-def test_openvino_multiplies_integers_and_transposes_nothing(zero_point: int) -> None:
+def test_openvino_multiplies_integers_and_transposes_nothing(zero_point):
     factors = random_factors(MIN_QUERIES, 96)
     model = attention_graph(MIN_QUERIES, 96, zero_point=zero_point)
     assert block_attention(model, MIN_QUERIES // 2) == 1
@@ -54,7 +54,7 @@ def test_openvino_multiplies_integers_and_transposes_nothing(zero_point: int) ->
         assert len(scores) >= (4 if zero_point == 0 else 2)
 
 
-def test_keys_that_are_split_into_heads_stay_in_order() -> None:
+def test_keys_that_are_split_into_heads_stay_in_order():
     """One transposition may move the heads and the channels at once."""
     factors = random_factors(20, 30, heads=3)
     model = attention_graph(20, 30, heads=3)
@@ -69,7 +69,7 @@ def test_keys_that_are_split_into_heads_stay_in_order() -> None:
     assert_same(run(model, moved), expected(factors))
 
 
-def test_keys_that_are_given_transposed_are_left_alone() -> None:
+def test_keys_that_are_given_transposed_are_left_alone():
     factors = random_factors(8, 20)
     model = attention_graph(8, 20, transposed=False)
     before = model.SerializeToString()
@@ -79,7 +79,7 @@ def test_keys_that_are_given_transposed_are_left_alone() -> None:
     assert_same(run(model, columns), expected(factors))
 
 
-def test_nothing_to_do() -> None:
+def test_nothing_to_do():
     model = attention_graph(8, 20)
     del model.graph.node[-1]
     assert block_attention(model, 64) == 0

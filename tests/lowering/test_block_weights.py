@@ -42,7 +42,7 @@ def quantized_linear(inputs: int, limit: int) -> tuple[onnx.ModelProto, np.ndarr
 
 
 @pytest.mark.parametrize(("inputs", "block"), [(256, 128), (192, 64), (128, 64)])
-def test_same_weights_in_blocks(inputs: int, block: int) -> None:
+def test_same_weights_in_blocks(inputs, block):
     model, weight = quantized_linear(inputs, limit=7)
     assert block_weights(model) == 1
     kinds = [node.op_type for node in model.graph.node]
@@ -59,7 +59,7 @@ def test_same_weights_in_blocks(inputs: int, block: int) -> None:
 
 
 @pytest.mark.parametrize(("inputs", "limit"), [(112, 7), (64, 7), (256, 15)])
-def test_other_weights_keep_their_type(inputs: int, limit: int) -> None:
+def test_other_weights_keep_their_type(inputs, limit):
     """No block divides 112 inputs, 64 are a single one, and INT4 cannot hold 5 bits."""
     model, weight = quantized_linear(inputs, limit)
     assert block_weights(model) == 0

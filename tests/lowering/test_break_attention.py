@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,7 +17,7 @@ from tests.lowering.attention_graph import attention_graph, random_factors, run
 
 
 @pytest.mark.parametrize("heads", [0, 3])
-def test_results_stay(heads: int) -> None:
+def test_results_stay(heads):
     factors = random_factors(20, 50, heads)
     model = attention_graph(20, 50, heads)
     float_attention(model)
@@ -32,7 +31,7 @@ def test_results_stay(heads: int) -> None:
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_every_softmax_of_a_model(quantized_path: Path, component: str) -> None:
+def test_every_softmax_of_a_model(quantized_path, component):
     models = {}
     for fused in (True, False):
         models[fused] = read_bundle(quantized_path).components[component]
@@ -47,7 +46,7 @@ def test_every_softmax_of_a_model(quantized_path: Path, component: str) -> None:
         assert models[True] == models[False]
 
 
-def test_the_sum_has_all_its_bits(quantized_path: Path) -> None:
+def test_the_sum_has_all_its_bits(quantized_path):
     model = read_bundle(quantized_path).components[MASK_DECODER]
     lower_for_tensorrt(model, "fp16", fused_attention=False)
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)

@@ -42,7 +42,7 @@ def run(model: onnx.ModelProto) -> np.ndarray:
 
 @pytest.mark.parametrize("heads", [None, 3])
 @pytest.mark.parametrize("block", [64, 300, 5000])
-def test_same_numbers(heads: int | None, block: int) -> None:
+def test_same_numbers(heads, block):
     expected = run(attention_model(MIN_QUERIES, heads))
     model = attention_model(MIN_QUERIES, heads)
     assert chunk_attention(model, block) == 1
@@ -51,12 +51,12 @@ def test_same_numbers(heads: int | None, block: int) -> None:
     np.testing.assert_allclose(run(model), expected, rtol=1e-6, atol=1e-6)
 
 
-def test_few_queries_are_left_alone() -> None:
+def test_few_queries_are_left_alone():
     model = attention_model(MIN_QUERIES - 1, None)
     assert chunk_attention(model, 64) == 0
     assert len(model.graph.node) == 4
 
 
-def test_scores_that_are_used_elsewhere_are_left_alone() -> None:
+def test_scores_that_are_used_elsewhere_are_left_alone():
     model = attention_model(MIN_QUERIES, None, second_user=True)
     assert chunk_attention(model, 64) == 0

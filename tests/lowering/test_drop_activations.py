@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -17,7 +15,7 @@ from tests.support.quantized_layers import graph_of, make_layer, run
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_nothing_is_rounded_any_more(quantized_path: Path, component: str) -> None:
+def test_nothing_is_rounded_any_more(quantized_path, component):
     model = read_bundle(quantized_path).components[component]
     integers_of_constants(model)
     before = [node.op_type for node in model.graph.node].count("QuantizeLinear")
@@ -27,7 +25,7 @@ def test_nothing_is_rounded_any_more(quantized_path: Path, component: str) -> No
     assert drop_activations(model) == 0
 
 
-def test_a_layer_multiplies_what_came_before_its_rounding() -> None:
+def test_a_layer_multiplies_what_came_before_its_rounding():
     layer, x = make_layer("linear", 4)
     model, rounded = graph_of("linear", layer), graph_of("linear", layer)
     drop_activations(model)

@@ -64,7 +64,7 @@ def ranks(model: onnx.ModelProto) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("batch", "windows"), [(1, (2, 2, 3, 2, C)), ("B", (0, 2, 12, C)), ("B", (0, 0, W * C))]
 )
-def test_same_numbers(batch: int | str, windows: tuple[int, ...]) -> None:
+def test_same_numbers(batch, windows):
     model, count = block(batch, windows=windows), 1 if batch == 1 else 3
     wanted = run(model, count)
     assert flatten_tokens(model) == 8
@@ -76,21 +76,21 @@ def test_same_numbers(batch: int | str, windows: tuple[int, ...]) -> None:
     assert flatten_tokens(model) == 0
 
 
-def test_a_reshape_of_all_tokens_reads_them_flat() -> None:
+def test_a_reshape_of_all_tokens_reads_them_flat():
     model = block()
     flatten_tokens(model)
     to_windows = next(node for node in model.graph.node if node.name == "to_windows")
     assert to_windows.input[0].endswith("/flat")
 
 
-def test_images_are_left_alone() -> None:
+def test_images_are_left_alone():
     """Operators by element alone, of which nobody knows that they have tokens."""
     make, shape = helper.make_node, [1, C, H, W]
     nodes = [make("Add", ["x", "x"], ["t"], "twice"), make("Relu", ["t"], ["y"], "last")]
     assert flatten_tokens(model_of(nodes, {"x": shape}, {"y": shape})) == 0
 
 
-def test_a_summand_of_another_shape_stays() -> None:
+def test_a_summand_of_another_shape_stays():
     model = block()
     table = numpy_helper.from_array(np.ones((H, W, C), np.float32), "two")
     for tensor in model.graph.initializer:

@@ -26,7 +26,7 @@ def softmax_attention(factors: dict[str, np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("heads", [0, 3])
-def test_it_is_ordinary_attention(heads: int) -> None:
+def test_it_is_ordinary_attention(heads):
     factors = random_factors(20, 50, heads)
     model = attention_graph(20, 50, heads)
     assert float_attention(model) == 1
@@ -39,7 +39,7 @@ def test_it_is_ordinary_attention(heads: int) -> None:
     assert float_attention(model) == 0
 
 
-def test_values_on_a_narrow_grid_stay_on_it() -> None:
+def test_values_on_a_narrow_grid_stay_on_it():
     factors = random_factors(20, 50)
     model = attention_graph(20, 50, limit=0.1)
     assert float_attention(model) == 1

@@ -38,7 +38,7 @@ def quantized_inputs() -> onnx.ModelProto:
     )
 
 
-def test_activations() -> None:
+def test_activations():
     rng = np.random.default_rng(0)
     x = (rng.standard_normal((4000, 4)) * 3).astype(np.float32)
     # Values in the middle between two levels, and far outside.
@@ -54,7 +54,7 @@ def test_activations() -> None:
     assert fold_activations(model) == 0
 
 
-def test_weights_that_meet_integers_can_be_left() -> None:
+def test_weights_that_meet_integers_can_be_left():
     make = helper.make_node
     nodes = [
         make("QuantizeLinear", ["x", "step", "zero"], ["q"], "quantize"),
@@ -75,7 +75,7 @@ def test_weights_that_meet_integers_can_be_left() -> None:
     np.testing.assert_allclose(run(model, x), expected, rtol=1e-6)
 
 
-def test_weights() -> None:
+def test_weights():
     rng = np.random.default_rng(0)
     codes = rng.integers(-128, 128, (4, 5, 2)).astype(np.int8)
     scale = rng.random(5).astype(np.float32)

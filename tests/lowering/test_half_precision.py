@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,7 @@ def distance(wanted: np.ndarray, found: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_it_computes_the_same_but_for_rounding(model_path: Path, component: str) -> None:
+def test_it_computes_the_same_but_for_rounding(model_path, component):
     bundle = read_bundle(model_path)
     reference = bundle.components[component]
     inputs = random_inputs(bundle.spec, component)
@@ -66,7 +65,7 @@ def test_it_computes_the_same_but_for_rounding(model_path: Path, component: str)
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_what_needs_it_stays_in_single_precision(model_path: Path, component: str) -> None:
+def test_what_needs_it_stays_in_single_precision(model_path, component):
     model = read_bundle(model_path).components[component]
     half_precision(model)
     types = types_of(model)
@@ -87,7 +86,7 @@ def test_what_needs_it_stays_in_single_precision(model_path: Path, component: st
     assert len(halves) >= 4
 
 
-def test_thresholds_see_what_they_would_in_single_precision(model_path: Path) -> None:
+def test_thresholds_see_what_they_would_in_single_precision(model_path):
     """Mask logits too small for half precision are still on the object."""
     bundle = read_bundle(model_path)
     inputs = random_inputs(bundle.spec, MEMORY_ENCODER) | {"from_points": np.array([True, True])}
@@ -100,7 +99,7 @@ def test_thresholds_see_what_they_would_in_single_precision(model_path: Path) ->
     assert distance(wanted, run(model, empty)["memory"]) > 5e-2
 
 
-def test_far_distances_keep_their_phase(model_path: Path) -> None:
+def test_far_distances_keep_their_phase(model_path):
     bundle = read_bundle(model_path)
     inputs = random_inputs(bundle.spec, MEMORY_ATTENTION)
     inputs["pointer_tpos"] = np.array([4000.3, 4001.1, 4002.7], np.float32)
@@ -111,7 +110,7 @@ def test_far_distances_keep_their_phase(model_path: Path) -> None:
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_integers_meet_their_products_without_a_cast(quantized_path: Path, component: str) -> None:
+def test_integers_meet_their_products_without_a_cast(quantized_path, component):
     """A Cast between DequantizeLinear and the product would keep the engine from fusing them."""
     model = read_bundle(quantized_path).components[component]
     plain = copy_of(model)
@@ -136,7 +135,7 @@ def _binary(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_int4_weights_have_steps_in_half_precision(quantized_path: Path, component: str) -> None:
+def test_int4_weights_have_steps_in_half_precision(quantized_path, component):
     bundle = read_bundle(quantized_path)
     model, plain = bundle.components[component], copy_of(bundle.components[component])
     assert lower_for_tensorrt_int4(plain) == lower_for_tensorrt(model, "int4") > 0
@@ -147,7 +146,7 @@ def test_int4_weights_have_steps_in_half_precision(quantized_path: Path, compone
     assert max(distance(wanted[name], found[name]) for name in wanted) < 2e-2
 
 
-def test_fp16_of_a_quantized_model_has_no_integers(quantized_path: Path) -> None:
+def test_fp16_of_a_quantized_model_has_no_integers(quantized_path):
     model = read_bundle(quantized_path).components[MASK_DECODER]
     assert lower_for_tensorrt(model, "fp16") > 50
     kinds = {node.op_type for node in model.graph.node}
@@ -155,7 +154,7 @@ def test_fp16_of_a_quantized_model_has_no_integers(quantized_path: Path) -> None
     assert {t.data_type for t in model.graph.initializer} <= {FLOAT, HALF, 6, 7}
 
 
-def test_every_precision_is_one_that_lowers(model_path: Path) -> None:
+def test_every_precision_is_one_that_lowers(model_path):
     counts = {}
     for precision in TENSORRT_PRECISIONS:
         model = read_bundle(model_path).components[MEMORY_ENCODER]
@@ -177,7 +176,7 @@ def linear(weight: np.ndarray, scale: np.ndarray | None = None) -> onnx.ModelPro
     return model_of(nodes, {"x": [2, depth]}, {"y": [2, outputs]}, constants)
 
 
-def test_steps_stay_positive() -> None:
+def test_steps_stay_positive():
     model = linear(np.zeros((4, 2), np.int8), np.array([1e-30, 0.5], np.float32))
     assert half_precision(model) == 1
     steps = next(value_of(t) for t in model.graph.initializer if t.name == "s/half")
@@ -186,12 +185,12 @@ def test_steps_stay_positive() -> None:
     assert steps[1] == 0.5
 
 
-def test_constants_that_are_too_large_are_refused() -> None:
+def test_constants_that_are_too_large_are_refused():
     with pytest.raises(UnsupportedModelError, match="constant w has values up to 7e"):
         half_precision(linear(np.full((4, 2), 7e4, np.float32)))
 
 
-def test_casts_are_at_the_borders_alone() -> None:
+def test_casts_are_at_the_borders_alone():
     model = linear(np.ones((4, 2), np.float32))
     half_precision(model)
     kinds = [node.op_type for node in model.graph.node]

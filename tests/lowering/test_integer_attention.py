@@ -28,7 +28,7 @@ def kinds_of(model: onnx.ModelProto) -> Counter[str]:
 @pytest.mark.parametrize("unsigned", FACTORS)
 @pytest.mark.parametrize("heads", [0, 3])
 @pytest.mark.parametrize(("queries", "blocks"), [(40, 1), (MIN_QUERIES + 6, 6)])
-def test_same_numbers_in_integers(queries: int, blocks: int, heads: int, unsigned: bool) -> None:
+def test_same_numbers_in_integers(queries, blocks, heads, unsigned):
     factors = random_factors(queries, 90, heads)
     model = attention_graph(queries, 90, heads)
     assert_same(run(model, factors), expected(factors))
@@ -44,7 +44,7 @@ def test_same_numbers_in_integers(queries: int, blocks: int, heads: int, unsigne
 
 @pytest.mark.parametrize("unsigned", FACTORS)
 @pytest.mark.parametrize("zero_point", [-128, -100, 126, 127])
-def test_values_with_a_zero_point(zero_point: int, unsigned: bool) -> None:
+def test_values_with_a_zero_point(zero_point, unsigned):
     """The last code leaves none for a one."""
     factors = random_factors(40, 90)
     wanted = expected(factors, zero_point=zero_point)
@@ -55,7 +55,7 @@ def test_values_with_a_zero_point(zero_point: int, unsigned: bool) -> None:
     assert_same(run(model, factors), wanted)
 
 
-def test_keys_are_quantized_before_they_are_transposed() -> None:
+def test_keys_are_quantized_before_they_are_transposed():
     model = attention_graph(8, 20)
     integer_attention(model, 64)
     transpose = next(node for node in model.graph.node if node.op_type == "Transpose")
@@ -65,7 +65,7 @@ def test_keys_are_quantized_before_they_are_transposed() -> None:
 
 
 @pytest.mark.parametrize("unsigned", FACTORS)
-def test_keys_that_are_given_transposed(unsigned: bool) -> None:
+def test_keys_that_are_given_transposed(unsigned):
     factors = random_factors(8, 20)
     model = attention_graph(8, 20, transposed=False)
     assert integer_attention(model, 64, unsigned=unsigned) == 1
@@ -75,7 +75,7 @@ def test_keys_that_are_given_transposed(unsigned: bool) -> None:
 
 
 @pytest.mark.parametrize("unsigned", FACTORS)
-def test_the_number_of_keys_may_change(unsigned: bool) -> None:
+def test_the_number_of_keys_may_change(unsigned):
     model = attention_graph(30, "keys")
     integer_attention(model, 64, unsigned=unsigned)
     for keys in (1, 7, 300):
@@ -85,7 +85,7 @@ def test_the_number_of_keys_may_change(unsigned: bool) -> None:
 
 
 @pytest.mark.parametrize("unsigned", FACTORS)
-def test_clipped_values_keep_their_clip(unsigned: bool) -> None:
+def test_clipped_values_keep_their_clip(unsigned):
     factors = random_factors(30, 40)
     model = attention_graph(30, 40, limit=0.7)
     assert integer_attention(model, 64, unsigned=unsigned) == 1
@@ -94,7 +94,7 @@ def test_clipped_values_keep_their_clip(unsigned: bool) -> None:
 
 
 @pytest.mark.parametrize("unsigned", FACTORS)
-def test_codes_at_the_ends_of_their_grids(unsigned: bool) -> None:
+def test_codes_at_the_ends_of_their_grids(unsigned):
     """The largest sums of a pair of products are those that 16 bits would not hold."""
     factors = random_factors(16, 64)
     factors["v"][..., 0], factors["v"][..., 1] = 1e3, -1e3
@@ -105,7 +105,7 @@ def test_codes_at_the_ends_of_their_grids(unsigned: bool) -> None:
 
 
 @pytest.mark.parametrize("missing", ["total", "largest", "p_codes", "q_codes"])
-def test_other_attention_is_left_alone(missing: str) -> None:
+def test_other_attention_is_left_alone(missing):
     """Without one of its nodes it is another product."""
     model = attention_graph(8, 20)
     node = next(n for n in model.graph.node if n.name == missing)

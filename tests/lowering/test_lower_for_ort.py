@@ -40,7 +40,7 @@ def quantized_attention() -> onnx.ModelProto:
     return model_of(nodes, {"x": shape}, {"y": shape}, constants)
 
 
-def test_integer_products_do_not_hide_the_attention() -> None:
+def test_integer_products_do_not_hide_the_attention():
     model = quantized_attention()
     lower_for_ort(model)
     kinds = [node.op_type for node in model.graph.node]

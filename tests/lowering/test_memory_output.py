@@ -26,7 +26,7 @@ def run(component: onnx.ModelProto, x: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("rounds", [False, True])
-def test_memory_and_its_sum(rounds: bool) -> None:
+def test_memory_and_its_sum(rounds):
     component = model()
     finish_memory(component, rounds=rounds)
     x = np.random.default_rng(0).normal(size=(2, 2, 3, 3)).astype(np.float32)
@@ -37,7 +37,7 @@ def test_memory_and_its_sum(rounds: bool) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_the_sum_tells_what_is_not_finite(value: float) -> None:
+def test_the_sum_tells_what_is_not_finite(value):
     component = model()
     finish_memory(component)
     x = np.ones((3, 2, 3, 3), np.float32)
@@ -45,7 +45,7 @@ def test_the_sum_tells_what_is_not_finite(value: float) -> None:
     assert np.isfinite(run(component, x)["memory_sum"]).tolist() == [True, False, True]
 
 
-def test_other_components_stay_as_they_are() -> None:
+def test_other_components_stay_as_they_are():
     component = model("conditioned")
     before = component.SerializeToString()
     finish_memory(component)

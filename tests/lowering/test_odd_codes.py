@@ -25,7 +25,7 @@ from tests.support.quantized_layers import KINDS, graph_of, make_layer, run
 
 
 @pytest.mark.parametrize("width", range(2, 8))
-def test_odd_codes_are_exact_at_every_step(width: int) -> None:
+def test_odd_codes_are_exact_at_every_step(width):
     """All levels at steps of every magnitude, next to the smallest half and float numbers too."""
     grid, rng = Grid(width, MIDRISE), np.random.default_rng(width)
     mantissas = np.concatenate([rng.random(2000) + 1, [1.0, np.nextafter(2, 1), 1 + 2.0**-23]])
@@ -58,7 +58,7 @@ def weight_of(model: onnx.ModelProto) -> Any:
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 7])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_layer(kind: str, bits: int) -> None:
+def test_a_layer(kind, bits):
     layer, _ = make_layer(kind, bits, weight_grid=MIDRISE)
     model = graph_of(kind, layer)
     onnx.checker.check_model(model, full_check=True)
@@ -77,7 +77,7 @@ def test_a_layer(kind: str, bits: int) -> None:
     np.testing.assert_array_equal(weight_of(model), expected)
 
 
-def test_other_layers_are_left_alone() -> None:
+def test_other_layers_are_left_alone():
     model = graph_of("linear", make_layer("linear", 4)[0])
     widen_constants(model)
     before = model.SerializeToString()
@@ -86,7 +86,7 @@ def test_other_layers_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize(("bits", "blocked"), [(2, 1), (3, 1), (4, 0)])
-def test_tensorrt_gets_odd_integers(bits: int, blocked: int) -> None:
+def test_tensorrt_gets_odd_integers(bits, blocked):
     """INT4 holds those of 2 and 3 bits; wider ones become floats there."""
     layer, _ = make_layer("linear", bits, weight_grid=MIDRISE)
     for lower, data_type in (
@@ -108,7 +108,7 @@ def test_tensorrt_gets_odd_integers(bits: int, blocked: int) -> None:
 
 
 @pytest.mark.parametrize("lower", [lower_to_float, lower_here])
-def test_a_layer_with_one_output(lower: Any) -> None:
+def test_a_layer_with_one_output(lower):
     """Its scale has no axis that tells where channels are."""
     torch.manual_seed(0)
     from qsam2_deploy.quant.layers.modules import LayerPlan, quantize_layers
@@ -124,7 +124,7 @@ def test_a_layer_with_one_output(lower: Any) -> None:
     np.testing.assert_allclose(run(graph, x), layer(x).numpy(), rtol=1e-5, atol=1e-5)
 
 
-def test_both_passes_together_leave_no_packed_integers() -> None:
+def test_both_passes_together_leave_no_packed_integers():
     model = graph_of("conv", make_layer("conv", 2, weight_grid=MIDRISE, half_steps=True)[0])
     integers_of_constants(model)
     types = {t.data_type for t in model.graph.initializer}

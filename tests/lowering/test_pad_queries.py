@@ -51,7 +51,7 @@ def run(model: onnx.ModelProto, x: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("heads", [2, 4, 8])
-def test_same_numbers(heads: int) -> None:
+def test_same_numbers(heads):
     x = feeds(heads, heads)
     expected = run(attention(heads, heads), x)
     model = attention(heads, heads)
@@ -61,7 +61,7 @@ def test_same_numbers(heads: int) -> None:
     assert pad_queries(model) == 0
 
 
-def test_quantized_products() -> None:
+def test_quantized_products():
     factors = attention_graph.random_factors(3, 20, heads=3)
     model = attention_graph.attention_graph(3, 20, heads=3)
     assert pad_queries(model) == 1
@@ -72,12 +72,12 @@ def test_quantized_products() -> None:
 
 
 @pytest.mark.parametrize(("heads", "queries"), [(4, 5), (1, 1), (2, 4)])
-def test_others_are_left_alone(heads: int, queries: int) -> None:
+def test_others_are_left_alone(heads, queries):
     assert pad_queries(attention(heads, queries)) == 0
 
 
 @pytest.mark.parametrize(("heads", "queries"), [(4, 4), (8, 8), (2, 2), (4, 5)])
-def test_openvino_computes_it_then(heads: int, queries: int) -> None:
+def test_openvino_computes_it_then(heads, queries):
     x = feeds(heads, queries)
     expected = run(attention(heads, queries), x)
     model = attention(heads, queries)

@@ -35,7 +35,7 @@ def feeds(batch: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("size", ["B", 3])
-def test_same_numbers(size: int | str, swapped: bool) -> None:
+def test_same_numbers(size, swapped):
     model = sum_of_convolutions(1, size, swapped=swapped)
     (before,) = run_plainly(model, feeds(3))
     assert repeat_batch(model) == 1
@@ -45,13 +45,13 @@ def test_same_numbers(size: int | str, swapped: bool) -> None:
     assert repeat_batch(model) == 0
 
 
-def test_equal_batches_are_left_alone() -> None:
+def test_equal_batches_are_left_alone():
     for batch in ("B", 1):
         assert repeat_batch(sum_of_convolutions(batch, batch, swapped=False)) == 0
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
-def test_openvino_repeats_it(batch: int) -> None:
+def test_openvino_repeats_it(batch):
     model = sum_of_convolutions(1, "B", swapped=False)
     (expected,) = run_plainly(model, feeds(batch))
     repeat_batch(model)

@@ -34,7 +34,7 @@ def resized(
     ("size", "new_size"),
     [((7, 7), (64, 64)), ((14, 14), (20, 33)), ((9, 8), (5, 8)), ((1, 2), (4, 4))],
 )
-def test_same_numbers(size: tuple[int, int], new_size: tuple[int, int]) -> None:
+def test_same_numbers(size, new_size):
     model = resized(size, new_size)
     x = {"x": np.zeros((1, 3, *new_size), np.float32)}
     (wanted,) = run_plainly(model, x)
@@ -43,14 +43,14 @@ def test_same_numbers(size: tuple[int, int], new_size: tuple[int, int]) -> None:
     np.testing.assert_allclose(run_plainly(model, x)[0], wanted, atol=2e-5)
 
 
-def test_other_resizes_are_left_alone() -> None:
+def test_other_resizes_are_left_alone():
     assert resize_constants(resized((7, 7), (14, 14), constant=False)) == 0
     assert resize_constants(resized((7, 7), (14, 14), mode="linear")) == 0
 
 
-def test_the_same_size_is_the_identity() -> None:
+def test_the_same_size_is_the_identity():
     np.testing.assert_allclose(cubic_matrix(5, 5, -0.75), np.eye(5), atol=1e-7)
 
 
-def test_rows_sum_to_one() -> None:
+def test_rows_sum_to_one():
     np.testing.assert_allclose(cubic_matrix(7, 256, -0.75).sum(1), 1, atol=1e-6)

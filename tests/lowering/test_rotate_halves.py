@@ -46,7 +46,7 @@ def feed(lead: list[int | str]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("lead", [[1], ["B"], ["B", 3], [2, 3]])
-def test_same_numbers(lead: list[int | str]) -> None:
+def test_same_numbers(lead):
     model, x = rotation(lead), feed(lead)
     (wanted,) = run_plainly(model, x)
     assert rotate_halves(model) == 1
@@ -56,7 +56,7 @@ def test_same_numbers(lead: list[int | str]) -> None:
 
 
 @pytest.mark.parametrize("lead", [["B"], ["B", 3]])
-def test_openvino_has_one_operator_for_it(lead: list[int | str]) -> None:
+def test_openvino_has_one_operator_for_it(lead):
     model, x = rotation(lead), feed(lead)
     (wanted,) = run_plainly(model, x)
     rotate_halves(model)
@@ -67,6 +67,6 @@ def test_openvino_has_one_operator_for_it(lead: list[int | str]) -> None:
     assert not {"Split", "Concatenation"} & set(kinds)
 
 
-def test_what_is_no_rotation_is_left_alone() -> None:
+def test_what_is_no_rotation_is_left_alone():
     assert rotate_halves(rotation([2], swapped=True)) == 0
     assert rotate_halves(rotation([2, 2, 2])) == 0

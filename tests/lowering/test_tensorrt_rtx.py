@@ -69,30 +69,26 @@ QUICK = {
         for case in itertools.product(LOWER, COMPONENTS)
     ],
 )
-def test_it_builds_an_engine(quantized_path: Path, component: str, precision: str) -> None:
+def test_it_builds_an_engine(quantized_path, component, precision):
     check_that_it_builds(quantized_path, component, precision)
 
 
 @pytest.mark.parametrize(
     "component", [pytest.param(IMAGE_ENCODER, marks=pytest.mark.slow), MEMORY_ATTENTION]
 )
-def test_it_builds_an_engine_without_the_steps_of_attention(
-    integer_attention_path: Path, component: str
-) -> None:
+def test_it_builds_an_engine_without_the_steps_of_attention(integer_attention_path, component):
     check_that_it_builds(integer_attention_path, component, "int8")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("component", COMPONENTS)
 @pytest.mark.parametrize("precision", LOWER)
-def test_it_builds_an_engine_of_an_official_size(
-    tiny_path: Path, component: str, precision: str
-) -> None:
+def test_it_builds_an_engine_of_an_official_size(tiny_path, component, precision):
     check_that_it_builds(tiny_path, component, precision)
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_each_precision_has_its_types(quantized_path: Path, component: str) -> None:
+def test_each_precision_has_its_types(quantized_path, component):
     model = read_bundle(quantized_path).components[component]
     lower_for_tensorrt_int8(model)
     onnx.checker.check_model(model, full_check=True)

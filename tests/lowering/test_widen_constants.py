@@ -34,7 +34,7 @@ def packed_model(data_type: int, width: int, opset: int) -> onnx.ModelProto:
     ("data_type", "width", "opset"),
     [(TensorProto.INT2, 2, 25), (TensorProto.INT4, 4, 21), (TensorProto.INT8, 8, 17)],
 )
-def test_same_numbers_in_old_types(data_type: int, width: int, opset: int) -> None:
+def test_same_numbers_in_old_types(data_type, width, opset):
     model = packed_model(data_type, width, opset)
     assert widen_constants(model) == (1 if width == 8 else 2)
     assert (model.opset_import[0].version, model.ir_version) == (17, 8)
@@ -47,7 +47,7 @@ def test_same_numbers_in_old_types(data_type: int, width: int, opset: int) -> No
     np.testing.assert_array_equal(found, 1 + CODES * SCALE.astype(np.float32))
 
 
-def test_a_second_time_changes_nothing() -> None:
+def test_a_second_time_changes_nothing():
     model = packed_model(TensorProto.INT2, 2, 25)
     widen_constants(model)
     before = model.SerializeToString()
@@ -56,7 +56,7 @@ def test_a_second_time_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 3])
-def test_a_weight_of_the_wrong_size_is_named(length: int) -> None:
+def test_a_weight_of_the_wrong_size_is_named(length):
     model = packed_model(TensorProto.INT2, 2, 25)
     model.graph.initializer[0].raw_data = bytes(length)
     message = f"the weight w is damaged: 6 integers of 2 bits take 2 bytes, but there are {length}"

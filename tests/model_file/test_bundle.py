@@ -49,7 +49,7 @@ def refused(path: Path, longest: int = 400) -> str:
 
 
 # ------------------------------------------------------------------ what it reads
-def test_components_have_bare_names_and_their_own_nodes(model_path: Path) -> None:
+def test_components_have_bare_names_and_their_own_nodes(model_path):
     bundle = read_bundle(model_path)
     assert tuple(bundle.components) == COMPONENTS
     for name, component in bundle.components.items():
@@ -60,7 +60,7 @@ def test_components_have_bare_names_and_their_own_nodes(model_path: Path) -> Non
         assert all(node.name.startswith(f"{name}/") for node in component.graph.node)
 
 
-def test_components_hold_every_node_and_weight_once(model_path: Path) -> None:
+def test_components_hold_every_node_and_weight_once(model_path):
     bundle, whole = read_bundle(model_path), onnx.load(model_path)
     parts = bundle.components.values()
     for field in ("node", "initializer"):
@@ -69,7 +69,7 @@ def test_components_hold_every_node_and_weight_once(model_path: Path) -> None:
         assert names
 
 
-def test_spec_and_digest_come_from_the_file(model_path: Path) -> None:
+def test_spec_and_digest_come_from_the_file(model_path):
     bundle = read_bundle(str(model_path))
     assert bundle.spec.image_size == 64
     assert bundle.spec.constants["no_mem_embed"].shape == (32,)
@@ -78,16 +78,16 @@ def test_spec_and_digest_come_from_the_file(model_path: Path) -> None:
 
 
 # ------------------------------------------------------------------ what it refuses
-def test_no_such_file(tmp_path: Path) -> None:
+def test_no_such_file(tmp_path):
     message = refused(tmp_path / "none.onnx")
     assert message == f"there is no model {tmp_path / 'none.onnx'}; check the path"
 
 
-def test_a_folder(tmp_path: Path) -> None:
+def test_a_folder(tmp_path):
     assert f"{tmp_path} is a folder" in refused(tmp_path)
 
 
-def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file(tmp_path, monkeypatch):
     def denied(*_: Any) -> bytes:
         raise PermissionError(13, "Permission denied")
 
@@ -96,13 +96,13 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("data", [b"", b"hello, this is text\n", b"\x89PNG\r\n\x1a\n" + bytes(99)])
-def test_no_onnx_model(tmp_path: Path, data: bytes) -> None:
+def test_no_onnx_model(tmp_path, data):
     path = tmp_path / "m.onnx"
     path.write_bytes(data)
     assert "qsam2-export" in refused(path)
 
 
-def test_an_onnx_model_of_others(tmp_path: Path) -> None:
+def test_an_onnx_model_of_others(tmp_path):
     path = tmp_path / "m.onnx"
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     node = onnx.helper.make_node("Identity", ["x"], ["x"])
@@ -113,7 +113,7 @@ def test_an_onnx_model_of_others(tmp_path: Path) -> None:
     assert "qsam2-export model.pt model.onnx" in message
 
 
-def test_a_newer_schema_is_told_although_it_may_be_sealed_otherwise(tmp_path: Path) -> None:
+def test_a_newer_schema_is_told_although_it_may_be_sealed_otherwise(tmp_path):
     path = tmp_path / "m.onnx"
     text = json.dumps({"schema_version": SCHEMA_VERSION + 1, "surprise": 1})
     sealed = tiny_bytes({SPEC_KEY: text})
@@ -133,7 +133,7 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize(("text", "expected"), DAMAGED)
-def test_damaged_metadata(tmp_path: Path, text: str, expected: str) -> None:
+def test_damaged_metadata(tmp_path, text, expected):
     path = tmp_path / "m.onnx"
     path.write_bytes(tiny_bytes({SPEC_KEY: text}))
     assert expected in refused(path)
@@ -141,7 +141,7 @@ def test_damaged_metadata(tmp_path: Path, text: str, expected: str) -> None:
 
 @pytest.mark.parametrize("entry", ["rules", "constants", "mean", "std", "quantization"])
 @pytest.mark.parametrize("value", [5, "text", [1, 2], {"a": {"b": 1}}, [[]], None])
-def test_metadata_of_wrong_types_never_crashes(tmp_path: Path, entry: str, value: Any) -> None:
+def test_metadata_of_wrong_types_never_crashes(tmp_path, entry, value):
     path = tmp_path / "m.onnx"
     data = {**json.loads(fake_spec().to_json()), entry: value}
     sealed = tiny_bytes({SPEC_KEY: json.dumps(data)})
@@ -153,7 +153,7 @@ def test_metadata_of_wrong_types_never_crashes(tmp_path: Path, entry: str, value
     ("component", "tensor", "kind"),
     [(MEMORY_ENCODER, "object_score", "input"), (MASK_DECODER, "ious", "output")],
 )
-def test_a_missing_tensor(tmp_path: Path, component: str, tensor: str, kind: str) -> None:
+def test_a_missing_tensor(tmp_path, component, tensor, kind):
     path = tmp_path / "m.onnx"
     path.write_bytes(tiny_bytes(drop=(component, tensor)))
     assert refused(path) == (
@@ -161,7 +161,7 @@ def test_a_missing_tensor(tmp_path: Path, component: str, tensor: str, kind: str
     )
 
 
-def test_a_missing_component(tmp_path: Path) -> None:
+def test_a_missing_component(tmp_path):
     model = onnx.ModelProto.FromString(tiny_bytes())
     for field in ("node", "input", "output"):
         items = getattr(model.graph, field)
@@ -174,7 +174,7 @@ def test_a_missing_component(tmp_path: Path) -> None:
     assert f"component {MEMORY_ENCODER} has no input 'features'" in refused(path)
 
 
-def test_onnx_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_is_not_installed(tmp_path, monkeypatch):
     original = builtins.__import__
 
     def blocked(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -189,7 +189,7 @@ def test_onnx_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 # ------------------------------------------------------------------ damage of all kinds
-def test_the_tiny_model_is_read(tmp_path: Path, tiny: bytes) -> None:
+def test_the_tiny_model_is_read(tmp_path, tiny):
     """Otherwise the tests below would refuse it for another reason."""
     path = tmp_path / "m.onnx"
     path.write_bytes(tiny)
@@ -199,9 +199,7 @@ def test_the_tiny_model_is_read(tmp_path: Path, tiny: bytes) -> None:
 @pytest.mark.parametrize(
     "bit", [0, 7, *(pytest.param(bit, marks=pytest.mark.slow) for bit in range(1, 7))]
 )
-def test_every_byte_with_a_flipped_bit_isrefused(
-    tiny: bytes, monkeypatch: pytest.MonkeyPatch, bit: int
-) -> None:
+def test_every_byte_with_a_flipped_bit_isrefused(tiny, monkeypatch, bit):
     damaged = bytearray(tiny)
     monkeypatch.setattr("qsam2_deploy.model_file.bundle.read_bounded", lambda *_: bytes(damaged))
     for position in range(len(tiny)):
@@ -214,9 +212,7 @@ def test_every_byte_with_a_flipped_bit_isrefused(
 
 @shared_files
 @given(data=st.data())
-def test_any_flipped_bit_of_a_real_model_isrefused(
-    model_path: Path, tmp_path: Path, data: st.DataObject
-) -> None:
+def test_any_flipped_bit_of_a_real_model_isrefused(model_path, tmp_path, data):
     whole = bytearray(model_path.read_bytes())
     ending = 12_000  # the metadata and the names of the graph's ends
     near_end = st.integers(max(0, len(whole) - ending) * 8, len(whole) * 8 - 1)
@@ -231,7 +227,7 @@ def test_any_flipped_bit_of_a_real_model_isrefused(
 @given(length=st.integers(0, 10**6))
 @example(length=0)
 @example(length=1)
-def test_a_truncated_tiny_model_isrefused(tmp_path: Path, tiny: bytes, length: int) -> None:
+def test_a_truncated_tiny_model_isrefused(tmp_path, tiny, length):
     path = tmp_path / "m.onnx"
     path.write_bytes(tiny[: length % len(tiny)])
     message = refused(path)
@@ -239,7 +235,7 @@ def test_a_truncated_tiny_model_isrefused(tmp_path: Path, tiny: bytes, length: i
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.25, 0.5, 0.9, 0.999, 1.0])
-def test_a_truncated_real_model_isrefused(model_path: Path, tmp_path: Path, share: float) -> None:
+def test_a_truncated_real_model_isrefused(model_path, tmp_path, share):
     whole = model_path.read_bytes()
     path = tmp_path / "m.onnx"
     path.write_bytes(whole[: int((len(whole) - 1) * share)])
@@ -247,7 +243,7 @@ def test_a_truncated_real_model_isrefused(model_path: Path, tmp_path: Path, shar
 
 
 # ------------------------------------------------------------------ four ordinary models
-def test_split_models_are_valid_and_give_the_same_numbers(model_path: Path, tmp_path: Path) -> None:
+def test_split_models_are_valid_and_give_the_same_numbers(model_path, tmp_path):
     import onnxruntime
 
     from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
@@ -269,20 +265,20 @@ def test_split_models_are_valid_and_give_the_same_numbers(model_path: Path, tmp_
                 np.testing.assert_allclose(got[key], value, rtol=1e-4, atol=1e-4)
 
 
-def test_split_models_carry_the_spec(model_path: Path, tmp_path: Path) -> None:
+def test_split_models_carry_the_spec(model_path, tmp_path):
     for path in write_split(model_path, tmp_path):
         entries = {e.key: e.value for e in onnx.load(path).metadata_props}
         assert ModelSpec.from_json(entries[SPEC_KEY]).image_size == 64
 
 
-def test_split_into_a_file_isrefused(model_path: Path, tmp_path: Path) -> None:
+def test_split_into_a_file_isrefused(model_path, tmp_path):
     (tmp_path / "taken").write_text("mine")
     with pytest.raises(InputError, match="cannot make the folder"):
         write_split(model_path, tmp_path / "taken")
     assert (tmp_path / "taken").read_text() == "mine"
 
 
-def test_split_of_a_damaged_model_writes_nothing(tmp_path: Path, tiny: bytes) -> None:
+def test_split_of_a_damaged_model_writes_nothing(tmp_path, tiny):
     path = tmp_path / "m.onnx"
     path.write_bytes(tiny[:-1])
     with pytest.raises(ModelFileError):

@@ -53,7 +53,7 @@ def spec_of(quantization: QuantizationInfo | None) -> ModelSpec:
     return ModelSpec("test", 64, quantization=quantization)
 
 
-def test_a_model_that_agrees() -> None:
+def test_a_model_that_agrees():
     check_quantization(quantized_model(), spec_of(info()), "m.onnx")
     midrise = quantized_model()
     raise_to_the_middle(midrise)
@@ -85,7 +85,7 @@ def nothing(model: onnx.ModelProto) -> None:
         (nothing, QuantizationInfo("all", 4, 4, 1, weights=1), "4 bits, but is not stored as INT4"),
         (nothing, info(**{NAME: "w3a4"}), "is of 3 bits, but is not stored as INT4"),
         (nothing, info(**{NAME: "w9a4"}), "has the widths 'w9a4', but they must be such as"),
-        (nothing, info(**{NAME: 7}), "has the widths 7, but"),  # type: ignore[arg-type]
+        (nothing, info(**{NAME: 7}), "has the widths 7, but"),
         (raise_to_the_middle, info(), "has the grids 'symmetric/symmetric' in the metadata only"),
         (nothing, grids("midrise/affine"), "has the grids 'midrise/affine' in the metadata only"),
         (nothing, grids("affine"), "has the grids 'affine' in the metadata only"),
@@ -93,9 +93,7 @@ def nothing(model: onnx.ModelProto) -> None:
         (widen, info(), "is of 2 bits, but is not stored as INT2"),
     ],
 )
-def test_contradictions_are_named(
-    damage: Callable[[onnx.ModelProto], None], quantization: QuantizationInfo | None, message: str
-) -> None:
+def test_contradictions_are_named(damage, quantization, message):
     model = quantized_model()
     damage(model)
     with pytest.raises(ModelFileError, match=message) as caught:
@@ -104,7 +102,7 @@ def test_contradictions_are_named(
     assert str(caught.value).endswith("export the model again")
 
 
-def test_a_crafted_file_with_a_good_seal_is_refused(quantized_path: Path, tmp_path: Path) -> None:
+def test_a_crafted_file_with_a_good_seal_is_refused(quantized_path, tmp_path):
     model = onnx.load(quantized_path)
     stored = next(t for t in model.graph.initializer if t.data_type == TensorProto.INT4)
     stored.raw_data = stored.raw_data[:-1]
@@ -120,7 +118,7 @@ def test_a_crafted_file_with_a_good_seal_is_refused(quantized_path: Path, tmp_pa
 # ------------------------------------------------------------------ inputs of quantized layers
 @pytest.mark.parametrize("kind", ["linear", "depthwise", "transposed"])
 @pytest.mark.parametrize("bits", [8, 5, 4, 3, 2])
-def test_inputs_have_the_levels_of_their_width(bits: int, kind: str) -> None:
+def test_inputs_have_the_levels_of_their_width(bits, kind):
     model = graph_of(kind, make_layer(kind, bits)[0])
     told = QuantizationInfo("all", bits, bits, 1, weights=1)
     check_quantization(model, spec_of(told), "m.onnx")
@@ -133,7 +131,7 @@ def test_inputs_have_the_levels_of_their_width(bits: int, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["linear", "conv", "transposed"])
 @pytest.mark.parametrize("bits", [4, 7])
-def test_inputs_have_the_grid_that_the_metadata_says(bits: int, kind: str) -> None:
+def test_inputs_have_the_grid_that_the_metadata_says(bits, kind):
     layer, _ = make_layer(kind, bits, weight_grid="midrise", input_grid="affine")
     assert layer.export_form().input_zero_point != 0
     model = graph_of(kind, layer)
@@ -146,13 +144,13 @@ def test_inputs_have_the_grid_that_the_metadata_says(bits: int, kind: str) -> No
         ({"weight_grid": "symmetric"}, "has the grids 'symmetric/affine' in the metadata only"),
         ({"activation_bits": bits - 1}, f"must have {2 ** (bits - 1)} levels, but have {2**bits}"),
     ):
-        other = dataclasses.replace(told, **change)  # type: ignore[arg-type]
+        other = dataclasses.replace(told, **change)
         with pytest.raises(ModelFileError, match=re.escape(message)):
             check_quantization(model, spec_of(other), "m.onnx")
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf, -1.0])
-def test_a_step_of_the_input_that_is_no_step_is_refused(value: float) -> None:
+def test_a_step_of_the_input_that_is_no_step_is_refused(value):
     model = graph_of("linear", make_layer("linear", 4)[0])
     [step] = [t for t in model.graph.initializer if t.name.endswith("input_scale")]
     step.CopyFrom(numpy_helper.from_array(np.float32(value), step.name))
@@ -182,9 +180,7 @@ def write_with(model_path: Path, target: Path, change: Callable[[dict[str, Any]]
         ({"memory_dim": 16}, r"memory is float32 \['B', 'F', 8, 4, 4\] in the graph"),
     ],
 )
-def test_metadata_of_another_model_is_refused(
-    model_path: Path, tmp_path: Path, change: dict[str, int], message: str
-) -> None:
+def test_metadata_of_another_model_is_refused(model_path, tmp_path, change, message):
     unchanged = write_with(model_path, tmp_path / "same.onnx", lambda told: None)
     assert read_bundle(unchanged).spec.image_size == 64
     crafted = write_with(model_path, tmp_path / "crafted.onnx", lambda told: told.update(change))
@@ -193,7 +189,7 @@ def test_metadata_of_another_model_is_refused(
             read(crafted)
 
 
-def test_another_element_type_is_refused() -> None:
+def test_another_element_type_is_refused():
     spec = spec_of(None)
     image = helper.make_tensor_value_info("image_encoder/image", TensorProto.DOUBLE, [1, 3, 64, 64])
     model = helper.make_model(helper.make_graph([], "g", [image], []))
@@ -203,9 +199,7 @@ def test_another_element_type_is_refused() -> None:
     check_interface(helper.make_model(helper.make_graph([], "g", [image], [])), spec, "m.onnx")
 
 
-def test_the_number_of_attention_products_is_that_of_the_graph(
-    integer_attention_path: Path, tmp_path: Path
-) -> None:
+def test_the_number_of_attention_products_is_that_of_the_graph(integer_attention_path, tmp_path):
     products = read_bundle(integer_attention_path).spec.quantization
     assert products is not None
     assert products.attentions > 0

@@ -29,7 +29,7 @@ ABOUT = {"digest": "d" * 64, "engine": "e", "engine_version": "1", "options": "o
 
 
 @pytest.fixture
-def lowerings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def lowerings(monkeypatch) -> list[str]:
     """The components that have been lowered since the start of the test."""
     calls: list[str] = []
 
@@ -58,8 +58,8 @@ def assert_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 def test_the_second_opening_lowers_nothing_and_computes_the_same(
-    quantized_path: Path, tmp_path: Path, lowerings: list[str]
-) -> None:
+    quantized_path, tmp_path, lowerings
+):
     plain = outputs(quantized_path, None)
     folder = tmp_path / "made" / "for it"
     lowerings.clear()
@@ -71,7 +71,7 @@ def test_the_second_opening_lowers_nothing_and_computes_the_same(
     assert lowerings == []
 
 
-def test_all_ways_to_open_a_model_can_use_it(model_path: Path, tmp_path: Path) -> None:
+def test_all_ways_to_open_a_model_can_use_it(model_path, tmp_path):
     from qsam2_deploy.runtime import SAM2ImagePredictor, SAM2VideoPredictor
 
     for number, make in enumerate((VideoSegmenter, SAM2VideoPredictor, SAM2ImagePredictor)):
@@ -80,7 +80,7 @@ def test_all_ways_to_open_a_model_can_use_it(model_path: Path, tmp_path: Path) -
             assert len(list(folder.iterdir())) == len(COMPONENTS)
 
 
-def test_nothing_is_kept_unless_asked(model_path: Path, tmp_path: Path) -> None:
+def test_nothing_is_kept_unless_asked(model_path, tmp_path):
     model = Path(shutil.copy(model_path, tmp_path / "m.onnx"))
     with open_backend(model, threads=1):
         pass
@@ -92,7 +92,7 @@ def test_nothing_is_kept_unless_asked(model_path: Path, tmp_path: Path) -> None:
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=80
 )
-def test_any_flipped_bit_or_cut_is_a_miss(tmp_path: Path, data: st.DataObject) -> None:
+def test_any_flipped_bit_or_cut_is_a_miss(tmp_path, data):
     cache = LoweredCache(tmp_path, **ABOUT)
     assert cache.store("c", b"a lowered model")
     path = cache.path("c")
@@ -107,7 +107,7 @@ def test_any_flipped_bit_or_cut_is_a_miss(tmp_path: Path, data: st.DataObject) -
 
 
 @pytest.mark.parametrize("changed", ABOUT)
-def test_another_model_engine_version_or_option_is_a_miss(tmp_path: Path, changed: str) -> None:
+def test_another_model_engine_version_or_option_is_a_miss(tmp_path, changed):
     LoweredCache(tmp_path, **ABOUT).store("c", b"model")
     other = LoweredCache(tmp_path, **{**ABOUT, changed: "f" * 64})
     assert other.load("c") is None
@@ -118,7 +118,7 @@ def test_another_model_engine_version_or_option_is_a_miss(tmp_path: Path, change
     assert other.load("c") is not None
 
 
-def test_another_component_is_a_miss(tmp_path: Path) -> None:
+def test_another_component_is_a_miss(tmp_path):
     cache = LoweredCache(tmp_path, **ABOUT)
     cache.store("c", b"model")
     shutil.copy(cache.path("c"), cache.path("d"))
@@ -126,15 +126,13 @@ def test_another_component_is_a_miss(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["__version__", "lowering_digest"])
-def test_another_version_of_this_package_is_a_miss(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_another_version_of_this_package_is_a_miss(tmp_path, monkeypatch, name):
     LoweredCache(tmp_path, **ABOUT).store("c", b"model")
     monkeypatch.setattr(lowered_cache, name, "9.9" if name == "__version__" else lambda: "other")
     assert LoweredCache(tmp_path, **ABOUT).load("c") is None
 
 
-def test_damage_is_repaired(quantized_path: Path, tmp_path: Path, lowerings: list[str]) -> None:
+def test_damage_is_repaired(quantized_path, tmp_path, lowerings):
     expected = outputs(quantized_path, tmp_path)
     files = sorted(tmp_path.iterdir())
     whole = {path: path.read_bytes() for path in files}
@@ -150,7 +148,7 @@ def test_damage_is_repaired(quantized_path: Path, tmp_path: Path, lowerings: lis
 
 
 # ------------------------------------------------------------------ what does not stop it
-def test_a_folder_that_cannot_be_used(model_path: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used(model_path, tmp_path):
     (tmp_path / "file").write_bytes(b"not a folder")
     expected = outputs(model_path, None)
     assert_equal(outputs(model_path, tmp_path / "file"), expected)
@@ -159,7 +157,7 @@ def test_a_folder_that_cannot_be_used(model_path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission(model_path: Path, tmp_path: Path) -> None:
+def test_a_folder_without_permission(model_path, tmp_path):
     tmp_path.chmod(0o500)
     try:
         assert_equal(outputs(model_path, tmp_path), outputs(model_path, None))
@@ -168,7 +166,7 @@ def test_a_folder_without_permission(model_path: Path, tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_file_system(tmp_path, monkeypatch):
     cache = LoweredCache(tmp_path, **ABOUT)
     cache.store("c", b"model")
 
@@ -185,9 +183,7 @@ def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left on device"), InputError("full")]
 )
-def test_a_full_disk(
-    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+def test_a_full_disk(model_path, tmp_path, monkeypatch, error):
     expected = outputs(model_path, None)
 
     def full(_: bytes) -> bytes:
@@ -199,7 +195,7 @@ def test_a_full_disk(
     assert list(tmp_path.iterdir()) == [], "half of a file was left behind"
 
 
-def test_processes_may_write_at_the_same_time(tmp_path: Path) -> None:
+def test_processes_may_write_at_the_same_time(tmp_path):
     code = (
         "import sys\n"
         "from qsam2_deploy.model_file.lowered_cache import LoweredCache\n"
@@ -214,7 +210,7 @@ def test_processes_may_write_at_the_same_time(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_kept_model_is_ordinary_onnx(model_path: Path, tmp_path: Path) -> None:
+def test_a_kept_model_is_ordinary_onnx(model_path, tmp_path):
     import onnx
 
     with OrtBackend(model_path, threads=1, cache=tmp_path):
@@ -226,7 +222,7 @@ def test_a_kept_model_is_ordinary_onnx(model_path: Path, tmp_path: Path) -> None
         assert path.name.endswith(f".{model.graph.name}.onnx")
 
 
-def test_the_key_covers_the_code_of_the_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_covers_the_code_of_the_passes(monkeypatch):
     read: set[str] = set()
     whole = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: (read.add(path.name), whole(path))[1])

@@ -16,13 +16,13 @@ from tests.parity.trained import trained_variant
 
 
 @pytest.fixture(scope="session")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
+def clips(tmp_path_factory) -> Clips:
     folder = tmp_path_factory.mktemp("clips")
     return Clips(write_clip(folder / "short", SHORT), write_clip(folder / "long", LONG))
 
 
 @pytest.fixture(scope="session")
-def pair(clips: Clips, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Pair]]:
+def pair(clips, tmp_path_factory) -> Iterator[Callable[[str], Pair]]:
     """Give a function from the name of a variant to the trained model in both predictors."""
     from qsam2_deploy.export import onnx_from_checkpoint
     from qsam2_deploy.quant.checkpoints.checkpoint import save_checkpoint
@@ -46,6 +46,6 @@ def pair(clips: Clips, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cal
 
 
 @pytest.fixture(scope="session")
-def records(pair: Callable[[str], Pair], clips: Clips) -> Records:
+def records(pair, clips) -> Records:
     """Scenarios that the official predictor has played."""
     return Records(pair, clips)

@@ -32,7 +32,7 @@ from tests.support.weights import small_config, write_checkpoint
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def loaded(tmp_path_factory) -> Checkpoint:
     """A float model whose attention products are quantized."""
     return quantized(tmp_path_factory.mktemp("attention"))
 
@@ -61,7 +61,7 @@ def quantized(folder: Path, layers: tuple[str, ...] = ()) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def pair(loaded: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(loaded, tmp_path_factory) -> Iterator[Pair]:
     with exported(loaded, tmp_path_factory.mktemp("exported")) as both:
         yield both
 
@@ -89,7 +89,7 @@ def assert_close(found: np.ndarray, expected: torch.Tensor, floats: torch.Tensor
     assert error < 0.2 * noise
 
 
-def test_image_encoder(pair: Pair) -> None:
+def test_image_encoder(pair):
     image = random(1, 3, 128, 128, seed=7)
     found = pair.run("image_encoder", image=image)["features"]
     expected = pair.model.forward_image(image)["backbone_fpn"][2]
@@ -99,11 +99,11 @@ def test_image_encoder(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(("objects", "frames", "pointers"), [(1, 1, 0), (3, 7, 16)])
-def test_memory_attention(pair: Pair, objects: int, frames: int, pointers: int) -> None:
+def test_memory_attention(pair, objects, frames, pointers):
     assert_same_memory_attention(pair, objects, frames, pointers)
 
 
-def test_values_on_an_affine_grid(tmp_path: Path) -> None:
+def test_values_on_an_affine_grid(tmp_path):
     """That of the projection which follows the attention in the graph."""
     checkpoint = quantized(tmp_path, ("cross_attn_image.v_proj",))
     layers = quantized_layers(checkpoint.model)
@@ -130,7 +130,7 @@ def assert_same_memory_attention(pair: Pair, objects: int, frames: int, pointers
     assert_close(found, expected, floats)
 
 
-def test_steps_can_be_left_out_of_the_file(loaded: Checkpoint, pair: Pair, tmp_path: Path) -> None:
+def test_steps_can_be_left_out_of_the_file(loaded, pair, tmp_path):
     path = tmp_path / "float.onnx"
     spec = onnx_from_checkpoint(loaded, path, attention="float")
     assert spec.quantization is not None
@@ -145,7 +145,7 @@ def test_steps_can_be_left_out_of_the_file(loaded: Checkpoint, pair: Pair, tmp_p
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
 
 
-def test_steps_that_are_not_there_are_missed(loaded: Checkpoint, tmp_path: Path) -> None:
+def test_steps_that_are_not_there_are_missed(loaded, tmp_path):
     plain = load_checkpoint(loaded.path, config=loaded.path.with_suffix(".yaml"))
     with pytest.raises(InputError, match="no steps for int8 attention; calibrate it with: qsam2-"):
         onnx_from_checkpoint(plain, tmp_path / "model.onnx", attention="int8")

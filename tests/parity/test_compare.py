@@ -15,7 +15,7 @@ def _steps(change: float = 0.0, *, label: str = "track") -> list[Step]:
     return [Step(label, 3, (1, 2), logits)]
 
 
-def test_equal_records_are_equal() -> None:
+def test_equal_records_are_equal():
     difference = compare(_steps(), _steps())
     assert difference.equal
     assert difference.logits == 0
@@ -23,13 +23,13 @@ def test_equal_records_are_equal() -> None:
     assert difference.frames == 1
 
 
-def test_difference_is_relative_to_the_range_of_the_object() -> None:
+def test_difference_is_relative_to_the_range_of_the_object():
     difference = compare(_steps(), _steps(0.1))
     assert difference.logits == pytest.approx(0.1 / 10, rel=1e-2)
     assert not difference.equal
 
 
-def test_range_of_an_absent_object_is_not_zero() -> None:
+def test_range_of_an_absent_object_is_not_zero():
     absent = np.full((1, 4, 4), -1024, np.float32)
     assert relative_difference(absent, absent + 1) == 1
 
@@ -42,17 +42,17 @@ def test_range_of_an_absent_object_is_not_zero() -> None:
      _steps(float("nan"))],
     ids=["missing", "label", "frame", "objects", "shape", "not finite"],
 )  # fmt: skip
-def test_other_steps_are_refused(ours: list[Step]) -> None:
+def test_other_steps_are_refused(ours):
     with pytest.raises(AssertionError):
         compare(_steps(), ours)
 
 
-def test_empty_records_are_refused() -> None:
+def test_empty_records_are_refused():
     with pytest.raises(AssertionError, match="empty"):
         compare([], [])
 
 
-def test_overlap_of_masks() -> None:
+def test_overlap_of_masks():
     full, none = np.ones((2, 2), np.bool_), np.zeros((2, 2), np.bool_)
     half = np.array([[True, True], [False, False]])
     assert mask_iou(none, none) == 1
@@ -60,7 +60,7 @@ def test_overlap_of_masks() -> None:
     assert mask_iou(full, half) == 0.5
 
 
-def test_one_pixel_may_flip_but_not_two() -> None:
+def test_one_pixel_may_flip_but_not_two():
     logits = np.full((1, 1, 4, 4), -1e-7, np.float32)
     logits[0, 0, 0] = 1.0
     one, two = logits.copy(), logits.copy()

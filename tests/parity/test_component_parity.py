@@ -55,9 +55,7 @@ def make_pair(
 
 
 @pytest.fixture(scope="module", params=["2.1", "2.0"])
-def pair(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pair]:
+def pair(request, tmp_path_factory) -> Iterator[Pair]:
     config = small_config(version=request.param)
     yield from make_pair(tmp_path_factory.mktemp("pair"), config)
 
@@ -148,29 +146,29 @@ def check_memory_encoder(pair: Pair, scores: list[float], from_points: bool) -> 
     assert_close(found, expected)
 
 
-def test_image_encoder(pair: Pair) -> None:
+def test_image_encoder(pair):
     check_image_encoder(pair)
 
 
 @pytest.mark.parametrize(("objects", "frames", "pointers"), [(1, 1, 0), (1, 3, 2), (3, 7, 16)])
-def test_memory_attention(pair: Pair, objects: int, frames: int, pointers: int) -> None:
+def test_memory_attention(pair, objects, frames, pointers):
     check_memory_attention(pair, objects, frames, pointers)
 
 
 @pytest.mark.parametrize("with_mask", [False, True])
 @pytest.mark.parametrize(("objects", "points"), [(1, 2), (2, 5), (1, 0)])
-def test_mask_decoder(pair: Pair, objects: int, points: int, with_mask: bool) -> None:
+def test_mask_decoder(pair, objects, points, with_mask):
     check_mask_decoder(pair, objects, points, with_mask)
 
 
 @pytest.mark.parametrize("from_points", [False, True])
 @pytest.mark.parametrize("scores", [[2.0], [2.0, -3.0]])
-def test_memory_encoder(pair: Pair, scores: list[float], from_points: bool) -> None:
+def test_memory_encoder(pair, scores, from_points):
     check_memory_encoder(pair, scores, from_points)
 
 
 @pytest.mark.parametrize(("bias", "absent"), [(4.0, False), (-50.0, True)])
-def test_absent_object_gets_its_pointer(tmp_path: Path, bias: float, absent: bool) -> None:
+def test_absent_object_gets_its_pointer(tmp_path, bias, absent):
     """A negative score gives ``no_obj_ptr`` to every candidate, a positive one to none."""
     checkpoint = tmp_path / "model.pt"
     write_checkpoint(checkpoint, object_score_bias=bias)
@@ -195,7 +193,7 @@ def test_absent_object_gets_its_pointer(tmp_path: Path, bias: float, absent: boo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OFFICIAL_NAMES)
-def test_official_architectures(name: str, tmp_path: Path) -> None:
+def test_official_architectures(name, tmp_path):
     """All components of every official model; 512 pixels keep its windows and its padding."""
     for pair in make_pair(tmp_path, official_config(name), image_size=512):
         check_image_encoder(pair)

@@ -21,10 +21,10 @@ from qsam2_deploy.engines.tensorrt.options import Limits
 from qsam2_deploy.runtime import SAM2VideoPredictor
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import MAX_DIFFERENCE, compare, relative_difference
-from tests.parity.pair import Clips, Pair
-from tests.parity.scenarios import SCENARIOS, Scenario
+from tests.parity.pair import Pair
+from tests.parity.scenarios import SCENARIOS
 from tests.parity.session import Predictor
-from tests.parity.test_segmenter_parity import STORIES, Story, play_stream
+from tests.parity.test_segmenter_parity import STORIES, play_stream
 from tests.support.functional_gpu import FunctionalGpu
 from tests.support.gpu_machine import RealGpu
 
@@ -51,7 +51,7 @@ def _cases(found: Sequence[Any]) -> list[Any]:
 
 
 @pytest.fixture(scope="module", params=["doubles", pytest.param("gpu", marks=pytest.mark.gpu)])
-def kind(request: pytest.FixtureRequest) -> str:
+def kind(request) -> str:
     name: str = request.param
     if name == "gpu":
         RealGpu()  # skips where there is none
@@ -59,9 +59,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def pairs(
-    kind: str, pair: Make, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], tuple[Predictor, Predictor]]]:
+def pairs(kind, pair, tmp_path_factory) -> Iterator[Callable[[str], tuple[Predictor, Predictor]]]:
     """Give a function from a variant to predictors on the CPU and on the GPU."""
     folder = tmp_path_factory.mktemp("engines")
     machines: list[Any] = []
@@ -83,7 +81,7 @@ def pairs(
 
 
 @pytest.mark.parametrize("scenario", _cases(SCENARIOS))
-def test_same_masks_in_a_video(scenario: Scenario, kind: str, pairs: Any, clips: Clips) -> None:
+def test_same_masks_in_a_video(scenario, kind, pairs, clips):
     video = clips.of(scenario)
     expected, got = (
         scenario.run(predictor, video, WIDTH, HEIGHT) for predictor in pairs(scenario.variant)
@@ -98,14 +96,12 @@ def test_same_masks_in_a_video(scenario: Scenario, kind: str, pairs: Any, clips:
 
 
 @pytest.fixture(scope="module")
-def frames(clips: Clips) -> list[npt.NDArray[np.uint8]]:
+def frames(clips) -> list[npt.NDArray[np.uint8]]:
     return [np.asarray(Image.open(path)) for path in sorted(clips.long.iterdir())]
 
 
 @pytest.mark.parametrize("story", _cases(STORIES))
-def test_same_masks_in_a_stream(
-    story: Story, kind: str, pairs: Any, frames: list[npt.NDArray[np.uint8]]
-) -> None:
+def test_same_masks_in_a_stream(story, kind, pairs, frames):
     expected, got = (play_stream(story, ours, frames) for ours in pairs(story.variant))
     assert got.keys() == expected.keys()
     for key, logits in expected.items():

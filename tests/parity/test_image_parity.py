@@ -128,7 +128,7 @@ def _few_threads() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def random_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def random_pair(tmp_path_factory) -> Iterator[Pair]:
     folder = tmp_path_factory.mktemp("random")
     pair = Pair(write_checkpoint(folder / "random.pt"), folder, pixels())
     with pair.ours:
@@ -136,7 +136,7 @@ def random_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 
 @pytest.fixture(scope="module")
-def trained_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def trained_pair(tmp_path_factory) -> Iterator[Pair]:
     with Image.open(PHOTO) as image:
         small = np.array(image.convert("RGB").resize((240, 160)))
     pair = Pair(NANO, tmp_path_factory.mktemp("trained"), small)
@@ -169,13 +169,13 @@ PROMPTS = [
 
 @pytest.mark.parametrize("multimask", [True, False])
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_random_weights(random_pair: Pair, prompt: dict[str, Any], multimask: bool) -> None:
+def test_random_weights(random_pair, prompt, multimask):
     logits, _, _ = random_pair.compare(**prompt, multimask_output=multimask)
     assert logits.shape[-3:] == (3 if multimask else 1, HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("with_click", [True, False])
-def test_earlier_logits_as_prompt(random_pair: Pair, with_click: bool) -> None:
+def test_earlier_logits_as_prompt(random_pair, with_click):
     click = {"point_coords": [[70, 40]], "point_labels": [1]}
     first = random_pair.compare(**click)
     more = click if with_click else {}
@@ -184,7 +184,7 @@ def test_earlier_logits_as_prompt(random_pair: Pair, with_click: bool) -> None:
     assert np.abs(second[0] - without[0]).max() > 1e-2 * np.ptp(second[0])
 
 
-def test_prompts_matter(random_pair: Pair) -> None:
+def test_prompts_matter(random_pair):
     def logits(**prompt: Any) -> np.ndarray:
         return random_pair.ours.predict(**prompt, return_logits=True)[0]
 
@@ -197,14 +197,14 @@ def test_prompts_matter(random_pair: Pair) -> None:
         assert np.abs(here - other).max() > 1e-2 * np.ptp(here)
 
 
-def test_embedding(random_pair: Pair) -> None:
+def test_embedding(random_pair):
     expected = random_pair.official.embedding.numpy()
     result = random_pair.ours.get_image_embedding()
     assert result.shape == expected.shape
     assert np.abs(result - expected).max() < 1e-4 * np.ptp(expected)
 
 
-def test_batch_of_images_equals_single_images(random_pair: Pair) -> None:
+def test_batch_of_images_equals_single_images(random_pair):
     images = [pixels(1), np.ascontiguousarray(pixels(2)[:60, :80])]
     points, labels = [[[70, 40]], [[20, 30]]], [[1], [1]]
     ours = SAM2ImagePredictor(random_pair.ours.model, backend="ort", threads=1)
@@ -221,7 +221,7 @@ def test_batch_of_images_equals_single_images(random_pair: Pair) -> None:
 
 @needs_data(NANO, PHOTO)
 @pytest.mark.parametrize("multimask", [True, False])
-def test_trained_model(trained_pair: Pair, multimask: bool) -> None:
+def test_trained_model(trained_pair, multimask):
     height, width = trained_pair.image.shape[:2]
     clicks = {"point_coords": [[width / 2, height / 2]], "point_labels": [1]}
     box = {"box": [width / 8, height / 8, width * 7 / 8, height * 7 / 8]}

@@ -14,7 +14,7 @@ from qsam2_deploy.runtime import Prompt, VideoSegmenter
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import compare, relative_difference
 from tests.parity.floor import MATTERS, TIGHT
-from tests.parity.pair import Clips, Pair, Records
+from tests.parity.pair import Pair
 from tests.parity.scenarios import LEFT, scenario
 from tests.parity.shared import Float32Memories
 from tests.parity.trained import trained_model
@@ -41,7 +41,7 @@ def _official(count: int) -> Any:
         *(pytest.param("long video, mixed", count, marks=pytest.mark.slow) for count in (1, 2, 4)),
     ],
 )
-def test_as_a_model_with_fewer(count: int, name: str, pair: Make, records: Records) -> None:
+def test_as_a_model_with_fewer(count, name, pair, records):
     models, chosen = pair("usual"), scenario(name)
     expected = records.play(chosen, _official(count), "float32")
     fewer = models.predictor(Float32Memories(), memory_frames=count)
@@ -51,7 +51,7 @@ def test_as_a_model_with_fewer(count: int, name: str, pair: Make, records: Recor
     assert usual.logits > MATTERS * TIGHT.logits, "the number of memories must matter here"
 
 
-def test_the_segmenter_has_the_same_rule(pair: Make, clips: Clips) -> None:
+def test_the_segmenter_has_the_same_rule(pair, clips):
     models = pair("usual")
     with open_frames(clips.long) as source:
         frames = list(source)
@@ -74,7 +74,7 @@ def _play(segmenter: VideoSegmenter, frames: list[Any], point: Any) -> list[Any]
     return [result[1].logits for result in segmenter.stream(frames, prompts)]
 
 
-def test_the_number_must_be_one_of_the_model(pair: Make) -> None:
+def test_the_number_must_be_one_of_the_model(pair):
     shared = pair("usual").shared()
     for wrong in (0, 8, -1):
         with pytest.raises(InputError, match=f"must be from 1 to 7, .* but got {wrong}"):

@@ -34,7 +34,7 @@ MEMORY_WIDTH = 2
     st.integers(0, FRAMES),
     st.sampled_from([-1, 2, 3, 4, 5]),
 )
-def test_the_same_prompted_frames_are_closest(indices: list[int], frame: int, limit: int) -> None:
+def test_the_same_prompted_frames_are_closest(indices, frame, limit):
     entries = {i: memory_entry(i) for i in indices}
     expected = select_closest_cond_frames(frame, entries, limit)
     got = closest_conditioning(entries, frame, limit)
@@ -49,9 +49,7 @@ def test_the_same_prompted_frames_are_closest(indices: list[int], frame: int, li
     st.booleans(),
     st.sampled_from([FRAMES, 2 * FRAMES]),
 )
-def test_the_same_tokens_reach_the_memory_attention(
-    bank: MemoryBank, rules: TrackingRules, frame: int, reverse: bool, num_frames: int
-) -> None:
+def test_the_same_tokens_reach_the_memory_attention(bank, rules, frame, reverse, num_frames):
     # Upstream divides by zero where a single pointer is allowed.
     if rules.max_obj_ptrs_in_encoder == 1:
         rules = TrackingRules(max_obj_ptrs_in_encoder=2)
@@ -73,9 +71,7 @@ def test_the_same_tokens_reach_the_memory_attention(
 
 @settings(deadline=None, max_examples=200)
 @given(memory_banks(FRAMES), tracking_rules(), st.data(), st.integers(0, FRAMES - 1), st.booleans())
-def test_fewer_memory_frames_are_a_model_with_fewer(
-    bank: MemoryBank, rules: TrackingRules, data: st.DataObject, frame: int, reverse: bool
-) -> None:
+def test_fewer_memory_frames_are_a_model_with_fewer(bank, rules, data, frame, reverse):
     """Upstream's model of a smaller ``num_maskmem`` with the rows of the table that we document."""
     trained = rules.num_maskmem
     fewer = rules_with_memory_frames(rules, data.draw(st.integers(1, trained)))

@@ -47,14 +47,14 @@ def our_resize(x: np.ndarray, size: tuple[int, int], antialias: bool) -> np.ndar
 
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize(("size", "new_size"), SIZES)
-def test_resize_of_logits(size, new_size, antialias) -> None:
+def test_resize_of_logits(size, new_size, antialias):
     x = 10 * np.random.default_rng(0).standard_normal((2, 1, *size)).astype(np.float32)
     expected = torch_resize(x, new_size, antialias)
     assert np.abs(our_resize(x, new_size, antialias) - expected).max() < 1e-6 * np.abs(x).max()
 
 
 @pytest.mark.parametrize(("size", "new_size"), SIZES)
-def test_binary_masks_cross_one_half_at_the_same_pixels(size, new_size) -> None:
+def test_binary_masks_cross_one_half_at_the_same_pixels(size, new_size):
     rng = np.random.default_rng(1)
     blocks = rng.random((-(-size[0] // 6), -(-size[1] // 6))) < 0.5
     for mask in (np.kron(blocks, np.ones((6, 6)))[: size[0], : size[1]], rng.random(size) < 0.5):
@@ -65,13 +65,13 @@ def test_binary_masks_cross_one_half_at_the_same_pixels(size, new_size) -> None:
 
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize(("size", "new_size"), [(256, 1920), (1920, 256), (1080, 1024), (53, 101)])
-def test_resize_weights_are_those_of_torch_to_the_bit(size, new_size, antialias) -> None:
+def test_resize_weights_are_those_of_torch_to_the_bit(size, new_size, antialias):
     units = np.eye(size, dtype=np.float32)[:, None, None]
     expected = torch_resize(units, (1, new_size), antialias)
     np.testing.assert_array_equal(our_resize(units, (1, new_size), antialias), expected)
 
 
-def test_bfloat16_rounding() -> None:
+def test_bfloat16_rounding():
     bits = np.random.default_rng(2).integers(0, 1 << 32, 1 << 18, dtype=np.uint32)
     ties = (bits & np.uint32(0xFFFF0000)) | np.uint32(0x8000)
     x = np.concatenate([bits, ties]).view(np.float32)
@@ -86,7 +86,7 @@ def test_bfloat16_rounding() -> None:
 
 
 @pytest.mark.parametrize("size", [(96, 170), (64, 64), (33, 20)])
-def test_video_frame_equals_the_official_loader_to_the_bit(tmp_path, size) -> None:
+def test_video_frame_equals_the_official_loader_to_the_bit(tmp_path, size):
     pixels = np.random.default_rng(3).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "0.jpg", quality=95)
     expected, height, width = load_video_frames_from_jpg_images(
@@ -100,7 +100,7 @@ def test_video_frame_equals_the_official_loader_to_the_bit(tmp_path, size) -> No
 
 
 @pytest.mark.parametrize("size", [(96, 170), (64, 64), (33, 20)])
-def test_still_image_equals_the_official_transform(size) -> None:
+def test_still_image_equals_the_official_transform(size):
     pixels = np.random.default_rng(4).integers(0, 256, (*size, 3), dtype=np.uint8)
     spec = ModelSpec(name="test", image_size=64)
     tensor = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float().div(255)[None]
@@ -110,7 +110,7 @@ def test_still_image_equals_the_official_transform(size) -> None:
     np.testing.assert_allclose(preprocess_image(pixels, spec), expected.numpy(), atol=2e-6)
 
 
-def test_stability_score() -> None:
+def test_stability_score():
     rng = np.random.default_rng(5)
     logits = (rng.standard_normal((2, 3, 16, 16)) * 0.1).astype(np.float32)
     logits[0, 0] = -5
@@ -122,7 +122,7 @@ def test_stability_score() -> None:
 
 
 @pytest.mark.parametrize("objects", [1, 3])
-def test_non_overlapping(objects: int) -> None:
+def test_non_overlapping(objects):
     logits = 20 * np.random.default_rng(6).standard_normal((objects, 1, 9, 7)).astype(np.float32)
     logits[:, 0, 0, 0] = 2.0  # a tie
     # The method reads nothing of the model.
@@ -132,7 +132,7 @@ def test_non_overlapping(objects: int) -> None:
 
 @pytest.mark.parametrize("multimask", [True, False])
 @pytest.mark.parametrize("fallback", [True, False])
-def test_select_mask_follows_the_official_decoder(multimask: bool, fallback: bool) -> None:
+def test_select_mask_follows_the_official_decoder(multimask, fallback):
     rng = np.random.default_rng(7)
     logits = rng.standard_normal((40, 4, 8, 8)).astype(np.float32)
     logits[::2] *= 100  # at least every other object is stable

@@ -42,14 +42,14 @@ def exported(checkpoint: Checkpoint, folder: Path, engine: str = "ort") -> Itera
 
 
 @pytest.fixture(scope="module")
-def float_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def float_checkpoint(tmp_path_factory) -> Checkpoint:
     torch.set_num_threads(1)
     path = write_checkpoint(tmp_path_factory.mktemp("float") / "model.pt", small_config())
     return load_checkpoint(path, config=path.with_suffix(".yaml"))
 
 
 @pytest.fixture(scope="module")
-def integer_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def integer_checkpoint(tmp_path_factory) -> Checkpoint:
     torch.set_num_threads(1)
     return quantized(tmp_path_factory.mktemp("integers"))
 
@@ -151,7 +151,7 @@ def _reference(
 
 # ---------------------------------------------------------------- comparison
 @pytest.mark.parametrize("engine", ["ort", "openvino"])
-def test_float(float_checkpoint: Checkpoint, tmp_path: Path, engine: str) -> None:
+def test_float(float_checkpoint, tmp_path, engine):
     if engine == "openvino":
         pytest.importorskip("openvino")
     with exported(float_checkpoint, tmp_path, engine) as pair:
@@ -165,7 +165,7 @@ def test_float(float_checkpoint: Checkpoint, tmp_path: Path, engine: str) -> Non
 
 
 @pytest.mark.parametrize("engine", ["ort", "openvino"])
-def test_integer_attention(integer_checkpoint: Checkpoint, tmp_path: Path, engine: str) -> None:
+def test_integer_attention(integer_checkpoint, tmp_path, engine):
     if engine == "openvino":
         pytest.importorskip("openvino")
     with exported(integer_checkpoint, tmp_path, engine) as pair:
@@ -180,7 +180,7 @@ def test_integer_attention(integer_checkpoint: Checkpoint, tmp_path: Path, engin
     assert error < share * np.sqrt(np.mean((found - without) ** 2))
 
 
-def test_the_product_keeps_its_form(integer_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_the_product_keeps_its_form(integer_checkpoint, tmp_path):
     """So every lowering finds it."""
     onnx_from_checkpoint(integer_checkpoint, tmp_path / "model.onnx", pool_memory=POOLING)
     component = read_bundle(tmp_path / "model.onnx").components["memory_attention"]
@@ -190,7 +190,7 @@ def test_the_product_keeps_its_form(integer_checkpoint: Checkpoint, tmp_path: Pa
 
 
 @pytest.mark.parametrize("step", [1e-2, 1e-3, 1e-4, 1e-5, 1e-6])
-def test_the_shift_is_whole_steps_of_both_grids(step: float) -> None:
+def test_the_shift_is_whole_steps_of_both_grids(step):
     steps = AttentionSteps(np.float32(step**0.3), np.float32(step**0.7), None)
     shift = score_shift(POOLING, steps)
     codes = shift.query / steps.q, shift.key / steps.k
@@ -202,14 +202,14 @@ def test_the_shift_is_whole_steps_of_both_grids(step: float) -> None:
     assert shift.dimensions % 4 == 0
 
 
-def test_windows_must_fill_the_map(float_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_windows_must_fill_the_map(float_checkpoint, tmp_path):
     for wrong in (0, 3, 16):
         with pytest.raises(InputError, match=r"whose side divides 8, such as 2, but got"):
             onnx_from_checkpoint(float_checkpoint, tmp_path / "model.onnx", pool_memory=wrong)
     assert not (tmp_path / "model.onnx").exists()
 
 
-def test_the_usual_export_is_as_before(float_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_the_usual_export_is_as_before(float_checkpoint, tmp_path):
     path = tmp_path / "model.onnx"
     spec = onnx_from_checkpoint(float_checkpoint, path)
     assert spec.memory_pooling == 1

@@ -29,7 +29,7 @@ INTEGER_OPERATOR = {"linear": FUSED, "conv": CONV, "patches": CONV, "pointwise":
 
 @pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("kind", KINDS)
-def test_floats_and_integers_are_what_was_trained(kind: str, bits: int) -> None:
+def test_floats_and_integers_are_what_was_trained(kind, bits):
     layer, x = make_layer(kind, bits)
     with torch.inference_mode():
         expected = layer(x).numpy()
@@ -43,7 +43,7 @@ _lower_for_old_ort = functools.partial(lower_for_ort, unsigned_conv_weights=True
 
 
 @pytest.mark.parametrize("kind", ["conv", "patches", "pointwise"])
-def test_old_versions_of_onnxruntime_multiply_unsigned_weights(kind: str) -> None:
+def test_old_versions_of_onnxruntime_multiply_unsigned_weights(kind):
     model = graph_of(kind, make_layer(kind, 8)[0])
     _lower_for_old_ort(model)
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -56,9 +56,7 @@ def test_old_versions_of_onnxruntime_multiply_unsigned_weights(kind: str) -> Non
 @pytest.mark.parametrize("grids", [{}, {"weight_grid": "midrise", "input_grid": "affine"}])
 @pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("kind", KINDS)
-def test_openvino_computes_what_was_trained_in_integers(
-    kind: str, bits: int, grids: dict[str, str]
-) -> None:
+def test_openvino_computes_what_was_trained_in_integers(kind, bits, grids):
     """In integers where it has them, and they are exact; where not, in floats."""
     layer, x = make_layer(kind, bits, **grids)
     x = _off_the_middle(x, float(layer.input_quantizer.scale))
@@ -96,7 +94,7 @@ def _off_the_middle(x: torch.Tensor, step: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("bits", [8, 2])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_reference_knows_only_floats(kind: str, bits: int) -> None:
+def test_the_reference_knows_only_floats(kind, bits):
     model = graph_of(kind, make_layer(kind, bits)[0])
     lower_to_float(model)
     kinds = {node.op_type for node in model.graph.node}
@@ -108,7 +106,7 @@ def test_the_reference_knows_only_floats(kind: str, bits: int) -> None:
 
 @pytest.mark.parametrize("bits", [8, 4, 2])
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_widths_run_in_the_same_integer_operators(kind: str, bits: int) -> None:
+def test_all_widths_run_in_the_same_integer_operators(kind, bits):
     model = graph_of(kind, make_layer(kind, bits)[0])
     lower_for_ort(model)
     kinds = [node.op_type for node in model.graph.node]

@@ -47,7 +47,6 @@ from tests.model_file.test_bundle import random_inputs
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import compare
 from tests.parity.floor import FACTOR, measured_bound, nudged
-from tests.parity.pair import Clips
 from tests.parity.scenarios import scenario
 from tests.parity.session import Step
 from tests.parity.shared import SharedBackend
@@ -130,7 +129,7 @@ _KINDS = [
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(tmp_path_factory) -> Path:
     """Save the small model, with the exported one beside it."""
     torch.set_num_threads(1)
     source = tmp_path_factory.mktemp("float") / "float.pt"
@@ -141,12 +140,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=_KINDS, ids=str)
-def quantized(
-    request: pytest.FixtureRequest,
-    source: Path,
-    clips: Clips,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[_Made]:
+def quantized(request, source, clips, tmp_path_factory) -> Iterator[_Made]:
     """Calibrate a small model on the frames of a clip and export it."""
     folder = tmp_path_factory.mktemp("quantized")
     target = folder / "quantized.pt"
@@ -165,7 +159,7 @@ def quantized(
         )
 
 
-def test_every_quantized_layer_runs_in_integers(quantized: _Made) -> None:
+def test_every_quantized_layer_runs_in_integers(quantized):
     """Count in the graphs that the engine gets: a qkv layer is three products."""
     layers = quantized_layers(quantized.checkpoint.model)
     encoder = [n for n in layers if n.startswith(_ENCODER) or "decoder.conv_s" in n]
@@ -198,7 +192,7 @@ def test_every_quantized_layer_runs_in_integers(quantized: _Made) -> None:
 
 
 @pytest.fixture(params=[False, True], ids=["without kernels", "with kernels"])
-def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+def kernels(request, monkeypatch) -> bool:
     """Have ONNX Runtime use its own operators, or ours."""
     if request.param:
         request.getfixturevalue("library")
@@ -207,7 +201,7 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return bool(request.param)
 
 
-def test_features_follow_the_fake_quantized_model(quantized: _Made, kernels: bool) -> None:
+def test_features_follow_the_fake_quantized_model(quantized, kernels):
     """Far closer to the fake-quantized torch model than that is to the float model."""
     model: Any = quantized.checkpoint.model
     size = model.image_size
@@ -224,9 +218,7 @@ def test_features_follow_the_fake_quantized_model(quantized: _Made, kernels: boo
 
 
 @pytest.mark.parametrize("component", OFFICIAL_COMPONENTS)
-def test_components_compute_what_was_trained(
-    quantized: _Made, kernels: bool, component: str
-) -> None:
+def test_components_compute_what_was_trained(quantized, kernels, component):
     """As the next layer sees the results: one step apart in one of a thousand values.
 
     Or as far as last bits of the weights move the fake-quantized component: in the encoder at w4a6
@@ -280,9 +272,7 @@ def _inputs(component: str, spec: ModelSpec) -> dict[str, torch.Tensor]:
     }[component]
 
 
-def test_masks_follow_the_fake_quantized_model(
-    quantized: _Made, kernels: bool, clips: Clips
-) -> None:
+def test_masks_follow_the_fake_quantized_model(quantized, kernels, clips):
     """To as much as the last bits of the weights move those of the fake-quantized model.
 
     At w4a6 that was 4e-2 of the range and an IoU of 0.993.
@@ -303,7 +293,7 @@ def test_masks_follow_the_fake_quantized_model(
     ids=["w8a8", "w4a6", "w4a6, integer attention"],
 )
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_openvino_computes_the_same_for_sizes_that_repeat(quantized: _Made, component: str) -> None:
+def test_openvino_computes_the_same_for_sizes_that_repeat(quantized, component):
     """A model compiled for fixed sizes is right, too, which it was not for clips and two points."""
     pytest.importorskip("openvino", reason="needs OpenVINO")
     from qsam2_deploy.engines.openvino.requests import FIXED_AFTER
@@ -314,7 +304,7 @@ def test_openvino_computes_the_same_for_sizes_that_repeat(quantized: _Made, comp
         assert np.abs(found[-1][name] - first).mean() <= 2e-3 * np.abs(first).max()
 
 
-def test_file_says_what_is_quantized(quantized: _Made) -> None:
+def test_file_says_what_is_quantized(quantized):
     path, checkpoint = quantized.path, quantized.checkpoint
     assert checkpoint.quantization is not None
     spec = read_bundle(path).spec

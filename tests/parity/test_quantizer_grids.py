@@ -56,7 +56,7 @@ def calibrated(kind: str, bits: int, plan: dict[str, Any]) -> tuple[QuantLayer, 
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: "-".join(map(str, plan.values())))
 @pytest.mark.parametrize("kind", ["linear", "conv", "depthwise", "transposed"])
-def test_calibrate_export_and_run(kind: str, plan: dict[str, Any], bits: int) -> None:
+def test_calibrate_export_and_run(kind, plan, bits):
     layer, x = calibrated(kind, bits, plan)
     form = layer.export_form()
     assert form.weight_grid in WEIGHT_GRIDS
@@ -73,7 +73,7 @@ def test_calibrate_export_and_run(kind: str, plan: dict[str, Any], bits: int) ->
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv"])
-def test_affine_inputs_are_closer_to_one_sided_values(kind: str) -> None:
+def test_affine_inputs_are_closer_to_one_sided_values(kind):
     errors = []
     for grid in INPUT_GRIDS:
         layer, x = calibrated(kind, 3, {"input_grid": grid})
@@ -81,7 +81,7 @@ def test_affine_inputs_are_closer_to_one_sided_values(kind: str) -> None:
     assert errors[1] < 0.75 * errors[0]
 
 
-def test_tensorrt_refuses_affine_inputs_where_it_quantizes_them() -> None:
+def test_tensorrt_refuses_affine_inputs_where_it_quantizes_them():
     layer, _ = calibrated("linear", 4, {"input_grid": AFFINE})
     message = (
         "the input of the layer c/layer has an affine grid, but TensorRT INT8 knows symmetric ones "

@@ -23,7 +23,7 @@ from qsam2_deploy.tracking.results import FrameResult, Prompt
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import Difference, mask_iou, relative_difference
 from tests.parity.floor import MATTERS, TIGHT
-from tests.parity.pair import Clips, Pair
+from tests.parity.pair import Pair
 from tests.parity.scenarios import (
     BOX,
     CORNER,
@@ -205,7 +205,7 @@ def _write(record: Record, result: FrameResult) -> None:
 
 # ---------------------------------------------------------------- comparison
 @pytest.fixture(scope="module")
-def frames(clips: Clips) -> list[npt.NDArray[np.uint8]]:
+def frames(clips) -> list[npt.NDArray[np.uint8]]:
     """Return the decoded frames of the long clip."""
     return [np.asarray(Image.open(path)) for path in sorted(clips.long.iterdir())]
 
@@ -224,9 +224,7 @@ AGAIN = {"comes and goes", "strided memory", "SAM 2.0"}
         for story in STORIES
     ],
 )
-def test_same_masks_as_the_official_predictor(
-    story: Story, pair: Make, clips: Clips, frames: list[npt.NDArray[np.uint8]]
-) -> None:
+def test_same_masks_as_the_official_predictor(story, pair, clips, frames):
     """With memories in float32 on both sides."""
     models = pair(story.variant)
     with official_memories("float32"):
@@ -260,9 +258,7 @@ def _difference(a: Logits, b: Logits) -> Difference:
         ("correction with a mask", Act(4, circle=LOW, late=True)),
     ],
 )
-def test_another_prompt_gives_other_masks(
-    name: str, changed: Act, pair: Make, frames: list[npt.NDArray[np.uint8]]
-) -> None:
+def test_another_prompt_gives_other_masks(name, changed, pair, frames):
     """Otherwise equal masks would say nothing about how prompts are taken."""
     story = next(s for s in STORIES if s.name == name)
     other = Story(name, (*story.acts[:-1], changed), story.frames)

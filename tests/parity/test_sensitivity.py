@@ -16,7 +16,7 @@ import torch
 from qsam2_deploy.spec import NO_OBJ_SCORE
 from tests.parity.compare import compare
 from tests.parity.floor import MATTERS, TIGHT, nudged
-from tests.parity.pair import Pair, Records
+from tests.parity.pair import Pair
 from tests.parity.scenarios import SCENARIOS, Scenario, scenario
 from tests.parity.variants import VARIANTS, official_predictor
 
@@ -80,9 +80,7 @@ SLOW = {
     ],
     ids=[f"{what} ({name})" for name, what, _ in CASES],
 )
-def test_every_part_matters(
-    name: str, what: str, damage: Damage, pair: Make, records: Records
-) -> None:
+def test_every_part_matters(name, what, damage, pair, records):
     chosen = scenario(name)
     models = pair(chosen.variant)
     state = dict(models.state)
@@ -100,7 +98,7 @@ def test_every_part_matters(
         pytest.param("comes and goes, click", marks=pytest.mark.slow),
     ],
 )
-def test_rounding_errors_stay_far_below_the_bound(name: str, pair: Make, records: Records) -> None:
+def test_rounding_errors_stay_far_below_the_bound(name, pair, records):
     """With memories in float32; 4e-7 to 1e-6 of the range were measured."""
     chosen = scenario(name)
     models = pair(chosen.variant)
@@ -110,14 +108,14 @@ def test_rounding_errors_stay_far_below_the_bound(name: str, pair: Make, records
     assert floor.logits > 0, "nothing was moved"
 
 
-def test_objects_come_and_go(records: Records) -> None:
+def test_objects_come_and_go(records):
     steps = records.official(scenario("comes and goes, click"))
     hidden = [bool((step.logits == NO_OBJ_SCORE).all()) for step in steps]
     assert any(hidden)
     assert not all(hidden)
 
 
-def test_masks_are_neither_empty_nor_full(records: Records) -> None:
+def test_masks_are_neither_empty_nor_full(records):
     steps = records.official(scenario("long video"))
     shares = [float((step.logits > 0).mean()) for step in steps]
     assert 0.02 < np.median(shares) < 0.98
@@ -132,13 +130,13 @@ def test_masks_are_neither_empty_nor_full(records: Records) -> None:
         pytest.param("pointers from the future", marks=pytest.mark.slow),
     ],
 )
-def test_rules_of_variants_matter(name: str, pair: Make, records: Records) -> None:
+def test_rules_of_variants_matter(name, pair, records):
     item = next(s for s in SCENARIOS if s.variant == name)
     usual = Scenario(item.name, item.act, "usual", item.long)
     other = records.play(usual, pair("usual").official, "float32")
     assert compare(other, records.official(item)).logits > MATTERS * TIGHT.logits
 
 
-def test_every_variant_has_a_scenario_and_names_are_unique() -> None:
+def test_every_variant_has_a_scenario_and_names_are_unique():
     assert {item.variant for item in SCENARIOS} == set(VARIANTS)
     assert len({item.name for item in SCENARIOS}) == len(SCENARIOS)

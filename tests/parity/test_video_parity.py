@@ -38,9 +38,7 @@ AGAIN = {"comes and goes, mixed", "invisible, box", "long video, mixed"}
         for item in SCENARIOS
     ],
 )
-def test_same_masks_as_the_official_predictor(
-    scenario: Scenario, pair: Make, records: Records
-) -> None:
+def test_same_masks_as_the_official_predictor(scenario, pair, records):
     """With memories in float32 on both sides."""
     expected = records.official(scenario)
     got = records.play(scenario, pair(scenario.variant).exact, "float32")
@@ -49,7 +47,7 @@ def test_same_masks_as_the_official_predictor(
 
 
 @pytest.mark.parametrize("name", AS_SHIPPED)
-def test_same_masks_as_shipped(name: str, pair: Make, records: Records) -> None:
+def test_same_masks_as_shipped(name, pair, records):
     """With memories in bfloat16, to as much as the last bits of the weights move the masks."""
     chosen = scenario(name)
     models = pair(chosen.variant)
@@ -64,7 +62,7 @@ def test_same_masks_as_shipped(name: str, pair: Make, records: Records) -> None:
     pytest.fail(f"{name}: {difference}, {bound}")
 
 
-def test_memories_are_rounded_as_the_official_predictor_does(pair: Make, records: Records) -> None:
+def test_memories_are_rounded_as_the_official_predictor_does(pair, records):
     """The two precisions are far apart, so that the wrong one would be seen above."""
     chosen = scenario("mask")
     exact, shipped = (records.official(chosen, kind) for kind in ("float32", "bfloat16"))

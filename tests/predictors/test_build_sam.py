@@ -16,14 +16,14 @@ CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
 
 
 @pytest.fixture
-def model(model_path: Path, tmp_path: Path) -> Path:
+def model(model_path, tmp_path) -> Path:
     return Path(shutil.copy(model_path, tmp_path / "sam2.onnx"))
 
 
 @pytest.mark.parametrize(
     "name", ["sam2.onnx", "sam2.pt", pytest.param("sam2.pth", marks=pytest.mark.slow)]
 )
-def test_an_official_script_finds_the_exported_model(model: Path, name: str) -> None:
+def test_an_official_script_finds_the_exported_model(model, name):
     predictor = build_sam2_video_predictor(
         CONFIG, str(model.with_name(name)), device="cuda", vos_optimized=True, threads=1
     )
@@ -32,12 +32,12 @@ def test_an_official_script_finds_the_exported_model(model: Path, name: str) -> 
         assert predictor.image_size == 64
 
 
-def test_the_model_may_stand_in_place_of_the_configuration(model: Path) -> None:
+def test_the_model_may_stand_in_place_of_the_configuration(model):
     with build_sam2_video_predictor(model, threads=1) as predictor:
         assert predictor.image_size == 64
 
 
-def test_options_reach_the_predictor(model: Path) -> None:
+def test_options_reach_the_predictor(model):
     options: dict[str, Any] = {
         "fill_hole_area": 8, "non_overlap_masks": True, "clear_non_cond_mem_around_input": True,
         "add_all_frames_to_correct_as_cond": True,
@@ -46,7 +46,7 @@ def test_options_reach_the_predictor(model: Path) -> None:
         assert {name: getattr(predictor, name) for name in options} == options
 
 
-def test_it_runs(model: Path, tmp_path: Path) -> None:
+def test_it_runs(model, tmp_path):
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -71,7 +71,7 @@ def test_it_runs(model: Path, tmp_path: Path) -> None:
         ((CONFIG, "none/sam2.pt"), r"run: qsam2-export none/sam2\.pt none/sam2\.onnx"),
     ],
 )
-def test_refused(arguments: tuple[Any, ...], message: str) -> None:
+def test_refused(arguments, message):
     with pytest.raises(ModelFileError, match=message):
         build_sam2_video_predictor(*arguments)
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pytest
@@ -74,13 +73,13 @@ def backend() -> FakeBackend:
 
 
 @pytest.fixture
-def predictor(backend: FakeBackend) -> SAM2ImagePredictor:
+def predictor(backend) -> SAM2ImagePredictor:
     predictor = SAM2ImagePredictor(backend)
     predictor.set_image(IMAGE)
     return predictor
 
 
-def test_encoder_input_and_embedding(predictor, backend) -> None:
+def test_encoder_input_and_embedding(predictor, backend):
     component, inputs = backend.calls[0]
     assert component == IMAGE_ENCODER
     np.testing.assert_array_equal(inputs["image"], preprocess_image(IMAGE, SPEC))
@@ -89,7 +88,7 @@ def test_encoder_input_and_embedding(predictor, backend) -> None:
     np.testing.assert_array_equal(predictor.get_image_embedding(), expected)
 
 
-def test_points_are_scaled_and_padded(predictor, backend) -> None:
+def test_points_are_scaled_and_padded(predictor, backend):
     predictor.predict([[25, 10], [50, 40]], [1, 0])
     np.testing.assert_allclose(backend.last["point_coords"], [[[32, 16], [64, 64], [0, 0]]])
     np.testing.assert_array_equal(backend.last["point_labels"], [[1, 0, -1]])
@@ -97,18 +96,18 @@ def test_points_are_scaled_and_padded(predictor, backend) -> None:
     assert not backend.last["mask_input"].any()
 
 
-def test_shares_instead_of_pixels(predictor, backend) -> None:
+def test_shares_instead_of_pixels(predictor, backend):
     predictor.predict([[0.5, 0.25]], [1], normalize_coords=False)
     np.testing.assert_allclose(backend.last["point_coords"][0, 0], [32, 16])
 
 
-def test_box_comes_before_points(predictor, backend) -> None:
+def test_box_comes_before_points(predictor, backend):
     predictor.predict([[25, 20]], [1], box=[0, 0, 50, 40])
     np.testing.assert_allclose(backend.last["point_coords"], [[[0, 0], [64, 64], [32, 32], [0, 0]]])
     np.testing.assert_array_equal(backend.last["point_labels"], [[2, 3, 1, -1]])
 
 
-def test_mask_alone_has_no_points_at_all(predictor, backend) -> None:
+def test_mask_alone_has_no_points_at_all(predictor, backend):
     mask = np.random.default_rng(1).standard_normal((1, S // 4, S // 4)).astype(np.float32)
     predictor.predict(mask_input=mask)
     assert backend.last["point_coords"].shape == (1, 0, 2)
@@ -117,7 +116,7 @@ def test_mask_alone_has_no_points_at_all(predictor, backend) -> None:
     np.testing.assert_array_equal(backend.last["mask_input"][0], mask)
 
 
-def test_several_boxes_make_several_objects(predictor, backend) -> None:
+def test_several_boxes_make_several_objects(predictor, backend):
     boxes = np.array([[0, 0, 10, 10], [5, 5, 25, 20], [1, 2, 3, 4]])
     mask = np.ones((1, S // 4, S // 4), np.float32)
     masks, ious, low_res = predictor.predict(box=boxes, mask_input=mask, multimask_output=False)
@@ -129,12 +128,12 @@ def test_several_boxes_make_several_objects(predictor, backend) -> None:
     assert (backend.last["mask_input"] == 1).all()
 
 
-def test_single_box_in_a_batch_is_squeezed(predictor) -> None:
+def test_single_box_in_a_batch_is_squeezed(predictor):
     masks, ious, _ = predictor.predict(box=[[0, 0, 10, 10]])
     assert (masks.shape, ious.shape) == ((3, 40, 50), (3,))
 
 
-def test_three_candidates(predictor, backend) -> None:
+def test_three_candidates(predictor, backend):
     logits = (50 * np.random.default_rng(2).standard_normal((1, 4, 16, 16))).astype(np.float32)
     backend.mask_logits = logits
     masks, ious, low_res = predictor.predict([[1, 1]], [1])
@@ -149,7 +148,7 @@ def test_three_candidates(predictor, backend) -> None:
 
 
 @pytest.mark.parametrize("stable", [True, False])
-def test_one_candidate_falls_back_when_it_is_unstable(predictor, backend, stable: bool) -> None:
+def test_one_candidate_falls_back_when_it_is_unstable(predictor, backend, stable):
     logits = np.stack([np.full((16, 16), v) for v in (3.0 if stable else 0.01, 11, 12, 13)])
     backend.mask_logits = logits[None].astype(np.float32)
     all_ious = FakeBackend()
@@ -162,7 +161,7 @@ def test_one_candidate_falls_back_when_it_is_unstable(predictor, backend, stable
     np.testing.assert_array_equal(ious, outputs["ious"][0, chosen : chosen + 1])
 
 
-def test_threshold_holes_and_specks(backend) -> None:
+def test_threshold_holes_and_specks(backend):
     logits = np.full((1, 4, 16, 16), 9, np.float32)
     logits[0, 1, 4, 4] = -5  # a hole
     logits[0, 2] = -9
@@ -183,7 +182,7 @@ def test_threshold_holes_and_specks(backend) -> None:
     assert masks[1].sum() == 0
 
 
-def test_pillow_images(predictor, backend) -> None:
+def test_pillow_images(predictor, backend):
     predictor.set_image(Image.fromarray(IMAGE))
     np.testing.assert_array_equal(backend.calls[-1][1]["image"], backend.calls[0][1]["image"])
     predictor.set_image(Image.fromarray(IMAGE[..., 0]))
@@ -191,7 +190,7 @@ def test_pillow_images(predictor, backend) -> None:
     np.testing.assert_array_equal(backend.calls[-1][1]["image"], grey)
 
 
-def test_batch_of_images_of_different_sizes(predictor, backend) -> None:
+def test_batch_of_images_of_different_sizes(predictor, backend):
     predictor.set_image_batch([IMAGE, IMAGE[:20]])
     assert predictor.get_image_embedding().shape == (2, C, 4, 4)
     masks, ious, low_res = predictor.predict_batch(
@@ -204,7 +203,7 @@ def test_batch_of_images_of_different_sizes(predictor, backend) -> None:
     assert (backend.last["conditioned"] == predictor.get_image_embedding()[1:]).all()
 
 
-def test_reset_forgets_the_image(predictor) -> None:
+def test_reset_forgets_the_image(predictor):
     predictor.reset_predictor()
     with pytest.raises(PromptError, match="no image is set"):
         predictor.predict([[1, 1]], [1])
@@ -212,14 +211,14 @@ def test_reset_forgets_the_image(predictor) -> None:
         predictor.get_image_embedding()
 
 
-def test_a_failed_image_leaves_none_set(predictor) -> None:
+def test_a_failed_image_leaves_none_set(predictor):
     with pytest.raises(VideoError, match="the image must be a uint8 RGB array"):
         predictor.set_image(IMAGE.astype(np.float32))
     with pytest.raises(PromptError, match="no image is set"):
         predictor.predict([[1, 1]], [1])
 
 
-def test_predict_batch_needs_a_batch(predictor) -> None:
+def test_predict_batch_needs_a_batch(predictor):
     with pytest.raises(PromptError, match="set_image_batch"):
         predictor.predict_batch([[[1, 1]]], [[1]])
     with pytest.raises(VideoError, match="must be a list"):
@@ -246,19 +245,19 @@ def test_predict_batch_needs_a_batch(predictor) -> None:
         ({"mask_input": np.zeros((2, 1, 16, 16)), "box": [0, 0, 1, 1]}, "each of the 1 objects"),
     ],
 )
-def test_bad_prompts(predictor, backend, prompt: dict[str, Any], message: str) -> None:
+def test_bad_prompts(predictor, backend, prompt, message):
     with pytest.raises(PromptError, match=message):
         predictor.predict(**prompt)
     assert len(backend.calls) == 1
 
 
-def test_model_without_the_constant() -> None:
+def test_model_without_the_constant():
     predictor = SAM2ImagePredictor(FakeBackend(ModelSpec(name="x", image_size=S, d_model=C)))
     with pytest.raises(ModelFileError, match="no_mem_embed"):
         predictor.set_image(IMAGE)
 
 
-def test_engine_is_opened_when_needed_and_closed(monkeypatch, tmp_path) -> None:
+def test_engine_is_opened_when_needed_and_closed(monkeypatch, tmp_path):
     opened: list[tuple[object, ...]] = []
     backend = FakeBackend()
     monkeypatch.setattr(
@@ -282,7 +281,7 @@ def test_engine_is_opened_when_needed_and_closed(monkeypatch, tmp_path) -> None:
     assert (backend.entered, len(opened)) == (0, 1)
 
 
-def test_leaving_forgets_the_image(backend) -> None:
+def test_leaving_forgets_the_image(backend):
     with SAM2ImagePredictor(backend) as predictor:
         predictor.set_image(IMAGE)
     assert backend.entered == 0

@@ -13,14 +13,14 @@ def _names() -> set[str]:
     return {thread.name for thread in threading.enumerate() if thread.name.startswith("look-ahead")}
 
 
-def test_items_and_results_come_in_order() -> None:
+def test_items_and_results_come_in_order():
     pairs = [(item, made.result()) for item, made in look_ahead(range(50), lambda x: x * x)]
     assert pairs == [(x, x * x) for x in range(50)]
     assert list(look_ahead([], str)) == []
     assert not _names()
 
 
-def test_the_next_item_is_worked_on_meanwhile_and_no_more() -> None:
+def test_the_next_item_is_worked_on_meanwhile_and_no_more():
     taken: list[int] = []
     worked = [threading.Event() for _ in range(8)]
 
@@ -38,7 +38,7 @@ def test_the_next_item_is_worked_on_meanwhile_and_no_more() -> None:
             assert not any(event.is_set() for event in worked[index + 2 :])
 
 
-def test_a_source_may_use_one_buffer_for_all() -> None:
+def test_a_source_may_use_one_buffer_for_all():
     buffer = [0]
 
     def source() -> Iterator[list[int]]:
@@ -50,7 +50,7 @@ def test_a_source_may_use_one_buffer_for_all() -> None:
     assert found == list(range(100))
 
 
-def test_an_error_of_the_source_comes_where_its_item_would() -> None:
+def test_an_error_of_the_source_comes_where_its_item_would():
     def source() -> Iterator[int]:
         yield 0
         yield 1
@@ -63,7 +63,7 @@ def test_an_error_of_the_source_comes_where_its_item_would() -> None:
     assert seen == [0, 1]
 
 
-def test_an_error_of_the_work_comes_with_its_item_alone() -> None:
+def test_an_error_of_the_work_comes_with_its_item_alone():
     def work(item: int) -> int:
         return 1 // (item - 2)
 
@@ -75,7 +75,7 @@ def test_an_error_of_the_work_comes_with_its_item_alone() -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, GeneratorExit])
-def test_leaving_early_waits_for_the_thread(error: type[BaseException]) -> None:
+def test_leaving_early_waits_for_the_thread(error):
     running, done = threading.Event(), threading.Event()
 
     def work(item: int) -> None:

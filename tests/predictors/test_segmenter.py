@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +15,11 @@ from qsam2_deploy.spec import (
     NO_OBJ_SCORE,
 )
 from qsam2_deploy.tracking.results import FrameResult, Prompt
-from tests.predictors.fake_backend import FakeBackend
 from tests.predictors.stream import HEIGHT, WIDTH, bank_of, click, frame, ids, mask_prompt, same
 
 
 # ---------------------------------------------------------------- results
-def test_a_result_fits_its_frame(segmenter: VideoSegmenter) -> None:
+def test_a_result_fits_its_frame(segmenter):
     result = segmenter.track(frame(0), [click(4)])
     found = result[4]
     assert result.frame_index == 0
@@ -34,7 +32,7 @@ def test_a_result_fits_its_frame(segmenter: VideoSegmenter) -> None:
         result[5]
 
 
-def test_frames_without_objects(segmenter: VideoSegmenter, backend: FakeBackend) -> None:
+def test_frames_without_objects(segmenter, backend):
     assert segmenter.frame_index == -1
     for index in range(3):
         result = segmenter.track(frame(index))
@@ -44,9 +42,7 @@ def test_frames_without_objects(segmenter: VideoSegmenter, backend: FakeBackend)
     assert list(bank_of(segmenter, 1).conditioning) == [3]
 
 
-def test_absent_objects_stay_and_may_come_back(
-    segmenter: VideoSegmenter, backend: FakeBackend
-) -> None:
+def test_absent_objects_stay_and_may_come_back(segmenter, backend):
     segmenter.track(frame(0), [click()])
     backend.score = -2.0
     hidden = segmenter.track(frame(1))[1]
@@ -57,7 +53,7 @@ def test_absent_objects_stay_and_may_come_back(
     assert list(bank_of(segmenter, 1).tracked) == [1, 2]
 
 
-def test_masks_do_not_overlap_if_so_wished(backend: FakeBackend) -> None:
+def test_masks_do_not_overlap_if_so_wished(backend):
     prompts = [click(1, 8, 9), click(2, 20, 9)]
     with VideoSegmenter(backend) as overlapping:
         masks = [obj.mask for obj in overlapping.track(frame(0), prompts).objects]
@@ -70,7 +66,7 @@ def test_masks_do_not_overlap_if_so_wished(backend: FakeBackend) -> None:
 
 
 # ---------------------------------------------------------------- objects come, go, and change
-def test_object_ids_keep_the_order_in_which_they_were_added(segmenter: VideoSegmenter) -> None:
+def test_object_ids_keep_the_order_in_which_they_were_added(segmenter):
     assert ids(segmenter.track(frame(0), [click(7), click(3, 20)])) == [7, 3]
     assert ids(segmenter.track(frame(1), [click(5, 15), click(3, 20)])) == [7, 3, 5]
     assert ids(segmenter.refine(click(0, 12))) == [7, 3, 5, 0]
@@ -80,7 +76,7 @@ def test_object_ids_keep_the_order_in_which_they_were_added(segmenter: VideoSegm
     assert ids(segmenter.track(frame(3), [click(3)])) == [7, 5, 0, 3]
 
 
-def test_an_object_added_later_does_not_disturb_others(segmenter: VideoSegmenter) -> None:
+def test_an_object_added_later_does_not_disturb_others(segmenter):
     def play(late: bool) -> list[np.ndarray]:
         segmenter.reset()
         segmenter.track(frame(0), [click(1)])
@@ -94,9 +90,7 @@ def test_an_object_added_later_does_not_disturb_others(segmenter: VideoSegmenter
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_new_object_starts_without_memory(
-    segmenter: VideoSegmenter, backend: FakeBackend
-) -> None:
+def test_a_new_object_starts_without_memory(segmenter, backend):
     segmenter.track(frame(0), [click(1)])
     segmenter.track(frame(1))
     before = backend.names().count(MEMORY_ATTENTION)
@@ -105,9 +99,7 @@ def test_a_new_object_starts_without_memory(
     assert list(bank_of(segmenter, 2).conditioning) == [1]
 
 
-def test_a_prompt_on_a_new_frame_starts_the_object_anew_and_is_kept(
-    segmenter: VideoSegmenter,
-) -> None:
+def test_a_prompt_on_a_new_frame_starts_the_object_anew_and_is_kept(segmenter):
     segmenter.track(frame(0), [click()])
     segmenter.track(frame(1))
     anew = segmenter.track(frame(2), [click(1, 25, 15)])
@@ -117,9 +109,7 @@ def test_a_prompt_on_a_new_frame_starts_the_object_anew_and_is_kept(
     assert np.array_equal(segmenter.track(frame(2), [click(1, 25, 15)])[1].logits, anew[1].logits)
 
 
-def test_a_correction_sees_the_memory_and_replaces_the_tracked_frame(
-    segmenter: VideoSegmenter, backend: FakeBackend
-) -> None:
+def test_a_correction_sees_the_memory_and_replaces_the_tracked_frame(segmenter, backend):
     segmenter.track(frame(0), [click()])
     tracked = segmenter.track(frame(1))
     calls = len(backend.calls)
@@ -135,7 +125,7 @@ def test_a_correction_sees_the_memory_and_replaces_the_tracked_frame(
     assert backend.last(MASK_DECODER)["has_mask"].all()
 
 
-def test_a_correction_changes_what_follows(segmenter: VideoSegmenter) -> None:
+def test_a_correction_changes_what_follows(segmenter):
     def play(prompt: Prompt | None) -> FrameResult:
         segmenter.reset()
         segmenter.track(frame(0), [click()])
@@ -148,9 +138,7 @@ def test_a_correction_changes_what_follows(segmenter: VideoSegmenter) -> None:
     assert not same(play(None), play(mask_prompt(1)))
 
 
-def test_refining_the_first_frame_keeps_one_prompted_frame(
-    segmenter: VideoSegmenter, backend: FakeBackend
-) -> None:
+def test_refining_the_first_frame_keeps_one_prompted_frame(segmenter, backend):
     segmenter.track(frame(0), [click()])
     segmenter.refine(click(1, 25, 15, label=0))
     assert MEMORY_ATTENTION not in backend.names()
@@ -161,33 +149,27 @@ def test_refining_the_first_frame_keeps_one_prompted_frame(
 
 
 @pytest.mark.parametrize(("clear", "labels"), [(True, [[0, -1]]), (False, [[1, 0, -1]])])
-def test_earlier_points_of_the_frame_are_kept_on_demand(
-    segmenter: VideoSegmenter, backend: FakeBackend, clear: bool, labels: list[list[int]]
-) -> None:
+def test_earlier_points_of_the_frame_are_kept_on_demand(segmenter, backend, clear, labels):
     segmenter.track(frame(0), [click()])
     segmenter.refine(click(1, 25, 15, label=0, clear_old_points=clear))
     assert backend.last(MASK_DECODER)["point_labels"].tolist() == labels
 
 
-def test_points_of_earlier_frames_are_forgotten(
-    segmenter: VideoSegmenter, backend: FakeBackend
-) -> None:
+def test_points_of_earlier_frames_are_forgotten(segmenter, backend):
     segmenter.track(frame(0), [click()])
     segmenter.track(frame(1))
     segmenter.refine(click(1, 25, 15, label=0, clear_old_points=False))
     assert backend.last(MASK_DECODER)["point_labels"].tolist() == [[0, -1]]
 
 
-def test_a_mask_forgets_points(segmenter: VideoSegmenter, backend: FakeBackend) -> None:
+def test_a_mask_forgets_points(segmenter, backend):
     segmenter.track(frame(0), [click()])
     segmenter.refine(mask_prompt(1))
     segmenter.refine(click(1, 25, 15, clear_old_points=False))
     assert backend.last(MASK_DECODER)["point_labels"].tolist() == [[1, -1]]
 
 
-def test_several_prompts_on_one_object_are_taken_in_turn(
-    segmenter: VideoSegmenter, backend: FakeBackend
-) -> None:
+def test_several_prompts_on_one_object_are_taken_in_turn(segmenter, backend):
     prompts = [click(), click(1, 25, 15, label=0, clear_old_points=False)]
     together = segmenter.track(frame(0), prompts)
     assert backend.names().count(MASK_DECODER) == 2
@@ -197,7 +179,7 @@ def test_several_prompts_on_one_object_are_taken_in_turn(
     assert same(segmenter.refine(prompts[1]), together)
 
 
-def test_box_is_not_added_to_earlier_points(segmenter: VideoSegmenter) -> None:
+def test_box_is_not_added_to_earlier_points(segmenter):
     """As upstream: a box must come before any point."""
     segmenter.track(frame(0), [click()])
     prompt = Prompt(object_id=1, box=(5, 5, 20, 20), clear_old_points=False)
@@ -205,7 +187,7 @@ def test_box_is_not_added_to_earlier_points(segmenter: VideoSegmenter) -> None:
         segmenter.refine(prompt)
 
 
-def test_removed_objects_are_gone(segmenter: VideoSegmenter, backend: FakeBackend) -> None:
+def test_removed_objects_are_gone(segmenter, backend):
     segmenter.track(frame(0), [click(1), click(2, 20)])
     segmenter.remove(1)
     assert ids(segmenter.track(frame(1))) == [2]
@@ -218,9 +200,7 @@ def test_removed_objects_are_gone(segmenter: VideoSegmenter, backend: FakeBacken
     assert list(bank_of(segmenter, 1).conditioning) == [3]
 
 
-def test_objects_of_equal_age_are_tracked_in_one_batch(
-    segmenter: VideoSegmenter, backend: FakeBackend
-) -> None:
+def test_objects_of_equal_age_are_tracked_in_one_batch(segmenter, backend):
     segmenter.track(frame(0), [click(i, 3 * i) for i in range(5)])
     before = len(backend.calls)
     segmenter.track(frame(1))
@@ -230,7 +210,7 @@ def test_objects_of_equal_age_are_tracked_in_one_batch(
 
 
 # ---------------------------------------------------------------- bounded memory
-def test_memory_stays_bounded_over_many_frames(backend: FakeBackend) -> None:
+def test_memory_stays_bounded_over_many_frames(backend):
     sizes = []
     with VideoSegmenter(backend, max_conditioning_frames=4) as segmenter:
         for index in range(200):
@@ -255,7 +235,7 @@ def test_memory_stays_bounded_over_many_frames(backend: FakeBackend) -> None:
 
 
 # ---------------------------------------------------------------- a real model
-def test_a_real_model_tracks(model_path: Path) -> None:
+def test_a_real_model_tracks(model_path):
     with VideoSegmenter(os.fspath(model_path), "ort", threads=1) as segmenter:
         first = segmenter.track(frame(0, 48, 64), [click(1, 20, 20)])
         second = segmenter.track(frame(1, 48, 64), [Prompt(2, box=(5, 5, 30, 40))])
@@ -264,6 +244,6 @@ def test_a_real_model_tracks(model_path: Path) -> None:
     assert not np.array_equal(first[1].logits, second[1].logits)
 
 
-def test_no_such_model(tmp_path: Path) -> None:
+def test_no_such_model(tmp_path):
     with pytest.raises(ModelFileError, match="there is no model"):
         VideoSegmenter(tmp_path / "none.onnx")

@@ -36,9 +36,7 @@ def _snapshot(segmenter: VideoSegmenter) -> Any:
 
 
 # ---------------------------------------------------------------- numbers that are not finite
-def test_a_bad_frame_is_shown_as_absent_and_left_out_of_the_memory(
-    segmenter: VideoSegmenter, backend: FakeBackend
-) -> None:
+def test_a_bad_frame_is_shown_as_absent_and_left_out_of_the_memory(segmenter, backend):
     segmenter.track(frame(0), [click(1), click(2, 20)])
     backend.poison(MASK_DECODER, "mask_logits", row=1)
     with pytest.warns(RuntimeWarning, match="not finite"):
@@ -65,9 +63,7 @@ FAULTS: list[tuple[str, Callable[[FakeBackend], None]]] = [
 
 @pytest.mark.filterwarnings("ignore:the model returned numbers")
 @pytest.mark.parametrize("fault", [f for _, f in FAULTS], ids=[name for name, _ in FAULTS])
-def test_a_frame_that_fails_changes_nothing(
-    segmenter: VideoSegmenter, backend: FakeBackend, fault: Callable[[FakeBackend], None]
-) -> None:
+def test_a_frame_that_fails_changes_nothing(segmenter, backend, fault):
     for index in range(12):
         segmenter.track(frame(index), [click(1), mask_prompt(2)] if index == 0 else [])
     before = _snapshot(segmenter)
@@ -88,9 +84,7 @@ def test_a_frame_that_fails_changes_nothing(
 
 @pytest.mark.parametrize("prompt", [click(9, 3, 3), mask_prompt(9)], ids=["click", "mask"])
 @pytest.mark.parametrize("fault", [(MASK_DECODER, "pointers"), (MEMORY_ENCODER, "memory")])
-def test_a_refinement_that_fails_leaves_no_half_made_object(
-    segmenter: VideoSegmenter, backend: FakeBackend, fault: tuple[str, str], prompt: Prompt
-) -> None:
+def test_a_refinement_that_fails_leaves_no_half_made_object(segmenter, backend, fault, prompt):
     segmenter.track(frame(0), [click(1)])
     segmenter.track(frame(1))
     before = _snapshot(segmenter)
@@ -103,9 +97,7 @@ def test_a_refinement_that_fails_leaves_no_half_made_object(
     assert ids(segmenter.track(frame(2))) == [1]
 
 
-def test_a_first_frame_that_fails_leaves_an_empty_segmenter(
-    segmenter: VideoSegmenter, backend: FakeBackend
-) -> None:
+def test_a_first_frame_that_fails_leaves_an_empty_segmenter(segmenter, backend):
     backend.poison(MEMORY_ENCODER, "memory")
     with pytest.raises(EngineError):
         segmenter.track(frame(0), [click(1)])
@@ -118,9 +110,7 @@ def test_a_first_frame_that_fails_leaves_an_empty_segmenter(
 
 
 # ---------------------------------------------------------------- wrong use
-def test_the_size_of_frames_may_change_only_after_a_reset(
-    segmenter: VideoSegmenter, backend: FakeBackend
-) -> None:
+def test_the_size_of_frames_may_change_only_after_a_reset(segmenter, backend):
     segmenter.track(frame(0), [click()])
     calls = len(backend.calls)
     with pytest.raises(VideoError, match=r"shape \(20, 30, 3\), but got \(40, 50, 3\); call reset"):
@@ -139,7 +129,7 @@ WRONG_FRAMES: list[Any] = [
 
 
 @pytest.mark.parametrize("wrong", WRONG_FRAMES, ids=lambda w: str(getattr(w, "shape", w)))
-def test_wrong_frames(segmenter: VideoSegmenter, wrong: Any) -> None:
+def test_wrong_frames(segmenter, wrong):
     for _ in range(2):
         with pytest.raises(VideoError, match="shape"):
             segmenter.track(wrong)
@@ -162,9 +152,7 @@ WRONG_PROMPTS = [
 
 
 @pytest.mark.parametrize("prompt", WRONG_PROMPTS)
-def test_wrong_prompts_are_refused_before_the_frame_is_taken(
-    segmenter: VideoSegmenter, backend: FakeBackend, prompt: Prompt
-) -> None:
+def test_wrong_prompts_are_refused_before_the_frame_is_taken(segmenter, backend, prompt):
     with pytest.raises(PromptError):
         segmenter.track(frame(0), [click(2), prompt])
     assert (segmenter.frame_index, segmenter.object_ids, backend.calls) == (-1, (), [])
@@ -174,12 +162,12 @@ def test_wrong_prompts_are_refused_before_the_frame_is_taken(
     assert segmenter.object_ids == (2,)
 
 
-def test_refine_needs_a_frame(segmenter: VideoSegmenter) -> None:
+def test_refine_needs_a_frame(segmenter):
     with pytest.raises(PromptError, match=r"no frame to refine yet; call track\(\) first"):
         segmenter.refine(click())
 
 
-def test_closed(backend: FakeBackend) -> None:
+def test_closed(backend):
     segmenter = VideoSegmenter(backend)
     for _ in range(2):
         with pytest.raises(EngineError, match="the segmenter is closed; use it as: with"):
@@ -193,18 +181,18 @@ def test_closed(backend: FakeBackend) -> None:
         assert segmenter.object_ids == ()
 
 
-def test_an_error_inside_the_block_closes_the_engine(backend: FakeBackend) -> None:
+def test_an_error_inside_the_block_closes_the_engine(backend):
     with pytest.raises(ZeroDivisionError), VideoSegmenter(backend):
         raise ZeroDivisionError
     assert backend.entered == 0
 
 
 @pytest.mark.parametrize("cap", [0, -1])
-def test_the_cap_must_be_positive(backend: FakeBackend, cap: int) -> None:
+def test_the_cap_must_be_positive(backend, cap):
     with pytest.raises(PromptError, match=f"must be at least 1, but got {cap}"):
         VideoSegmenter(backend, max_conditioning_frames=cap)
 
 
-def test_the_spec_is_that_of_the_backend() -> None:
+def test_the_spec_is_that_of_the_backend():
     spec = fake_spec()
     assert VideoSegmenter(FakeBackend(spec)).spec is spec

@@ -102,7 +102,7 @@ def _assert_same(one: list[FrameResult], two: list[FrameResult]) -> None:
 
 @pytest.mark.parametrize("concurrent", [True, False])
 @pytest.mark.parametrize("act", [lambda *_: (), _refine_and_remove], ids=["plain", "refined"])
-def test_a_stream_equals_tracking(concurrent: bool, act: Act) -> None:
+def test_a_stream_equals_tracking(concurrent, act):
     backend = ParallelBackend(concurrent)
     with VideoSegmenter(backend) as segmenter:
         expected = _tracked(segmenter, act)
@@ -124,9 +124,7 @@ def test_a_stream_equals_tracking(concurrent: bool, act: Act) -> None:
         pytest.param("integer_attention_path", "openvino", marks=pytest.mark.slow),
     ],
 )
-def test_a_real_model_streams_the_same_masks(
-    engine: str, model: str, request: pytest.FixtureRequest
-) -> None:
+def test_a_real_model_streams_the_same_masks(engine, model, request):
     pytest.importorskip({"ort": "onnxruntime"}.get(engine, engine))
     path: Path = request.getfixturevalue(model)
     with open_backend(path, engine, threads=1) as backend:
@@ -140,11 +138,11 @@ def test_a_real_model_streams_the_same_masks(
         _assert_same(expected, _streamed(segmenter, _refine_and_remove))
 
 
-def test_other_backends_run_one_component_at_a_time() -> None:
+def test_other_backends_run_one_component_at_a_time():
     assert not runs_concurrently(FakeBackend())
 
 
-def test_the_next_frame_is_encoded_while_one_is_tracked() -> None:
+def test_the_next_frame_is_encoded_while_one_is_tracked():
     backend = ParallelBackend()
     encoded = [threading.Event() for _ in range(FRAMES)]
     backend.on_encode = lambda index: encoded[index].set()
@@ -155,7 +153,7 @@ def test_the_next_frame_is_encoded_while_one_is_tracked() -> None:
             assert not any(event.is_set() for event in encoded[result.frame_index + 2 :])
 
 
-def test_few_frames_are_alive_at_a_time() -> None:
+def test_few_frames_are_alive_at_a_time():
     alive: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
 
     def source() -> Iterator[np.ndarray]:
@@ -175,7 +173,7 @@ def test_few_frames_are_alive_at_a_time() -> None:
 
 # ---------------------------------------------------------------- errors
 @pytest.mark.parametrize("concurrent", [True, False])
-def test_an_encoder_that_fails_ends_the_stream_at_its_frame(concurrent: bool) -> None:
+def test_an_encoder_that_fails_ends_the_stream_at_its_frame(concurrent):
     backend = ParallelBackend(concurrent)
     backend.fail_at = 5
     found = []
@@ -190,7 +188,7 @@ def test_an_encoder_that_fails_ends_the_stream_at_its_frame(concurrent: bool) ->
         _assert_same(_tracked(segmenter, lambda *_: ()), [*found, *rest])
 
 
-def test_an_error_of_the_source_comes_after_the_frames_before_it(backend: FakeBackend) -> None:
+def test_an_error_of_the_source_comes_after_the_frames_before_it(backend):
     def source() -> Iterator[np.ndarray]:
         yield from _frames(3)
         raise OSError("the camera is gone")
@@ -211,9 +209,7 @@ def test_an_error_of_the_source_comes_after_the_frames_before_it(backend: FakeBa
         (None, "but got NoneType"),
     ],
 )
-def test_a_bad_frame_is_refused_in_its_turn(
-    segmenter: VideoSegmenter, wrong: Any, message: str
-) -> None:
+def test_a_bad_frame_is_refused_in_its_turn(segmenter, wrong, message):
     seen = []
     with pytest.raises(VideoError, match=message):
         seen.extend(segmenter.stream([frame(0), frame(1), wrong, frame(3)]))
@@ -221,7 +217,7 @@ def test_a_bad_frame_is_refused_in_its_turn(
     assert _idle()
 
 
-def test_a_bad_prompt_is_refused_in_its_turn(segmenter: VideoSegmenter) -> None:
+def test_a_bad_prompt_is_refused_in_its_turn(segmenter):
     with pytest.raises(PromptError, match="outside of the frame"):
         list(segmenter.stream(_frames(), {0: [click(1)], 3: [click(2, 1000)]}))
     assert segmenter.frame_index == 2
@@ -231,7 +227,7 @@ def test_a_bad_prompt_is_refused_in_its_turn(segmenter: VideoSegmenter) -> None:
     assert [ids(result) for result in found] == [[1], [1, 2]]
 
 
-def test_a_closed_segmenter_streams_nothing(backend: FakeBackend) -> None:
+def test_a_closed_segmenter_streams_nothing(backend):
     segmenter = VideoSegmenter(backend)
     with pytest.raises(EngineError, match="the segmenter is closed"):
         segmenter.stream(_frames())
@@ -243,7 +239,7 @@ def test_a_closed_segmenter_streams_nothing(backend: FakeBackend) -> None:
     assert _idle()
 
 
-def test_ctrl_c_while_waiting_for_the_encoder_leaves_no_thread() -> None:
+def test_ctrl_c_while_waiting_for_the_encoder_leaves_no_thread():
     """The main thread waits for frame 3 when the signal comes."""
     backend = ParallelBackend()
     done = threading.Event()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,20 +53,20 @@ class CountingFrames:
 
 
 @pytest.fixture
-def frames(monkeypatch: pytest.MonkeyPatch) -> CountingFrames:
+def frames(monkeypatch) -> CountingFrames:
     frames = CountingFrames()
     monkeypatch.setattr(video_predictor, "open_indexed", lambda _: frames)
     return frames
 
 
 @pytest.fixture
-def predictor(backend: FakeBackend) -> Iterator[SAM2VideoPredictor]:
+def predictor(backend) -> Iterator[SAM2VideoPredictor]:
     with SAM2VideoPredictor(backend, show_progress=False) as opened:
         yield opened
 
 
 @pytest.fixture
-def state(predictor: SAM2VideoPredictor, frames: CountingFrames) -> InferenceState:
+def state(predictor, frames) -> InferenceState:
     return predictor.init_state("video.mp4")
 
 
@@ -83,9 +82,7 @@ def _propagate(predictor: SAM2VideoPredictor, state: InferenceState, **span: Any
 
 
 # ---------------------------------------------------------------- states and frames
-def test_a_state_answers_as_the_official_dictionary(
-    predictor: SAM2VideoPredictor, state: InferenceState
-) -> None:
+def test_a_state_answers_as_the_official_dictionary(predictor, state):
     assert state["num_frames"] == FRAMES
     assert (state["video_height"], state["video_width"]) == (HEIGHT, WIDTH)
     assert state["obj_ids"] == []
@@ -96,9 +93,7 @@ def test_a_state_answers_as_the_official_dictionary(
             state[key]
 
 
-def test_frames_are_decoded_when_they_are_needed(
-    predictor: SAM2VideoPredictor, state: InferenceState, frames: CountingFrames
-) -> None:
+def test_frames_are_decoded_when_they_are_needed(predictor, state, frames):
     assert frames.decoded == [0]  # for the size
     _click(predictor, state, frame=5)
     assert frames.decoded == [0, 5]
@@ -111,9 +106,9 @@ def test_frames_are_decoded_when_they_are_needed(
 
 
 def test_clicks_on_one_frame_encode_it_once(
-    predictor: SAM2VideoPredictor, state: InferenceState, frames: CountingFrames,
-    backend: FakeBackend,
-) -> None:  # fmt: skip
+    predictor, state, frames,
+    backend
+):  # fmt: skip
     for x in (4, 8, 12):
         _click(predictor, state, frame=3, x=x)
     predictor.propagate_in_video_preflight(state)
@@ -121,15 +116,13 @@ def test_clicks_on_one_frame_encode_it_once(
     assert backend.names().count(IMAGE_ENCODER) == 1
 
 
-def test_only_a_few_frames_are_kept(predictor: SAM2VideoPredictor, state: InferenceState) -> None:
+def test_only_a_few_frames_are_kept(predictor, state):
     _click(predictor, state)
     _propagate(predictor, state)
     assert len(state._features) <= 4
 
 
-def test_prompted_frames_are_not_decoded_again(
-    predictor: SAM2VideoPredictor, state: InferenceState, frames: CountingFrames
-) -> None:
+def test_prompted_frames_are_not_decoded_again(predictor, state, frames):
     for index in range(FRAMES):
         _click(predictor, state, frame=index)
     predictor.propagate_in_video_preflight(state)
@@ -139,7 +132,7 @@ def test_prompted_frames_are_not_decoded_again(
 
 
 # ---------------------------------------------------------------- results
-def test_masks_are_of_the_video_size(predictor: SAM2VideoPredictor, state: InferenceState) -> None:
+def test_masks_are_of_the_video_size(predictor, state):
     _click(predictor, state, obj=4)
     frame, ids, masks = _click(predictor, state, obj=2, x=20)
     assert (frame, ids) == (0, [4, 2])
@@ -149,16 +142,14 @@ def test_masks_are_of_the_video_size(predictor: SAM2VideoPredictor, state: Infer
     assert (masks[0] > 0.0).cpu().numpy().any()
 
 
-def test_an_object_without_mask_on_the_frame_is_absent(
-    predictor: SAM2VideoPredictor, state: InferenceState
-) -> None:
+def test_an_object_without_mask_on_the_frame_is_absent(predictor, state):
     _click(predictor, state, obj=1)
     _, _, masks = _click(predictor, state, frame=3, obj=2)
     assert (masks[0] == NO_OBJ_SCORE).all()
     assert (masks[1] != NO_OBJ_SCORE).all()
 
 
-def test_masks_do_not_overlap_if_so_wished(backend: FakeBackend, frames: CountingFrames) -> None:
+def test_masks_do_not_overlap_if_so_wished(backend, frames):
     with SAM2VideoPredictor(backend, non_overlap_masks=True) as predictor:
         state = predictor.init_state("v")
         _click(predictor, state, obj=1)
@@ -181,33 +172,25 @@ def test_masks_do_not_overlap_if_so_wished(backend: FakeBackend, frames: Countin
         ({"start_frame_idx": FRAMES}, range(0)),
     ],
 )
-def test_order_of_frames(
-    predictor: SAM2VideoPredictor, state: InferenceState, span: dict[str, Any], expected: range
-) -> None:
+def test_order_of_frames(predictor, state, span, expected):
     _click(predictor, state, frame=2)
     assert _propagate(predictor, state, **span) == list(expected)
 
 
-def test_reverse_looks_at_later_frames(
-    predictor: SAM2VideoPredictor, state: InferenceState, backend: FakeBackend
-) -> None:
+def test_reverse_looks_at_later_frames(predictor, state, backend):
     _click(predictor, state, frame=5)
     _propagate(predictor, state, reverse=True)
     assert backend.last(MEMORY_ATTENTION)["memory_tpos"].tolist() == [6, 3, 2, 1, 0]
 
 
-def test_the_first_prompt_of_any_object_is_where_it_starts(
-    predictor: SAM2VideoPredictor, state: InferenceState
-) -> None:
+def test_the_first_prompt_of_any_object_is_where_it_starts(predictor, state):
     _click(predictor, state, frame=6, obj=1)
     _click(predictor, state, frame=4, obj=2)
     assert _propagate(predictor, state)[0] == 4
 
 
 # ---------------------------------------------------------------- options
-def test_corrected_frames_may_become_conditioning_frames(
-    backend: FakeBackend, frames: CountingFrames
-) -> None:
+def test_corrected_frames_may_become_conditioning_frames(backend, frames):
     for wanted, expected in ((False, [0]), (True, [0, 3])):
         with SAM2VideoPredictor(backend, add_all_frames_to_correct_as_cond=wanted) as predictor:
             state = predictor.init_state("v")
@@ -220,9 +203,7 @@ def test_corrected_frames_may_become_conditioning_frames(
             assert (3 in bank.tracked) != wanted
 
 
-def test_tracked_frames_around_prompts_may_be_forgotten(
-    backend: FakeBackend, frames: CountingFrames
-) -> None:
+def test_tracked_frames_around_prompts_may_be_forgotten(backend, frames):
     for wanted, expected in ((False, list(range(1, 9))), (True, [1])):
         with SAM2VideoPredictor(backend, clear_non_cond_mem_around_input=wanted) as predictor:
             state = predictor.init_state("v")
@@ -234,7 +215,7 @@ def test_tracked_frames_around_prompts_may_be_forgotten(
 
 
 # ---------------------------------------------------------------- removing
-def test_remove_object(predictor: SAM2VideoPredictor, state: InferenceState) -> None:
+def test_remove_object(predictor, state):
     _click(predictor, state, frame=0, obj=1)
     _click(predictor, state, frame=2, obj=1)
     _click(predictor, state, frame=0, obj=2)
@@ -245,14 +226,14 @@ def test_remove_object(predictor: SAM2VideoPredictor, state: InferenceState) -> 
     assert predictor.remove_object(state, 2, need_output=False) == ([], [])
 
 
-def test_remove_an_unknown_object(predictor: SAM2VideoPredictor, state: InferenceState) -> None:
+def test_remove_an_unknown_object(predictor, state):
     _click(predictor, state, obj=3)
     assert predictor.remove_object(state, 9) == ([3], [])
     with pytest.raises(PromptError, match=r"object 9: it does not exist; the object ids are \[3\]"):
         predictor.remove_object(state, 9, strict=True)
 
 
-def test_clear_and_reset(predictor: SAM2VideoPredictor, state: InferenceState) -> None:
+def test_clear_and_reset(predictor, state):
     _click(predictor, state)
     cleared = predictor.clear_all_prompts_in_frame(state, 0, 1)
     assert cleared is not None
@@ -266,7 +247,7 @@ def test_clear_and_reset(predictor: SAM2VideoPredictor, state: InferenceState) -
 
 # ---------------------------------------------------------------- wrong use
 @pytest.mark.parametrize("frame", [FRAMES, -1, 10**6])
-def test_no_such_frame(predictor: SAM2VideoPredictor, state: InferenceState, frame: int) -> None:
+def test_no_such_frame(predictor, state, frame):
     message = f"there is no frame {frame}: the video has 12 frames, numbered from 0 to 11"
     with pytest.raises(PromptError, match=message):
         _click(predictor, state, frame=frame)
@@ -276,9 +257,7 @@ def test_no_such_frame(predictor: SAM2VideoPredictor, state: InferenceState, fra
 
 
 @pytest.mark.parametrize(("start", "reverse"), [(-3, False), (-1, True), (FRAMES, True)])
-def test_propagation_starts_inside_of_the_video(
-    predictor: SAM2VideoPredictor, state: InferenceState, start: int, reverse: bool
-) -> None:
+def test_propagation_starts_inside_of_the_video(predictor, state, start, reverse):
     _click(predictor, state)
     with pytest.raises(PromptError, match=f"there is no frame {start}"):
         _propagate(predictor, state, start_frame_idx=start, reverse=reverse)
@@ -296,31 +275,29 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("prompt", "message"), WRONG)
-def test_wrong_prompts_leave_no_object(
-    predictor: SAM2VideoPredictor, state: InferenceState, prompt: dict[str, Any], message: str
-) -> None:
+def test_wrong_prompts_leave_no_object(predictor, state, prompt, message):
     with pytest.raises(PromptError, match=message):
         predictor.add_new_points_or_box(state, 0, 1, **prompt)
     assert state.obj_ids == []
 
 
-def test_wrong_masks_leave_no_object(predictor: SAM2VideoPredictor, state: InferenceState) -> None:
+def test_wrong_masks_leave_no_object(predictor, state):
     with pytest.raises(PromptError, match=r"shape \(height, width\)"):
         predictor.add_new_mask(state, 0, 1, np.ones((1, HEIGHT, WIDTH)))
     assert state.obj_ids == []
 
 
-def test_propagating_without_prompts(predictor: SAM2VideoPredictor, state: InferenceState) -> None:
+def test_propagating_without_prompts(predictor, state):
     with pytest.raises(PromptError, match="for any object; add a prompt before propagating"):
         _propagate(predictor, state)
 
 
-def test_no_such_video(predictor: SAM2VideoPredictor, tmp_path: Path) -> None:
+def test_no_such_video(predictor, tmp_path):
     with pytest.raises(VideoError):
         predictor.init_state(tmp_path / "none.mp4")
 
 
-def test_a_closed_predictor(predictor: SAM2VideoPredictor, state: InferenceState) -> None:
+def test_a_closed_predictor(predictor, state):
     predictor.__exit__(None, None, None)
     with pytest.raises(EngineError, match="closed"):
         _click(predictor, state)
@@ -329,9 +306,7 @@ def test_a_closed_predictor(predictor: SAM2VideoPredictor, state: InferenceState
 
 # ---------------------------------------------------------------- numbers that are not finite
 @pytest.mark.parametrize("output", ["object_score", "mask_logits", "pointers"])
-def test_a_prompt_that_fails_leaves_nothing_behind(
-    predictor: SAM2VideoPredictor, state: InferenceState, backend: FakeBackend, output: str
-) -> None:
+def test_a_prompt_that_fails_leaves_nothing_behind(predictor, state, backend, output):
     _click(predictor, state, obj=1)
     backend.poison(MASK_DECODER, output)
     with pytest.raises(EngineError, match="not finite for this prompt"):
@@ -347,9 +322,7 @@ def test_a_prompt_that_fails_leaves_nothing_behind(
     assert len(_propagate(predictor, state)) == FRAMES
 
 
-def test_a_prompt_whose_memory_fails_never_enters_the_bank(
-    predictor: SAM2VideoPredictor, state: InferenceState, backend: FakeBackend
-) -> None:
+def test_a_prompt_whose_memory_fails_never_enters_the_bank(predictor, state, backend):
     _click(predictor, state)
     backend.poison(MEMORY_ENCODER, "memory")
     with pytest.raises(EngineError, match="not finite for this prompt"):
@@ -359,9 +332,7 @@ def test_a_prompt_whose_memory_fails_never_enters_the_bank(
     assert len(_propagate(predictor, state)) == FRAMES
 
 
-def test_a_bad_frame_is_left_out_and_may_be_tracked_later(
-    predictor: SAM2VideoPredictor, state: InferenceState, backend: FakeBackend
-) -> None:
+def test_a_bad_frame_is_left_out_and_may_be_tracked_later(predictor, state, backend):
     _click(predictor, state)
     backend.poison(MASK_DECODER, "object_score")
     with pytest.warns(RuntimeWarning, match="left out of the memory"):
@@ -376,7 +347,7 @@ def test_a_bad_frame_is_left_out_and_may_be_tracked_later(
 
 
 # ---------------------------------------------------------------- real files
-def test_a_folder_of_images(predictor: SAM2VideoPredictor, tmp_path: Path) -> None:
+def test_a_folder_of_images(predictor, tmp_path):
     for index in range(3):
         rng = np.random.default_rng(index)
         pixels = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -431,9 +402,7 @@ def _busy_user(predictor: SAM2VideoPredictor) -> list[tuple[int, list[int], np.n
     return record
 
 
-def test_encoding_ahead_changes_no_bit(
-    frames: CountingFrames, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_encoding_ahead_changes_no_bit(frames, monkeypatch):
     with SAM2VideoPredictor(_Parallel(), show_progress=False) as predictor:
         ahead = _busy_user(predictor)
     with SAM2VideoPredictor(FakeBackend(), show_progress=False) as predictor:
@@ -448,9 +417,7 @@ def test_encoding_ahead_changes_no_bit(
 
 
 @pytest.mark.parametrize("concurrent", [True, False])
-def test_an_encoder_that_fails_ends_the_propagation_at_its_frame(
-    frames: CountingFrames, concurrent: bool
-) -> None:
+def test_an_encoder_that_fails_ends_the_propagation_at_its_frame(frames, concurrent):
     backend = _Parallel()
     backend.concurrent, backend.fail_at = concurrent, 5
     with SAM2VideoPredictor(backend, show_progress=False) as predictor:
@@ -464,9 +431,7 @@ def test_an_encoder_that_fails_ends_the_propagation_at_its_frame(
     assert not any(thread.name.startswith("look-ahead") for thread in threading.enumerate())
 
 
-def test_leaving_a_propagation_ends_the_thread(
-    predictor: SAM2VideoPredictor, state: InferenceState
-) -> None:
+def test_leaving_a_propagation_ends_the_thread(predictor, state):
     _click(predictor, state)
     for frame, _, _ in predictor.propagate_in_video(state):
         if frame == 2:
@@ -474,7 +439,7 @@ def test_leaving_a_propagation_ends_the_thread(
     assert not any(thread.name.startswith("look-ahead") for thread in threading.enumerate())
 
 
-def test_fewer_memory_frames(frames: CountingFrames, backend: FakeBackend) -> None:
+def test_fewer_memory_frames(frames, backend):
     with SAM2VideoPredictor(backend, memory_frames=3, show_progress=False) as predictor:
         state = predictor.init_state("v")
         _click(predictor, state)

@@ -14,6 +14,6 @@ def _few_threads() -> None:
 
 
 @pytest.fixture(scope="session")
-def float_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def float_checkpoint(tmp_path_factory) -> Path:
     """A small random checkpoint with its YAML beside it."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.pt")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -21,7 +19,7 @@ from tests.support.small_config import small_config
 
 
 @pytest.mark.parametrize("name", OFFICIAL_NAMES)
-def test_official_models_are_recognised(name: str) -> None:
+def test_official_models_are_recognised(name):
     with torch.device("meta"):
         # Large models would take seconds to initialise; names and shapes are all that counts.
         shapes = _shapes(name)
@@ -41,13 +39,13 @@ def _shapes(name: str) -> dict[str, torch.Tensor]:
     return state
 
 
-def test_a_really_built_official_model_is_recognised() -> None:
+def test_a_really_built_official_model_is_recognised():
     for name in ("sam2_hiera_tiny", "sam2.1_hiera_tiny"):
         state = build_model(official_config(name)).state_dict()
         assert recognise_architecture(state) == name
 
 
-def test_other_models_are_not_recognised() -> None:
+def test_other_models_are_not_recognised():
     assert recognise_architecture({}) is None
     assert recognise_architecture(build_model(small_config()).state_dict()) is None
     mixed = _shapes("sam2.1_hiera_tiny")
@@ -55,7 +53,7 @@ def test_other_models_are_not_recognised() -> None:
     assert recognise_architecture(mixed) is None
 
 
-def test_flags_are_those_of_the_official_builder() -> None:
+def test_flags_are_those_of_the_official_builder():
     pytest.importorskip("hydra")
     from sam2.build_sam import build_sam2_video_predictor
 
@@ -77,14 +75,14 @@ def _flags(module: torch.nn.Module) -> dict[str, object]:
     }
 
 
-def test_models_are_ready_for_inference() -> None:
+def test_models_are_ready_for_inference():
     model = build_model(small_config())
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
-def test_image_size_reaches_model_and_rotary_embeddings() -> None:
+def test_image_size_reaches_model_and_rotary_embeddings():
     model = build_model(small_config(128), image_size=192)
     assert model.image_size == 192
     for layer in model.memory_attention.layers:
@@ -93,14 +91,14 @@ def test_image_size_reaches_model_and_rotary_embeddings() -> None:
 
 
 @pytest.mark.parametrize("size", [0, -32, 100, 1000, True, 128.0, None])
-def test_bad_image_sizes_are_refused(size: object) -> None:
+def test_bad_image_sizes_are_refused(size):
     config = small_config()
     config["model"]["image_size"] = size
     with pytest.raises(CheckpointError, match="positive multiple of 32, but got"):
         build_model(config)
 
 
-def test_building_leaves_the_configuration_alone() -> None:
+def test_building_leaves_the_configuration_alone():
     config = small_config()
     effective_config(config, 256)
     assert config == small_config()
@@ -120,20 +118,20 @@ def test_building_leaves_the_configuration_alone() -> None:
         7,
     ],
 )
-def test_only_model_classes_of_sam2_can_be_named(target: object) -> None:
+def test_only_model_classes_of_sam2_can_be_named(target):
     config = small_config()
     config["model"]["memory_encoder"]["fuser"]["layer"] = {"_target_": target}
     with pytest.raises(CheckpointError, match=r"sam2"):
         build_model(config)
 
 
-def test_a_text_is_no_memory_attention() -> None:
+def test_a_text_is_no_memory_attention():
     config = small_config()
     config["model"]["memory_attention"] = "text"
     assert effective_config(config)["model"]["memory_attention"] == "text"
 
 
-def test_a_tensor_in_place_of_a_name_is_told_on_one_line() -> None:
+def test_a_tensor_in_place_of_a_name_is_told_on_one_line():
     config = small_config()
     config["model"]["memory_encoder"]["_target_"] = torch.full((70,), -1.0)
     with pytest.raises(CheckpointError) as refused:
@@ -141,14 +139,14 @@ def test_a_tensor_in_place_of_a_name_is_told_on_one_line() -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_weights_path_is_refused(tmp_path: Path) -> None:
+def test_weights_path_is_refused(tmp_path):
     config = small_config()
     config["model"]["image_encoder"]["trunk"]["weights_path"] = str(tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match="weights_path"):
         build_model(config)
 
 
-def test_wrong_options_are_one_sentence() -> None:
+def test_wrong_options_are_one_sentence():
     with pytest.raises(CheckpointError, match="does not describe a SAM2 model"):
         build_model(small_config(no_such_option=1))
 
@@ -166,14 +164,14 @@ def test_wrong_options_are_one_sentence() -> None:
         ("model: {_target_: os.system}", "only classes of sam2.modeling"),
     ],
 )
-def test_bad_configuration_files(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_configuration_files(tmp_path, text, message):
     path = tmp_path / "model.yaml"
     path.write_text(text)
     with pytest.raises(CheckpointError, match=message):
         read_config(path)
 
 
-def test_unreadable_configuration_files(tmp_path: Path) -> None:
+def test_unreadable_configuration_files(tmp_path):
     with pytest.raises(CheckpointError, match="No such file"):
         read_config(tmp_path / "missing.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x80")
@@ -181,12 +179,12 @@ def test_unreadable_configuration_files(tmp_path: Path) -> None:
         read_config(tmp_path / "binary.yaml")
 
 
-def test_numbers_in_short_notation_are_numbers(tmp_path: Path) -> None:
+def test_numbers_in_short_notation_are_numbers(tmp_path):
     path = tmp_path / "model.yaml"
     path.write_text("model: {scale: 1e-6, size: '${side}'}\nside: 64\n")
     assert read_config(path)["model"] == {"scale": 1e-6, "size": 64}
 
 
-def test_unknown_official_names() -> None:
+def test_unknown_official_names():
     with pytest.raises(CheckpointError, match="sam2_hiera_tiny"):
         official_config("sam3")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,7 @@ def set_steps(attention: QuantAttention, clip: float = 3.0) -> None:
 
 
 @pytest.fixture(scope="module")
-def loaded(float_checkpoint: Path) -> Any:
+def loaded(float_checkpoint) -> Any:
     """A model with one quantized layer, and all its attention products quantized."""
     model = load_checkpoint(float_checkpoint, config=small_config()).model
     for layer in quantize_layers(model, {V_PROJ: LayerPlan(8, 8)}).values():
@@ -60,7 +59,7 @@ def cross_inputs() -> dict[str, torch.Tensor]:
     return {"q": torch.randn(2, 64, 64), "k": torch.randn(2, 200, 16), "v": torch.randn(2, 200, 16)}
 
 
-def test_all_attentions_of_the_two_components_are_found(loaded: Any) -> None:
+def test_all_attentions_of_the_two_components_are_found(loaded):
     names = [f"image_encoder.trunk.blocks.{i}.attn" for i in range(8)]
     for i in range(2):
         names += [f"memory_attention.layers.{i}.{k}" for k in ("self_attn", "cross_attn_image")]
@@ -70,13 +69,13 @@ def test_all_attentions_of_the_two_components_are_found(loaded: Any) -> None:
     assert all(modules[name] is module for name, module in attentions(loaded).items())
 
 
-def test_values_on_the_grid_of_their_projection_need_no_other(loaded: Any) -> None:
+def test_values_on_the_grid_of_their_projection_need_no_other(loaded):
     parts = {n: tuple(a.product.quantizers) for n, a in quantized_attentions(loaded).items()}
     assert parts.pop(CROSS) == ("q", "k")
     assert set(parts.values()) == {("q", "k", "v")}
 
 
-def test_observing_changes_nothing(float_checkpoint: Path) -> None:
+def test_observing_changes_nothing(float_checkpoint):
     model: Any = load_checkpoint(float_checkpoint, config=small_config()).model
     image = torch.randn(1, 3, 128, 128)
     before = model.image_encoder(image)["vision_features"]
@@ -101,7 +100,7 @@ def build_like(model: Any) -> Any:
     return other
 
 
-def test_the_layer_is_upstreams_with_another_product(loaded: Any) -> None:
+def test_the_layer_is_upstreams_with_another_product(loaded):
     """Rebuild one layer from its own projections and the product alone."""
     attention = quantized_attentions(loaded)[TRUNK]
     x = torch.randn(3, 8, 8, 16)
@@ -114,7 +113,7 @@ def test_the_layer_is_upstreams_with_another_product(loaded: Any) -> None:
     assert not torch.equal(found, layer.proj(floats))
 
 
-def test_averages_of_projected_values_are_projected_averages(loaded: Any) -> None:
+def test_averages_of_projected_values_are_projected_averages(loaded):
     """The exported graph projects the memories after the attention."""
     attention: Any = quantized_attentions(loaded)["memory_attention.layers.1.cross_attn_image"]
     memory = cross_inputs()
@@ -130,7 +129,7 @@ def test_averages_of_projected_values_are_projected_averages(loaded: Any) -> Non
     torch.testing.assert_close(attention.out_proj(after), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_other_attention_is_left_alone(loaded: Any) -> None:
+def test_other_attention_is_left_alone(loaded):
     """Nothing outside the layers is redirected, in the mask decoder for instance."""
     q = torch.randn(1, 2, 5, 8)
     expected = (q @ q.transpose(-2, -1) * 8**-0.5).softmax(-1) @ q
@@ -140,7 +139,7 @@ def test_other_attention_is_left_alone(loaded: Any) -> None:
     assert not any(isinstance(m, QuantAttention) for m in decoder.modules())
 
 
-def test_a_context_of_floats(loaded: Any) -> None:
+def test_a_context_of_floats(loaded):
     attention, x = quantized_attentions(loaded)[TRUNK], torch.randn(1, 8, 8, 16)
     integers = attention(x)
     with float_attention(loaded):
@@ -152,7 +151,7 @@ def test_a_context_of_floats(loaded: Any) -> None:
     assert torch.equal(attention(x), integers)
 
 
-def test_steps_for_export(loaded: Any) -> None:
+def test_steps_for_export(loaded):
     quantized = quantized_attentions(loaded)
     step = np.float32(3.0) / np.float32(127)
     assert quantized[SELF].steps() == AttentionSteps(step, step, step)
@@ -163,7 +162,7 @@ def test_steps_for_export(loaded: Any) -> None:
         damaged.steps()
 
 
-def test_an_unknown_attention_is_named(float_checkpoint: Path) -> None:
+def test_an_unknown_attention_is_named(float_checkpoint):
     model = load_checkpoint(float_checkpoint, config=small_config()).model
     with pytest.raises(InputError, match=r"no attention layer 'image_encoder\.nothing'"):
         quantize_attentions(model, {"image_encoder.nothing": product_plan("lsc")})
@@ -178,7 +177,7 @@ def entry_of(model: nn.Module) -> dict[str, Any]:
     return make_entry(model, recipe={}, scope="encoder", weight_bits=8, activation_bits=8)
 
 
-def test_reloading_gives_the_same_numbers(loaded: Any, tmp_path: Path) -> None:
+def test_reloading_gives_the_same_numbers(loaded, tmp_path):
     path = tmp_path / "quantized.pt"
     save_checkpoint(path, float_state(loaded), config=small_config(), quantization=entry_of(loaded))
     again: Any = load_checkpoint(path).model
@@ -197,7 +196,7 @@ def test_reloading_gives_the_same_numbers(loaded: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["lsq+", "pact", "sawb", "minmax", "lsc"])
-def test_products_of_every_quantizer_of_activations(method: str, float_checkpoint: Path) -> None:
+def test_products_of_every_quantizer_of_activations(method, float_checkpoint):
     """Beside a layer with an affine input, and with what a method can be told."""
     checkpoint = load_checkpoint(float_checkpoint, config=small_config())
     model: Any = checkpoint.model
@@ -220,12 +219,12 @@ def test_products_of_every_quantizer_of_activations(method: str, float_checkpoin
     assert torch.equal(found(x), wanted(x))
 
 
-def test_official_tools_find_the_official_names(loaded: Any, float_checkpoint: Path) -> None:
+def test_official_tools_find_the_official_names(loaded, float_checkpoint):
     official = torch.load(float_checkpoint, weights_only=True)["model"]
     assert float_state(loaded).keys() == official.keys()
 
 
-def test_damaged_entries_are_refused(loaded: Any) -> None:
+def test_damaged_entries_are_refused(loaded):
     entry = entry_of(loaded)
     assert entry["format_version"] == 4
     other_weights, contradiction, one_too_many, too_few, mixed, unknown, odd = (
@@ -254,7 +253,7 @@ def test_damaged_entries_are_refused(loaded: Any) -> None:
             apply_entry(model, damaged, "model.pt")
 
 
-def test_the_second_version_had_none(loaded: Any) -> None:
+def test_the_second_version_had_none(loaded):
     entry = entry_of(loaded)
     entry["format_version"] = 2
     del entry["attention"]

@@ -18,7 +18,7 @@ def codes(x: torch.Tensor, step: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_it_is_what_whole_numbers_give(shape: Shape) -> None:
+def test_it_is_what_whole_numbers_give(shape):
     product, inputs = make_product(shape)
     steps = {name: quantizer.scale for name, quantizer in product.quantizers.items()}
     q, k, v = (codes(x, steps[name]) for x, name in zip(inputs, steps, strict=True))
@@ -34,7 +34,7 @@ def test_it_is_what_whole_numbers_give(shape: Shape) -> None:
     assert np.abs(found - expected).max() <= 5e-3 * np.ptp(expected)
 
 
-def test_sums_of_codes_are_exact() -> None:
+def test_sums_of_codes_are_exact():
     """In the widest head of all SAM2 models, with all codes at their ends."""
     q = torch.full((1, 256), -128.0)
     k = torch.randint(-128, 128, (500, 256), generator=torch.Generator().manual_seed(0)).float()
@@ -43,7 +43,7 @@ def test_sums_of_codes_are_exact() -> None:
     assert exact.abs().max() < 2**24
 
 
-def test_many_keys_do_not_vanish() -> None:
+def test_many_keys_do_not_vanish():
     """With 5000 equal keys a normalised weight is 0.0002, far below 1/255."""
     product, _ = make_product(Shape(4, 5000))
     q, k = torch.randn(2, 4, 24), torch.zeros(2, 5000, 24)
@@ -53,7 +53,7 @@ def test_many_keys_do_not_vanish() -> None:
     assert torch.equal(probability_codes(torch.zeros(1, 5000)), torch.full((1, 5000), 255.0))
 
 
-def test_gradients_are_those_of_the_formula() -> None:
+def test_gradients_are_those_of_the_formula():
     shape = Shape(12, 20, heads=2)
     product, inputs = make_product(shape)
     product.requires_grad_(True)
@@ -78,7 +78,7 @@ def test_gradients_are_those_of_the_formula() -> None:
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_without_quantizers_it_is_the_float_product() -> None:
+def test_without_quantizers_it_is_the_float_product():
     _, (q, k, v) = make_product(Shape(10, 30))
     product = AttentionProduct()
     seen = []
@@ -88,7 +88,7 @@ def test_without_quantizers_it_is_the_float_product() -> None:
     assert product.quantizers == {}
 
 
-def test_it_can_be_switched_to_floats_and_back() -> None:
+def test_it_can_be_switched_to_floats_and_back():
     product, (q, k, v) = make_product(Shape(10, 30))
     integers, floats = product(q, k, v), F.scaled_dot_product_attention(q, k, v)
     assert not torch.equal(integers, floats)
@@ -98,7 +98,7 @@ def test_it_can_be_switched_to_floats_and_back() -> None:
     assert torch.equal(product(q, k, v), integers)
 
 
-def test_dropout_only_where_it_is_asked_for() -> None:
+def test_dropout_only_where_it_is_asked_for():
     product, inputs = make_product(Shape(10, 200))
     torch.manual_seed(0)
     assert torch.equal(product(*inputs), product(*inputs))

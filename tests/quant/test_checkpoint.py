@@ -23,7 +23,7 @@ def _content(path: Path) -> dict[str, Any]:
     return dict(torch.load(path, weights_only=True))
 
 
-def test_a_checkpoint_with_its_configuration_file(float_checkpoint: Path) -> None:
+def test_a_checkpoint_with_its_configuration_file(float_checkpoint):
     yaml = float_checkpoint.with_suffix(".yaml")
     checkpoint = load_checkpoint(float_checkpoint, config=yaml)
     assert checkpoint.name == "small"
@@ -36,9 +36,7 @@ def test_a_checkpoint_with_its_configuration_file(float_checkpoint: Path) -> Non
     assert all(torch.equal(loaded[k], state[k]) for k in state)
 
 
-def test_a_configuration_inside_the_file_needs_no_flag(
-    float_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_configuration_inside_the_file_needs_no_flag(float_checkpoint, tmp_path):
     path = tmp_path / "own.pt"
     save_checkpoint(path, _content(float_checkpoint)["model"], config=small_config())
     assert set(_content(path)) == {"model", "config"}
@@ -46,16 +44,14 @@ def test_a_configuration_inside_the_file_needs_no_flag(
     assert load_checkpoint(path, image_size=64).model.image_size == 64
 
 
-def test_an_explicit_configuration_wins(float_checkpoint: Path, tmp_path: Path) -> None:
+def test_an_explicit_configuration_wins(float_checkpoint, tmp_path):
     path = tmp_path / "own.pt"
     save_checkpoint(path, _content(float_checkpoint)["model"], config=small_config(128))
     assert load_checkpoint(path, config=small_config(256)).model.image_size == 256
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_precisions_become_float32(
-    float_checkpoint: Path, tmp_path: Path, dtype: torch.dtype
-) -> None:
+def test_other_precisions_become_float32(float_checkpoint, tmp_path, dtype):
     state = {k: v.to(dtype) for k, v in _content(float_checkpoint)["model"].items()}
     save_checkpoint(tmp_path / "half.pt", state, config=small_config())
     model = load_checkpoint(tmp_path / "half.pt").model
@@ -65,7 +61,7 @@ def test_other_precisions_become_float32(
 
 
 @needs_data(NANO)
-def test_a_trained_half_precision_checkpoint(tmp_path: Path) -> None:
+def test_a_trained_half_precision_checkpoint(tmp_path):
     checkpoint = load_checkpoint(NANO, config=NANO.with_suffix(".yaml"))
     save_checkpoint(tmp_path / "nano.pt", checkpoint.model.state_dict(), config=checkpoint.config)
     image = torch.zeros(1, 3, 128, 128)
@@ -113,7 +109,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_damaged_files_give_one_sentence(tmp_path: Path, kind: str) -> None:
+def test_damaged_files_give_one_sentence(tmp_path, kind):
     make, message = DAMAGED[kind]
     path = tmp_path / "model.pt"
     make(path)
@@ -123,7 +119,7 @@ def test_damaged_files_give_one_sentence(tmp_path: Path, kind: str) -> None:
     assert str(path) in str(caught.value)
 
 
-def test_code_in_a_pickle_never_runs(tmp_path: Path) -> None:
+def test_code_in_a_pickle_never_runs(tmp_path):
     class Bomb:
         def __reduce__(self) -> tuple[Any, ...]:
             return (os.mkdir, (str(tmp_path / "exploded"),))
@@ -145,7 +141,7 @@ def _changed(float_checkpoint: Path, tmp_path: Path, change: Any) -> Path:
     return tmp_path / "changed.pt"
 
 
-def test_missing_and_unexpected_tensors(float_checkpoint: Path, tmp_path: Path) -> None:
+def test_missing_and_unexpected_tensors(float_checkpoint, tmp_path):
     def change(state: dict[str, torch.Tensor]) -> None:
         for key in list(state)[:5]:
             del state[key]
@@ -160,7 +156,7 @@ def test_missing_and_unexpected_tensors(float_checkpoint: Path, tmp_path: Path) 
         load_checkpoint(path)
 
 
-def test_wrong_shapes(float_checkpoint: Path, tmp_path: Path) -> None:
+def test_wrong_shapes(float_checkpoint, tmp_path):
     def change(state: dict[str, torch.Tensor]) -> None:
         state["no_obj_ptr"] = torch.ones(1, 3)
 
@@ -169,7 +165,7 @@ def test_wrong_shapes(float_checkpoint: Path, tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-def test_numbers_that_are_not_finite(float_checkpoint: Path, tmp_path: Path) -> None:
+def test_numbers_that_are_not_finite(float_checkpoint, tmp_path):
     def change(state: dict[str, torch.Tensor]) -> None:
         state["no_obj_ptr"][0, 0] = torch.nan
 
@@ -178,7 +174,7 @@ def test_numbers_that_are_not_finite(float_checkpoint: Path, tmp_path: Path) -> 
         load_checkpoint(path)
 
 
-def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_failed_save_leaves_the_old_file(tmp_path):
     path = tmp_path / "old.pt"
     path.write_text("old")
     with pytest.raises((AttributeError, pickle.PicklingError)):

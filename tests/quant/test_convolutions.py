@@ -38,7 +38,7 @@ def _made(kind: str, bits: int = 4) -> tuple[nn.Module, QuantLayer, torch.Tensor
 
 
 @pytest.mark.parametrize("kind", _KINDS)
-def test_the_forward_pass_is_its_export_form_to_the_bit(kind: str) -> None:
+def test_the_forward_pass_is_its_export_form_to_the_bit(kind):
     conv, layer, x = _made(kind)
     form = layer.export_form()
     assert form.weight_codes.shape == tuple(conv.weight.shape)
@@ -59,7 +59,7 @@ def test_the_forward_pass_is_its_export_form_to_the_bit(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", _KINDS)
-def test_each_output_channel_has_its_own_step(kind: str) -> None:
+def test_each_output_channel_has_its_own_step(kind):
     """Scaling one output channel of the weight scales its step, and no code changes."""
     _, layer, x = _made(kind)
     before = layer.export_form()
@@ -76,14 +76,14 @@ def test_each_output_channel_has_its_own_step(kind: str) -> None:
     np.testing.assert_array_equal(after.weight_codes, before.weight_codes)
 
 
-def test_dead_output_channels_are_found() -> None:
+def test_dead_output_channels_are_found():
     _, layer, _ = _made("transposed")
     with torch.no_grad():
         layer.weight[:, 1] = 0
     assert layer.export_form().dead_channels == (1,)
 
 
-def test_what_cannot_be_quantized_is_named() -> None:
+def test_what_cannot_be_quantized_is_named():
     model = nn.Sequential(
         nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), nn.ConvTranspose2d(4, 4, 2, groups=2)
     )
@@ -93,7 +93,7 @@ def test_what_cannot_be_quantized_is_named() -> None:
         quantize_layers(model, {"1": LayerPlan(8, 8)})
 
 
-def test_scopes() -> None:
+def test_scopes():
     model = nn.ModuleDict(
         {
             "image_encoder": nn.Sequential(nn.Conv2d(3, 4, 1), nn.LayerNorm(4), nn.Linear(4, 4)),

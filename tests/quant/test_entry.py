@@ -23,7 +23,7 @@ CONFIG = small_config(64, d_model=32, memory_dim=8, embed_dim=8)
 
 
 @pytest.fixture(scope="module")
-def float_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def float_checkpoint(tmp_path_factory) -> Path:
     """As small as can be, for each plan quantizes, writes and reads it several times."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.pt", CONFIG)
 
@@ -44,7 +44,7 @@ SLOW = {"lsq", "minmax", "pact", "sawb", "lsq+"}
     scope="module",
     params=[pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in PLANS],
 )
-def quantized(request: pytest.FixtureRequest, float_checkpoint: Path) -> Any:
+def quantized(request, float_checkpoint) -> Any:
     model = load_checkpoint(float_checkpoint, config=CONFIG).model
     names = [
         n
@@ -70,7 +70,7 @@ def _entry(model: nn.Module) -> dict[str, Any]:
     )
 
 
-def test_reloading_gives_the_same_numbers(quantized: Any, tmp_path: Path) -> None:
+def test_reloading_gives_the_same_numbers(quantized, tmp_path):
     path = tmp_path / "quantized.pt"
     entry = _entry(quantized)
     save_checkpoint(path, float_state(quantized), config=CONFIG, quantization=entry)
@@ -96,7 +96,7 @@ def test_reloading_gives_the_same_numbers(quantized: Any, tmp_path: Path) -> Non
             assert (ours.options, ours.half_step) == (theirs.options, theirs.half_step)
 
 
-def test_official_tools_find_the_official_names(quantized: Any, float_checkpoint: Path) -> None:
+def test_official_tools_find_the_official_names(quantized, float_checkpoint):
     official = torch.load(float_checkpoint, weights_only=True)["model"]
     assert float_state(quantized).keys() == official.keys()
 
@@ -113,7 +113,7 @@ def _without(entry: dict[str, Any], *path: str) -> dict[str, Any]:
 LAYER = "image_encoder.trunk.blocks.0.attn.qkv"
 
 
-def test_damaged_entries_are_refused(quantized: Any) -> None:
+def test_damaged_entries_are_refused(quantized):
     entry = _entry(quantized)
     contradiction, renamed, widths, newer = (copy.deepcopy(entry) for _ in range(4))
     contradiction["layers"][LAYER]["input"]["scale"] *= 2
@@ -140,9 +140,7 @@ def test_damaged_entries_are_refused(quantized: Any) -> None:
             apply_entry(model, damaged, "model.pt")
 
 
-def test_weights_must_be_those_that_the_steps_were_found_for(
-    quantized: Any, tmp_path: Path
-) -> None:
+def test_weights_must_be_those_that_the_steps_were_found_for(quantized, tmp_path):
     """Steps of other weights would clip or waste their levels, silently."""
     path = tmp_path / "quantized.pt"
     state = float_state(quantized)
@@ -152,7 +150,7 @@ def test_weights_must_be_those_that_the_steps_were_found_for(
         load_checkpoint(path)
 
 
-def test_a_zero_point_that_contradicts_is_refused(quantized: Any) -> None:
+def test_a_zero_point_that_contradicts_is_refused(quantized):
     from qsam2_deploy.quant.checkpoints.architecture import build_model
 
     entry = _entry(quantized)
@@ -166,7 +164,7 @@ def test_a_zero_point_that_contradicts_is_refused(quantized: Any) -> None:
 
 @pytest.mark.parametrize("quantized", ["lsc", "minmax"], indirect=True)
 @pytest.mark.parametrize("version", [1, 2])
-def test_older_versions_are_still_read(quantized: Any, version: int) -> None:
+def test_older_versions_are_still_read(quantized, version):
     """The first had no digests, and steps in single precision; both, symmetric grids alone."""
     from qsam2_deploy.quant.checkpoints.architecture import build_model
 

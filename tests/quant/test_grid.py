@@ -26,12 +26,12 @@ values = st.lists(st.floats(-8192.0, 8192.0, width=32), min_size=1, max_size=30)
 
 
 @pytest.mark.parametrize(("width", "qmin", "qmax"), [(2, -2, 1), (4, -8, 7), (8, -128, 127)])
-def test_levels(width: int, qmin: int, qmax: int) -> None:
+def test_levels(width, qmin, qmax):
     assert (Grid(width).qmin, Grid(width).qmax) == (qmin, qmax)
 
 
 @pytest.mark.parametrize("width", [-1, 0, 1, 9])
-def test_impossible_widths(width: int) -> None:
+def test_impossible_widths(width):
     with pytest.raises(InputError, match=f"2 to 8 bits, but got {width}"):
         Grid(width)
 
@@ -46,7 +46,7 @@ def grids(draw: st.DrawFn) -> tuple[Grid, torch.Tensor | None]:
     return grid, torch.tensor(float(draw(st.integers(grid.qmin, grid.qmax))))
 
 
-def test_impossible_kinds() -> None:
+def test_impossible_kinds():
     with pytest.raises(InputError, match="one of symmetric, affine, midrise, but got 'log'"):
         Grid(4, "log")
     with pytest.raises(InputError, match="at most 7 bits, but got 8; use the symmetric one"):
@@ -57,7 +57,7 @@ def test_impossible_kinds() -> None:
     ("kind", "levels", "clip_steps"),
     [(SYMMETRIC, [-2, -1, 0, 1], 1), (MIDRISE, [-1.5, -0.5, 0.5, 1.5], 1.5), (AFFINE, None, 3)],
 )
-def test_all_levels_of_two_bits(kind: str, levels: list[float] | None, clip_steps: float) -> None:
+def test_all_levels_of_two_bits(kind, levels, clip_steps):
     grid, x = Grid(2, kind), torch.linspace(-9, 9, 181)
     assert grid.clip_steps == clip_steps
     for zero in range(-2, 2) if kind == AFFINE else [None]:
@@ -70,9 +70,7 @@ def test_all_levels_of_two_bits(kind: str, levels: list[float] | None, clip_step
 
 @settings(deadline=None, max_examples=80)
 @given(grids(), scales, values)
-def test_results_are_on_the_grid_and_stay_there(
-    drawn: tuple[Grid, torch.Tensor | None], scale: float, numbers: list[float]
-) -> None:
+def test_results_are_on_the_grid_and_stay_there(drawn, scale, numbers):
     (grid, zero_point), step = drawn, torch.tensor(scale)
     x = torch.tensor(numbers)
     levels = quantize(x, step, grid, zero_point)
@@ -87,9 +85,7 @@ def test_results_are_on_the_grid_and_stay_there(
 
 @settings(deadline=None, max_examples=80)
 @given(grids(), scales, values)
-def test_rounding_error_is_half_a_step_inside(
-    drawn: tuple[Grid, torch.Tensor | None], scale: float, numbers: list[float]
-) -> None:
+def test_rounding_error_is_half_a_step_inside(drawn, scale, numbers):
     grid, zero_point = drawn
     low, high = (float(limit) * scale for limit in grid.limits(zero_point))
     inside = torch.tensor(numbers).clamp(low, high)
@@ -99,9 +95,7 @@ def test_rounding_error_is_half_a_step_inside(
 
 @settings(deadline=None, max_examples=80)
 @given(grids(), st.floats(0.05, 4.0), st.booleans(), st.integers(0, 2**16))
-def test_gradients_equal_those_of_naive_autograd(
-    drawn: tuple[Grid, torch.Tensor | None], scale: float, rounding: bool, seed: int
-) -> None:
+def test_gradients_equal_those_of_naive_autograd(drawn, scale, rounding, seed):
     """The formula as one would write it, with a rounding that lets gradients pass."""
     grid, zero = drawn
     generator = torch.Generator().manual_seed(seed)
@@ -129,7 +123,7 @@ def test_gradients_equal_those_of_naive_autograd(
         torch.testing.assert_close(found.grad, expected.grad, rtol=1e-6, atol=1e-6)
 
 
-def test_zero_points_are_those_of_onnx() -> None:
+def test_zero_points_are_those_of_onnx():
     """Halves round to even before the zero-point is added."""
     x = torch.tensor([-0.5, 0.5, 1.5, 2.5, 200.0, -200.0])
     grid, zero_point = Grid(8, AFFINE), torch.tensor(3.0)
@@ -137,12 +131,12 @@ def test_zero_points_are_those_of_onnx() -> None:
     assert codes.tolist() == [3, 3, 5, 5, 127, -128]
 
 
-def test_halves_round_to_even() -> None:
+def test_halves_round_to_even():
     x = torch.tensor([-1.5, -0.5, 0.5, 1.5, 2.5])
     assert quantize(x, torch.tensor(1.0), Grid(8)).tolist() == [-2, 0, 0, 2, 2]
 
 
-def test_gradients_equal_the_naive_formula() -> None:
+def test_gradients_equal_the_naive_formula():
     grid, generator = Grid(3), torch.Generator().manual_seed(0)
     x = (3 * torch.randn(5, 40, generator=generator)).requires_grad_()
     scale = torch.tensor([0.1, 0.3, 0.5, 1.0, 3.0]).requires_grad_()
@@ -160,7 +154,7 @@ def test_gradients_equal_the_naive_formula() -> None:
 
 
 @pytest.mark.parametrize("width", [2, 8])
-def test_two_bytes_per_value_of_large_tensors_are_kept_for_the_backward_pass(width: int) -> None:
+def test_two_bytes_per_value_of_large_tensors_are_kept_for_the_backward_pass(width):
     torch.manual_seed(width)
     x, kept = (torch.randn(100_000) * 100).requires_grad_(), []
     scale = torch.tensor(0.5, requires_grad=True)
@@ -185,7 +179,7 @@ def test_two_bytes_per_value_of_large_tensors_are_kept_for_the_backward_pass(wid
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision_is_quantized_in_float32(dtype: torch.dtype) -> None:
+def test_low_precision_is_quantized_in_float32(dtype):
     x, scale = (torch.randn(2000) * 5).to(dtype), torch.tensor(0.037)
     wanted = fake_quantize(x.float(), scale, Grid(8)).to(dtype)
     naive = torch.round(x / scale).clamp(-128, 127) * scale
@@ -196,7 +190,7 @@ def test_low_precision_is_quantized_in_float32(dtype: torch.dtype) -> None:
         assert torch.equal(found.detach(), wanted)
 
 
-def test_the_value_does_not_depend_on_gradients() -> None:
+def test_the_value_does_not_depend_on_gradients():
     x, scale = torch.randn(100), torch.tensor(0.2)
     without = fake_quantize(x, scale, Grid(4))
     assert torch.equal(fake_quantize(x.requires_grad_(), scale, Grid(4)).detach(), without)

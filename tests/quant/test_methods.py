@@ -29,7 +29,7 @@ def _rows(rows: int = 3) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("width", [2, 4, 8])
-def test_lsq_starts_from_the_mean_magnitude(width: int) -> None:
+def test_lsq_starts_from_the_mean_magnitude(width):
     quantizer, w = LSQQuantizer(Grid(width), 3), _rows()
     quantizer(w)
     Q = 2 ** (width - 1) - 1
@@ -39,7 +39,7 @@ def test_lsq_starts_from_the_mean_magnitude(width: int) -> None:
     assert torch.equal(quantizer.scale, first)
 
 
-def test_lsq_gradient_equals_the_naive_formula() -> None:
+def test_lsq_gradient_equals_the_naive_formula():
     quantizer, w, upstream = LSQQuantizer(Grid(3), 3), _rows(), _rows().flip(1)
     quantizer.warm_start(torch.tensor([0.9, 1.2, 1.5]), torch.ones(3), torch.zeros(3))
     quantizer(w).backward(upstream)
@@ -53,7 +53,7 @@ def test_lsq_gradient_equals_the_naive_formula() -> None:
     np.testing.assert_allclose(quantizer.log_factor.grad, expected, rtol=1e-4)
 
 
-def test_lsq_plus_starts_weights_three_deviations_wide() -> None:
+def test_lsq_plus_starts_weights_three_deviations_wide():
     quantizer, w = LSQPlusQuantizer(Grid(4), 3), _rows() + 0.3
     quantizer(w)
     reach = (w.mean(1).abs() + 3 * w.std(1, correction=0)) / 8
@@ -61,7 +61,7 @@ def test_lsq_plus_starts_weights_three_deviations_wide() -> None:
 
 
 @pytest.mark.parametrize("method", ["lsq", "lsq+", "pact"])
-def test_learned_clips_start_from_extremes_if_asked_to(method: str) -> None:
+def test_learned_clips_start_from_extremes_if_asked_to(method):
     w = _rows() - 0.4
     quantizer = make_quantizer(method, 4, 3, start_from="extremes")
     quantizer(w)
@@ -69,14 +69,14 @@ def test_learned_clips_start_from_extremes_if_asked_to(method: str) -> None:
     assert quantizer.options == {"start_from": "extremes"}
 
 
-def test_an_affine_range_starts_from_both_extremes() -> None:
+def test_an_affine_range_starts_from_both_extremes():
     quantizer, x = LSQPlusQuantizer(Grid(4, AFFINE), start_from="extremes"), _rows().abs() - 0.1
     quantizer(x)
     np.testing.assert_allclose(quantizer.scale, (x.max() - x.min()) / 15, rtol=1e-5)
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_calibration_starts_where_it_is_asked_to(start: str) -> None:
+def test_calibration_starts_where_it_is_asked_to(start):
     model, x = nn.Sequential(nn.Linear(64, 8)), torch.randn(200, 64)
     statistics = collect_statistics(model, {"0": model[0]}, [x], count=1, grams=False)["0"]
     options = {"start_from": start}
@@ -92,7 +92,7 @@ def test_calibration_starts_where_it_is_asked_to(start: str) -> None:
     assert np.isclose(layer.weight_quantizer.scale, own).all() == (start == "own")
 
 
-def test_lsq_plus_gradients_equal_the_naive_formulas() -> None:
+def test_lsq_plus_gradients_equal_the_naive_formulas():
     """With an offset that is a multiple of the step, its rounding changes nothing."""
     quantizer = LSQPlusQuantizer(Grid(3, AFFINE))
     step, beta = 0.25, -0.5
@@ -116,7 +116,7 @@ def test_lsq_plus_gradients_equal_the_naive_formulas() -> None:
     np.testing.assert_array_equal(leaf.grad, g * inside)
 
 
-def test_lsq_plus_learns_an_offset() -> None:
+def test_lsq_plus_learns_an_offset():
     x = torch.rand(4000, generator=torch.Generator().manual_seed(0)) * 3 - 0.9
     quantizer = LSQPlusQuantizer(Grid(4, AFFINE))
     quantizer.warm_start(
@@ -135,7 +135,7 @@ def test_lsq_plus_learns_an_offset() -> None:
 
 
 @pytest.mark.parametrize(("kind", "low"), [(SYMMETRIC, None), (AFFINE, 0.0), (AFFINE, -0.5)])
-def test_pact_learns_from_clipped_values_alone(kind: str, low: float | None) -> None:
+def test_pact_learns_from_clipped_values_alone(kind, low):
     quantizer, x, upstream = PACTQuantizer(Grid(4, kind)), _rows(), _rows().flip(1)
     alpha = 1.25 if low is None else 1.25 - low
     lower = None if low is None else torch.tensor(low)
@@ -160,7 +160,7 @@ def test_pact_learns_from_clipped_values_alone(kind: str, low: float | None) -> 
     assert before is None or torch.equal(quantizer.zero_point, before)
 
 
-def test_the_penalty_of_a_model_is_that_of_its_thresholds() -> None:
+def test_the_penalty_of_a_model_is_that_of_its_thresholds():
     model = torch.nn.ModuleList([PACTQuantizer(Grid(4)) for _ in range(2)])
     model.append(LSQQuantizer(Grid(4)))
     zero = torch.tensor(0.0)
@@ -188,7 +188,7 @@ def _densities() -> tuple[torch.Tensor, list[torch.Tensor]]:
 
 
 @pytest.mark.parametrize("width", [2, 3, 4])
-def test_sawb_clips_are_near_the_best_of_six_distributions(width: int) -> None:
+def test_sawb_clips_are_near_the_best_of_six_distributions(width):
     x, densities = _densities()
     grid = Grid(width, MIDRISE)
 
@@ -204,7 +204,7 @@ def test_sawb_clips_are_near_the_best_of_six_distributions(width: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [SYMMETRIC, MIDRISE])
-def test_sawb_has_one_step_on_both_grids(kind: str) -> None:
+def test_sawb_has_one_step_on_both_grids(kind):
     quantizer, w = SAWBQuantizer(Grid(2, kind), 3), _rows()
     quantizer(w)
     alpha = 3.12 * w.square().mean(1).sqrt() - 2.064 * w.abs().mean(1)
@@ -213,20 +213,20 @@ def test_sawb_has_one_step_on_both_grids(kind: str) -> None:
     np.testing.assert_allclose(quantizer.scale, 5 * alpha / 1.5, rtol=1e-5)
 
 
-def test_sawb_of_wide_codes_covers_everything() -> None:
+def test_sawb_of_wide_codes_covers_everything():
     quantizer, w = SAWBQuantizer(Grid(8), 3), _rows()
     quantizer(w)
     np.testing.assert_allclose(quantizer.scale, w.abs().amax(1) / 127.5, rtol=1e-5)
 
 
-def test_sawb_of_equal_magnitudes_has_a_step() -> None:
+def test_sawb_of_equal_magnitudes_has_a_step():
     quantizer = SAWBQuantizer(Grid(4, MIDRISE), 1)
     w = torch.tensor([[0.5, -0.5, 0.5, 0.5]])
     np.testing.assert_allclose(quantizer(w), w, rtol=1e-6)
 
 
 @pytest.mark.parametrize("width", [2, 4])
-def test_statsq_is_that_of_the_present_weights(width: int) -> None:
+def test_statsq_is_that_of_the_present_weights(width):
     quantizer, w = StatsQuantizer(Grid(width, MIDRISE), 3), _rows()
     for factor in (1, 7):
         quantizer(factor * w)
@@ -235,7 +235,7 @@ def test_statsq_is_that_of_the_present_weights(width: int) -> None:
 
 
 @pytest.mark.parametrize(("method", "passes"), [("statsq", True), ("sawb", False)])
-def test_gradients_of_weights_beyond_the_clip(method: str, passes: bool) -> None:
+def test_gradients_of_weights_beyond_the_clip(method, passes):
     """OFQ's code lets them through; SAWB's (not SAWB+) is that of a clip."""
     quantizer = make_quantizer(method, 2, 3, grid=MIDRISE)
     w, upstream = _rows().requires_grad_(), _rows().flip(1)
@@ -262,17 +262,15 @@ def test_gradients_of_weights_beyond_the_clip(method: str, passes: bool) -> None
         ({"weight_bits": 8, "method": "statsq"}, ("statsq", SYMMETRIC), ("lsq", SYMMETRIC)),
     ],
 )
-def test_what_a_plan_stands_for(
-    settings: dict[str, object], weight: tuple[str, str], inputs: tuple[str, str]
-) -> None:
-    plan = LayerPlan(**{"weight_bits": 4, "input_bits": 8, **settings})  # type: ignore[arg-type]
+def test_what_a_plan_stands_for(settings, weight, inputs):
+    plan = LayerPlan(**{"weight_bits": 4, "input_bits": 8, **settings})
     assert (plan.weight.method, plan.weight.grid.kind) == weight
     assert (plan.inputs.method, plan.inputs.grid.kind) == inputs
     assert plan.weight.make(5).channels == 5
     assert plan.inputs.make().grid.bits == 8
 
 
-def test_grids_that_a_plan_refuses() -> None:
+def test_grids_that_a_plan_refuses():
     with pytest.raises(InputError, match="grid of weights must be one of symmetric, midrise, but"):
         LayerPlan(4, 4, weight_grid=AFFINE)
     with pytest.raises(InputError, match="grid of activations must be one of symmetric, affine"):

@@ -41,9 +41,7 @@ def _trained_layer(weight_bits: int, method: str = "lsc", **plan: Any) -> QuantL
 @pytest.mark.parametrize("grid", WEIGHT_GRIDS)
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("width", [2, 3, 4, 8])
-def test_export_form_is_the_trained_weight_to_the_bit(
-    width: int, granularity: str, grid: str, method: str
-) -> None:
+def test_export_form_is_the_trained_weight_to_the_bit(width, granularity, grid, method):
     layer = _trained_layer(width, method, weight_grid=grid, granularity=granularity)
     form = layer.export_form()
     assert form.weight_codes.dtype == np.int8
@@ -62,7 +60,7 @@ def test_export_form_is_the_trained_weight_to_the_bit(
     assert not np.array_equal(weight, layer.weight.detach().numpy())
 
 
-def test_the_forward_pass_is_its_export_form_to_the_bit() -> None:
+def test_the_forward_pass_is_its_export_form_to_the_bit():
     layer = _trained_layer(4)
     form = layer.export_form()
     assert form.input_scale.shape == ()
@@ -75,7 +73,7 @@ def test_the_forward_pass_is_its_export_form_to_the_bit() -> None:
         assert torch.equal(layer(x), functional.linear(quantized, weight, layer.bias))
 
 
-def test_swapping_keeps_weights_and_neighbours() -> None:
+def test_swapping_keeps_weights_and_neighbours():
     model = _model()
     weight, bias = model[0].weight, model[0].bias
     found = quantize_layers(model, {"2": LayerPlan(4, 4), "0": LayerPlan(8, 6)})
@@ -90,7 +88,7 @@ def test_swapping_keeps_weights_and_neighbours() -> None:
     assert type(model[1]) is nn.GELU
 
 
-def test_at_eight_bits_a_swapped_model_is_close_to_the_float_one() -> None:
+def test_at_eight_bits_a_swapped_model_is_close_to_the_float_one():
     x = torch.randn(64, 12, generator=torch.Generator().manual_seed(1))
     plain, model = _model()(x), _model()
     quantize_layers(model, {"0": LayerPlan(8, 8, "minmax"), "2": LayerPlan(8, 8, "minmax")})
@@ -99,27 +97,27 @@ def test_at_eight_bits_a_swapped_model_is_close_to_the_float_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["1", "7", "", "0.weight"])
-def test_only_linear_layers_can_be_swapped(name: str) -> None:
+def test_only_linear_layers_can_be_swapped(name):
     model = _model()
     with pytest.raises(InputError, match="must be one of Conv2d, ConvTranspose2d, Linear, but got"):
         quantize_layers(model, {"0": LayerPlan(8, 8), name: LayerPlan(8, 8)})
     assert not quantized_layers(model)
 
 
-def test_a_layer_is_swapped_once() -> None:
+def test_a_layer_is_swapped_once():
     model = _model()
     quantize_layers(model, {"0": LayerPlan(8, 8)})
     with pytest.raises(InputError, match="but got QuantLinear"):
         quantize_layers(model, {"0": LayerPlan(8, 8)})
 
 
-def test_a_layer_without_statistics_cannot_be_exported() -> None:
+def test_a_layer_without_statistics_cannot_be_exported():
     layer = quantize_layers(_model(), {"0": LayerPlan(8, 8)})["0"]
     with pytest.raises(Qsam2Error, match="weight step of the layer 0 must be finite"):
         layer.export_form()
 
 
-def test_numbers_that_are_not_finite_are_named() -> None:
+def test_numbers_that_are_not_finite_are_named():
     layer = _trained_layer(8)
     with torch.no_grad():
         layer.input_quantizer.sigma.fill_(torch.inf)
@@ -132,7 +130,7 @@ def test_numbers_that_are_not_finite_are_named() -> None:
         layer.export_form()
 
 
-def test_dead_channels_are_reported_and_have_a_step() -> None:
+def test_dead_channels_are_reported_and_have_a_step():
     model = _model()
     with torch.no_grad():
         model[0].weight[[3, 11]] = 0
@@ -147,7 +145,7 @@ def test_dead_channels_are_reported_and_have_a_step() -> None:
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_a_zero_point_that_is_no_number_is_named(value: float) -> None:
+def test_a_zero_point_that_is_no_number_is_named(value):
     layer = _trained_layer(8, input_grid="affine")
     with torch.no_grad():
         layer.input_quantizer.mu.fill_(value)
@@ -156,9 +154,7 @@ def test_a_zero_point_that_is_no_number_is_named(value: float) -> None:
 
 
 @pytest.mark.parametrize("found", [0.5, 200.0, math.nan])
-def test_a_zero_point_that_is_no_code_is_named(
-    found: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_zero_point_that_is_no_code_is_named(found, monkeypatch):
     layer = _trained_layer(8, input_grid="affine")
     monkeypatch.setattr(layer.input_quantizer, "offset", lambda step: torch.tensor(found))
     message = f"input zero-point of the layer 0 must be an integer of -128 to 127, but got {found}"
@@ -166,7 +162,7 @@ def test_a_zero_point_that_is_no_code_is_named(
         layer.export_form()
 
 
-def test_training_reaches_weights_and_clips() -> None:
+def test_training_reaches_weights_and_clips():
     model = _model()
     layer = quantize_layers(model, {"0": LayerPlan(4, 4)})["0"]
     model(torch.randn(5, 12)).square().sum().backward()
@@ -180,7 +176,7 @@ def test_training_reaches_weights_and_clips() -> None:
         assert parameter.grad.abs().sum() > 0
 
 
-def test_held_weights_are_quantized_once_with_the_gradients_of_all_calls() -> None:
+def test_held_weights_are_quantized_once_with_the_gradients_of_all_calls():
     torch.manual_seed(0)
     x, calls, found = torch.randn(5, 8), [], []
     for hold in (False, True):

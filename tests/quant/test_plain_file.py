@@ -48,13 +48,13 @@ def _many_times(depth: int) -> Any:
     ],
 )
 @pytest.mark.parametrize("zipped", [True, False])
-def test_more_memory_than_bytes(tmp_path: Path, content: Any, message: str, zipped: bool) -> None:
+def test_more_memory_than_bytes(tmp_path, content, message, zipped):
     path = _saved(tmp_path / "x.pt", content, _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match=message):
         load_plain(path)
 
 
-def test_a_deflated_archive(tmp_path: Path) -> None:
+def test_a_deflated_archive(tmp_path):
     path, bomb = _saved(tmp_path / "x.pt", torch.zeros(1 << 20)), tmp_path / "bomb.pt"
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as new:
         for entry in old.infolist():
@@ -64,14 +64,14 @@ def test_a_deflated_archive(tmp_path: Path) -> None:
         load_plain(bomb)
 
 
-def test_shared_numbers_are_allowed(tmp_path: Path) -> None:
+def test_shared_numbers_are_allowed(tmp_path):
     tensor = torch.arange(1000.0)
     content = {"a": tensor, "b": tensor, "c": tensor[10:20], "d": tensor.reshape(10, 100).T}
     found = load_plain(_saved(tmp_path / "x.pt", content))
     assert torch.equal(found["d"], content["d"])
 
 
-def test_a_checkpoint_of_such_a_kind_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_a_checkpoint_of_such_a_kind_is_told_in_one_sentence(tmp_path):
     path = _saved(tmp_path / "x.pt", {"model": {"w": torch.ones(1).expand(1 << 40)}})
     with pytest.raises(CheckpointError, match="truncated or not a PyTorch checkpoint"):
         load_checkpoint(path)
@@ -82,12 +82,12 @@ def test_a_checkpoint_of_such_a_kind_is_told_in_one_sentence(tmp_path: Path) -> 
     [("num_layers", 10**9), ("image_size", 1 << 20), ("dim_feedforward", 1 << 40),
      ("rope_theta", float("nan")), ("stages", [1, 1, 10**9, 1])],
 )  # fmt: skip
-def test_numbers_of_no_model(key: str, value: Any) -> None:
+def test_numbers_of_no_model(key, value):
     with pytest.raises(CheckpointError, match=rf"has .* for '{key}', but may have numbers up to"):
         check_numbers({"a": [{key: value}]}, "x")
 
 
-def test_a_model_that_is_larger_than_its_file_is_not_built(tmp_path: Path) -> None:
+def test_a_model_that_is_larger_than_its_file_is_not_built(tmp_path):
     config = small_config(64)
     config["model"]["memory_attention"]["layer"]["dim_feedforward"] = 1 << 14
     config["model"]["memory_attention"]["num_layers"] = 200
@@ -98,7 +98,7 @@ def test_a_model_that_is_larger_than_its_file_is_not_built(tmp_path: Path) -> No
         load_checkpoint(_saved(path, content))
 
 
-def test_all_official_models_fit_into_the_memory_of_their_files() -> None:
+def test_all_official_models_fit_into_the_memory_of_their_files():
     from qsam2_deploy.quant.checkpoints.architecture import official_config
 
     with memory_of_file(10_000_000):  # packed in 2 bits

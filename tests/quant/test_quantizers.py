@@ -49,7 +49,7 @@ def _on_grid(quantizer: Quantizer, x: torch.Tensor) -> torch.Tensor:
     return dequantize(quantize(x, scale, quantizer.grid, zero), scale)
 
 
-def test_the_registry() -> None:
+def test_the_registry():
     assert METHODS == ("lsc", "lsq", "lsq+", "minmax", "pact", "sawb", "statsq")
     for method in METHODS:
         assert quantizer_class(method).method == method
@@ -66,7 +66,7 @@ def test_the_registry() -> None:
 
 @EVERY
 @pytest.mark.parametrize("channels", [None, 6])
-def test_forward_uses_exactly_the_properties(method: str, grid: str, channels: int | None) -> None:
+def test_forward_uses_exactly_the_properties(method, grid, channels):
     quantizer, x = make_quantizer(method, 4, channels, grid=grid), _data()
     for mode in (True, False):
         quantizer.train(mode)
@@ -80,7 +80,7 @@ def test_forward_uses_exactly_the_properties(method: str, grid: str, channels: i
 
 
 @EVERY
-def test_steps_in_half_precision(method: str, grid: str) -> None:
+def test_steps_in_half_precision(method, grid):
     quantizer, x = make_quantizer(method, 4, 6, grid=grid), _data() / 3
     whole = quantizer.train()(x)
     step = quantizer.scale
@@ -93,7 +93,7 @@ def test_steps_in_half_precision(method: str, grid: str) -> None:
 
 
 @EVERY
-def test_what_is_learned_is_a_parameter_with_a_gradient(method: str, grid: str) -> None:
+def test_what_is_learned_is_a_parameter_with_a_gradient(method, grid):
     quantizer, x = make_quantizer(method, 3, 6, grid=grid), _data()
     values = quantizer._statistics(x)
     quantizer.warm_start(values.std, values.std, values.mean, -1.2 * values.std)
@@ -112,7 +112,7 @@ def test_what_is_learned_is_a_parameter_with_a_gradient(method: str, grid: str) 
 
 
 @EVERY
-def test_state_is_restored_to_the_bit(method: str, grid: str) -> None:
+def test_state_is_restored_to_the_bit(method, grid):
     quantizer, x = make_quantizer(method, 4, 6, grid=grid), _data()
     for seed in range(3):
         quantizer(_data(seed))
@@ -125,7 +125,7 @@ def test_state_is_restored_to_the_bit(method: str, grid: str) -> None:
     assert torch.equal(again.scale, quantizer.scale)
 
 
-def test_rounding_to_half_lets_the_gradient_through() -> None:
+def test_rounding_to_half_lets_the_gradient_through():
     x = torch.tensor([1e-7, 0.1, 3.14159], requires_grad=True)
     y = round_to_half(x)
     assert torch.equal(y, x.detach().half().float())
@@ -134,7 +134,7 @@ def test_rounding_to_half_lets_the_gradient_through() -> None:
 
 
 @EVERY
-def test_statistics_move_only_in_training(method: str, grid: str) -> None:
+def test_statistics_move_only_in_training(method, grid):
     quantizer = make_quantizer(method, 4, grid=grid)
     has_statistics = "momentum" in quantizer.option_names
     quantizer(_data())
@@ -154,7 +154,7 @@ def test_statistics_move_only_in_training(method: str, grid: str) -> None:
 
 @EVERY
 @pytest.mark.parametrize("width", [2, 4, 8])
-def test_warm_start_sets_the_clip(method: str, grid: str, width: int) -> None:
+def test_warm_start_sets_the_clip(method, grid, width):
     if grid == MIDRISE and width == 8:
         pytest.skip("no mid-rise grid is so wide")
     quantizer = make_quantizer(method, width, 3, grid=grid)
@@ -176,7 +176,7 @@ def test_warm_start_sets_the_clip(method: str, grid: str, width: int) -> None:
 
 
 @EVERY
-def test_a_dead_channel_gets_the_smallest_step(method: str, grid: str) -> None:
+def test_a_dead_channel_gets_the_smallest_step(method, grid):
     quantizer = make_quantizer(method, 4, 2, grid=grid)
     quantizer.warm_start(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 0.5]), torch.zeros(2))
     quantizer.eval()
@@ -188,12 +188,12 @@ def test_a_dead_channel_gets_the_smallest_step(method: str, grid: str) -> None:
 
 
 @EVERY
-def test_without_statistics_there_is_no_step(method: str, grid: str) -> None:
+def test_without_statistics_there_is_no_step(method, grid):
     assert torch.isnan(make_quantizer(method, 4, grid=grid).scale)
 
 
 @EVERY
-def test_a_clip_that_collapses_is_reported(method: str, grid: str) -> None:
+def test_a_clip_that_collapses_is_reported(method, grid):
     quantizer = make_quantizer(method, 4, 6, grid=grid)
     quantizer(_data())
     assert not quantizer.collapsed().any()
@@ -207,7 +207,7 @@ def test_a_clip_that_collapses_is_reported(method: str, grid: str) -> None:
     assert quantizer.collapsed().tolist() == [False, False, True, False, False, False]
 
 
-def test_running_statistics_follow_the_formula() -> None:
+def test_running_statistics_follow_the_formula():
     quantizer = LSCQuantizer(Grid(4), momentum=0.9)
     batches = [_data(seed) for seed in range(3)]
     sigma = mu = math.nan
@@ -224,7 +224,7 @@ def test_running_statistics_follow_the_formula() -> None:
 
 @pytest.mark.parametrize("channels", [None, 6])
 @pytest.mark.parametrize("width", [2, 4])
-def test_lsc_gradient_equals_the_naive_formula(width: int, channels: int | None) -> None:
+def test_lsc_gradient_equals_the_naive_formula(width, channels):
     quantizer = LSCQuantizer(Grid(width), channels)
     x, upstream = _data(), _data(9)
     std, mean = torch.std_mean(x, dim=None if channels is None else 1, correction=0)
@@ -248,7 +248,7 @@ def test_lsc_gradient_equals_the_naive_formula(width: int, channels: int | None)
     np.testing.assert_array_equal(leaf.grad.numpy(), upstream.numpy() * inside)
 
 
-def test_lsc_learns_a_better_clip() -> None:
+def test_lsc_learns_a_better_clip():
     x = torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
     quantizer = LSCQuantizer(Grid(3))
     quantizer.warm_start(torch.tensor(6.0), x.std(), x.mean())
@@ -263,7 +263,7 @@ def test_lsc_learns_a_better_clip() -> None:
 
 @pytest.mark.parametrize("width", [2, 3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("kind", ["symmetric", MIDRISE])
-def test_the_gaussian_tables_are_optimal(width: int, kind: str) -> None:
+def test_the_gaussian_tables_are_optimal(width, kind):
     if kind == MIDRISE and width == 8:
         pytest.skip("no mid-rise grid is so wide")
     x = torch.linspace(-7, 7, 20001, dtype=torch.float64)
@@ -280,7 +280,7 @@ def test_the_gaussian_tables_are_optimal(width: int, kind: str) -> None:
     assert best < error(1.03 * optimum)
 
 
-def test_lsc_clips_each_side_of_an_affine_grid_on_its_own() -> None:
+def test_lsc_clips_each_side_of_an_affine_grid_on_its_own():
     quantizer, x = LSCQuantizer(Grid(4, AFFINE)), _data().abs() - 0.2
     std, mean = torch.std_mean(x, correction=0)
     quantizer.warm_start(torch.tensor(9.0), std, mean, torch.tensor(-0.2))
@@ -295,7 +295,7 @@ def test_lsc_clips_each_side_of_an_affine_grid_on_its_own() -> None:
 
 
 @pytest.mark.parametrize("width", [2, 4])
-def test_lsc_gradients_of_both_sides_equal_the_naive_formulas(width: int) -> None:
+def test_lsc_gradients_of_both_sides_equal_the_naive_formulas(width):
     """From ``s = (high - low) / Q`` and ``z = round(-low / s)``, rounded straight-through."""
     quantizer, x, upstream = LSCQuantizer(Grid(width, AFFINE)), _data() + 0.5, _data(9)
     std, mean = torch.std_mean(x, correction=0)
@@ -325,7 +325,7 @@ def test_lsc_gradients_of_both_sides_equal_the_naive_formulas(width: int) -> Non
     np.testing.assert_array_equal(leaf.grad.numpy(), upstream.numpy() * inside)
 
 
-def test_lsc_with_a_fixed_factor_learns_nothing() -> None:
+def test_lsc_with_a_fixed_factor_learns_nothing():
     quantizer = LSCQuantizer(Grid(4), 6, learn_alpha=False, momentum=0.5)
     x = _data()
     quantizer(x)
@@ -339,13 +339,13 @@ def test_lsc_with_a_fixed_factor_learns_nothing() -> None:
     assert torch.equal(learning.scale, quantizer.scale)
 
 
-def test_minmax_covers_the_largest_magnitude() -> None:
+def test_minmax_covers_the_largest_magnitude():
     quantizer, x = MinMaxQuantizer(Grid(8), 6), _data()
     quantizer(x)
     np.testing.assert_allclose(quantizer.scale, x.abs().amax(dim=1) / 127, rtol=1e-6)
 
 
-def test_minmax_covers_both_ends_of_an_affine_grid() -> None:
+def test_minmax_covers_both_ends_of_an_affine_grid():
     quantizer, x = MinMaxQuantizer(Grid(8, AFFINE)), _data().abs()[:, 1:] + 0.5
     quantizer(x)
     # Zero is always within the range.

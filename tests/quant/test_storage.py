@@ -26,7 +26,7 @@ CONFIG = tiny_config()
 
 
 @pytest.fixture(scope="module")
-def float_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def float_checkpoint(tmp_path_factory) -> Path:
     """As small as can be, for each plan quantizes, writes and reads it several times."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.pt", CONFIG)
 
@@ -63,15 +63,13 @@ def _some(*names: str) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def quantized(
-    request: pytest.FixtureRequest, float_checkpoint: Path, tmp_path_factory: Any
-) -> Path:
+def quantized(request, float_checkpoint, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("packed") / "quantized.pt"
     return write_quantized(float_checkpoint, path, PLANS[request.param])
 
 
 @pytest.mark.parametrize("quantized", _some("lsc", "3 bits", "5 bits", "midrise"), indirect=True)
-def test_a_packed_checkpoint_is_the_same_model(quantized: Path, tmp_path: Path) -> None:
+def test_a_packed_checkpoint_is_the_same_model(quantized, tmp_path):
     packed = tmp_path / "packed.pt"
     pack_checkpoint(quantized, packed)
     assert packed.stat().st_size < quantized.stat().st_size
@@ -90,7 +88,7 @@ def test_a_packed_checkpoint_is_the_same_model(quantized: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("quantized", _some("3 bits", "midrise"), indirect=True)
-def test_packing_twice_changes_nothing(quantized: Path, tmp_path: Path) -> None:
+def test_packing_twice_changes_nothing(quantized, tmp_path):
     once, twice = tmp_path / "once.pt", tmp_path / "twice.pt"
     pack_checkpoint(quantized, once)
     pack_checkpoint(once, twice)
@@ -101,7 +99,7 @@ def test_packing_twice_changes_nothing(quantized: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("quantized", ["lsc"], indirect=True)
-def test_weights_take_the_bytes_of_their_width(quantized: Path, tmp_path: Path) -> None:
+def test_weights_take_the_bytes_of_their_width(quantized, tmp_path):
     packed = tmp_path / "packed.pt"
     pack_checkpoint(quantized, packed, half=True)
     content = torch.load(packed, weights_only=True)
@@ -115,7 +113,7 @@ def test_weights_take_the_bytes_of_their_width(quantized: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("quantized", ["3 bits"], indirect=True)
-def test_damaged_codes_are_refused(quantized: Path, tmp_path: Path) -> None:
+def test_damaged_codes_are_refused(quantized, tmp_path):
     packed = tmp_path / "packed.pt"
     pack_checkpoint(quantized, packed)
     content = torch.load(packed, weights_only=True)
@@ -140,7 +138,7 @@ def test_damaged_codes_are_refused(quantized: Path, tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "bad.pt")
 
 
-def test_what_cannot_be_packed(float_checkpoint: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_packed(float_checkpoint, tmp_path):
     content = torch.load(float_checkpoint, weights_only=True)
     save_checkpoint(tmp_path / "float.pt", content["model"], config=CONFIG)
     with pytest.raises(CheckpointError, match=r"float\.pt is a float checkpoint"):

@@ -31,9 +31,9 @@ class Inputs:
 
 @pytest.fixture(scope="session")
 def inputs(
-    float_checkpoint: Path,  # noqa: F811
-    photos: Path,  # noqa: F811
-    tmp_path_factory: pytest.TempPathFactory,
+    float_checkpoint,  # noqa: F811
+    photos,  # noqa: F811
+    tmp_path_factory,
 ) -> Inputs:
     """A small checkpoint calibrated to W4A4, with a log beside it."""
     output = tmp_path_factory.mktemp("report") / "small_w4a4.pt"
@@ -60,7 +60,7 @@ def write_scores(path: Path, model: Path, score: float, **changes: Any) -> Path:
 
 
 @pytest.fixture(scope="session")
-def full_report(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+def full_report(inputs, tmp_path_factory) -> tuple[Path, ...]:
     """The files of a report with everything on it."""
     folder = tmp_path_factory.mktemp("full")
     model = folder / "exported.onnx"
@@ -83,7 +83,7 @@ def full_report(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tup
 
 
 @pytest.fixture
-def refused(inputs: Inputs, tmp_path: Path) -> Callable[..., None]:
+def refused(inputs, tmp_path) -> Callable[..., None]:
     """Make a report with some changes, which must fail, and leave nothing behind."""
 
     def check(error: type[Exception], message: str, **changes: Any) -> None:

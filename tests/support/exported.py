@@ -18,13 +18,13 @@ def backend() -> FakeBackend:
 
 
 @pytest.fixture
-def segmenter(backend: FakeBackend) -> Iterator[VideoSegmenter]:
+def segmenter(backend) -> Iterator[VideoSegmenter]:
     with VideoSegmenter(backend) as entered:
         yield entered
 
 
 @pytest.fixture(scope="session")
-def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_path(tmp_path_factory) -> Path:
     """Export a random model of 64x64 pixels; only this fixture needs the export half."""
     torch = pytest.importorskip("torch", reason="torch is needed to export the test model")
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is needed to run the test model")
@@ -43,19 +43,19 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def quantized_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantized_path(tmp_path_factory) -> Path:
     """Export a random model of 128x128 pixels whose every layer has 4 bits."""
     return _export_quantized(tmp_path_factory.mktemp("quantized"), 4)
 
 
 @pytest.fixture(scope="session")
-def integer_attention_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def integer_attention_path(tmp_path_factory) -> Path:
     """Export a random model of 128x128 pixels with 8 bits, in its attention products too."""
     return _export_quantized(tmp_path_factory.mktemp("attention"), 8, attention=True)
 
 
 @pytest.fixture(scope="session")
-def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_path(tmp_path_factory) -> Path:
     """Export SAM 2.1 tiny at 1024 pixels with 4 bits, its attention products with 8."""
     pytest.importorskip("torch", reason="torch is needed to export the test model")
     from qsam2_deploy.quant.checkpoints.architecture import official_config
@@ -65,7 +65,7 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def base_plus_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base_plus_path(tmp_path_factory) -> Path:
     """Export SAM 2.1 base+ at 1024 pixels with 8 bits."""
     pytest.importorskip("torch", reason="torch is needed to export the test model")
     from qsam2_deploy.quant.checkpoints.architecture import official_config

@@ -29,7 +29,7 @@ def _is_bool(value: object) -> bool:
 
 def _is_buffer(value: object) -> bool:
     try:
-        memoryview(value)  # type: ignore[arg-type]
+        memoryview(value)
     except TypeError:
         return False
     return True
@@ -72,7 +72,7 @@ def fits(value: object, kind: str, classes: Classes) -> bool:
 
 def _is_numbers(value: object) -> bool:
     if _is_sequence(value):
-        return all(_is_integer(element) for element in value)  # type: ignore[attr-defined]
+        return all(_is_integer(element) for element in value)
     return hasattr(value, "__array__")
 
 

@@ -19,7 +19,7 @@ _PRECISION_FLAGS = ("FP16", "BF16", "INT8", "FP8", "INT4", "FP4")
 
 @method("Builder.create_network")
 def _create_network(library: TensorRTDouble, this: Any, arguments: dict[str, Any]) -> Any:
-    members = library.classes["NetworkDefinitionCreationFlag"].__members__  # type: ignore[attr-defined]
+    members = library.classes["NetworkDefinitionCreationFlag"].__members__
     bits = described(arguments.get("flags", 0))
     unknown = bits & ~sum(1 << number for number in {member.value for member in members.values()})
     if unknown:
@@ -136,7 +136,7 @@ def _problem(library: TensorRTDouble, plan: Plan, network: Any, config: Any) -> 
     if not plan.tensors:
         return "Network must have at least one output"
     typed = 1 << int(library.member("NetworkDefinitionCreationFlag", "STRONGLY_TYPED"))
-    members = library.classes["BuilderFlag"].__members__  # type: ignore[attr-defined]
+    members = library.classes["BuilderFlag"].__members__
     for name in _PRECISION_FLAGS:
         if flags(network) & typed and name in members and flags(config) >> members[name].value & 1:
             return f"the flag {name} is not allowed in a strongly typed network"

@@ -8,5 +8,5 @@ from . import VERSIONS, TensorRTDouble, fresh_double
 
 
 @pytest.fixture(params=VERSIONS)
-def double(request: pytest.FixtureRequest) -> TensorRTDouble:
+def double(request) -> TensorRTDouble:
     return fresh_double(request.param)

@@ -94,7 +94,7 @@ def make_enum(library: TensorRTDouble, qualname: str, entry: dict[str, Any]) -> 
     kind.library = library
     members = {}
     for member_name, value in sorted(entry["members"].items(), key=lambda item: item[1]):
-        member: Any = kind.__new__(kind)  # type: ignore[call-overload]
+        member: Any = kind.__new__(kind)
         object.__setattr__(member, "name", member_name)
         object.__setattr__(member, "value", value)
         members[member_name] = member

@@ -134,7 +134,7 @@ def _create_context(library: TensorRTDouble, this: Any, arguments: dict[str, Any
 
 
 def _is_user_managed(library: TensorRTDouble, arguments: dict[str, Any]) -> bool:
-    members = library.classes["ExecutionContextAllocationStrategy"].__members__  # type: ignore[attr-defined]
+    members = library.classes["ExecutionContextAllocationStrategy"].__members__
     return arguments.get("strategy") == members["USER_MANAGED"]
 
 

@@ -189,7 +189,7 @@ class TensorRTDouble:
     def default(self, kind: str) -> Any:
         """Return a plausible value of the type ``kind``."""
         if kind in self.api.enums:
-            return next(iter(self.classes[kind].__members__.values()))  # type: ignore[attr-defined]
+            return next(iter(self.classes[kind].__members__.values()))
         if kind in self.classes:
             return self.make(kind)
         if kind.startswith(("List[", "list", "Sequence[")):

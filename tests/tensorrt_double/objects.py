@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def state(this: object) -> dict[Any, Any]:
     """Return what the double remembers of one object, beside the attributes that it shows."""
-    return object.__getattribute__(this, "__dict__").setdefault("_state", {})  # type: ignore[no-any-return]
+    return object.__getattribute__(this, "__dict__").setdefault("_state", {})
 
 
 def _is_special(name: str) -> bool:
@@ -60,7 +60,7 @@ class Strict(metaclass=StrictType):
         return f"<double of {type(self).library.module.__name__}.{type(self).__qualname__}>"
 
 
-class HostMemory(Strict, array):  # type: ignore[type-arg]
+class HostMemory(Strict, array):
     """Bytes that others can read through the buffer protocol, and nothing else.
 
     An array is the only mutable way to that protocol in Python 3.10; what else it can do is hidden.
@@ -80,5 +80,5 @@ class HostMemory(Strict, array):  # type: ignore[type-arg]
 
     __len__ = __getitem__ = __setitem__ = __iter__ = __contains__ = __add__ = _hidden
     __eq__ = object.__eq__
-    __hash__ = object.__hash__  # type: ignore[assignment]
+    __hash__ = object.__hash__
     __repr__ = Strict.__repr__

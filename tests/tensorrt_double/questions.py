@@ -38,7 +38,7 @@ def answer(question: Question, trt: Any, bench: Bench) -> Any:
 
 
 def _without_init(trt: Any, bench: Bench) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc]
+    class Logger(trt.ILogger):
         def __init__(self) -> None:
             """Does not call that of the base."""
 

@@ -60,7 +60,7 @@ def build(trt: Any, logger: Any, monitor: Any = None) -> Any:
 def recorder(trt: Any) -> Any:
     """Return a logger of the library, derived in Python, that keeps what it is told."""
 
-    class Recorder(trt.ILogger):  # type: ignore[misc]
+    class Recorder(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.lines: list[tuple[Any, str]] = []
@@ -74,7 +74,7 @@ def recorder(trt: Any) -> Any:
 def monitor(trt: Any, *, cancel_in: str | None = None) -> Any:
     """Return a progress monitor that keeps what it is told, and stops a build in one phase."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.started: list[tuple[str, str | None]] = []

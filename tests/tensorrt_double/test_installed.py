@@ -18,18 +18,18 @@ from .sequence import build, monitor, recorder
 
 @pytest.fixture(scope="module")
 def installed() -> ModuleType:
-    return pytest.importorskip("tensorrt_rtx_bindings")  # type: ignore[no-any-return]
+    return pytest.importorskip("tensorrt_rtx_bindings")
 
 
 @pytest.fixture
-def frozen(installed: ModuleType) -> str:
+def frozen(installed) -> str:
     name = f"tensorrt_rtx-{installed.__version__}"
     if name not in VERSIONS:
         pytest.skip(f"there is no list of {name}; see CONTRIBUTING.md")
     return name
 
 
-def test_the_list_is_what_the_library_has(installed: ModuleType, frozen: str) -> None:
+def test_the_list_is_what_the_library_has(installed, frozen):
     expected: dict[str, Any] = json.loads(path_of(frozen).read_text())
     found = json.loads(json.dumps(listing(installed)))
     assert set(expected) - set(found) == {"distribution", "version"}
@@ -37,7 +37,7 @@ def test_the_list_is_what_the_library_has(installed: ModuleType, frozen: str) ->
         assert names == expected[group]
 
 
-def test_the_library_takes_the_same_calls(installed: ModuleType, frozen: str) -> None:
+def test_the_library_takes_the_same_calls(installed, frozen):
     double = fresh_double(frozen)
     heard: list[list[tuple[str, str | None]]] = []
     for library in (installed, double.module):
@@ -52,7 +52,7 @@ def test_the_library_takes_the_same_calls(installed: ModuleType, frozen: str) ->
     assert double.rejections == []
 
 
-def test_the_library_stops_where_the_double_does(installed: ModuleType, frozen: str) -> None:
+def test_the_library_stops_where_the_double_does(installed, frozen):
     for library in (installed, fresh_double(frozen).module):
         logger = recorder(library)
         assert build(library, logger, monitor(library, cancel_in="Building engine")) is None
@@ -60,7 +60,7 @@ def test_the_library_stops_where_the_double_does(installed: ModuleType, frozen: 
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_the_library_gives_the_same_answers(installed: ModuleType, frozen: str, name: str) -> None:
+def test_the_library_gives_the_same_answers(installed, frozen, name):
     answers = [
         answer(QUESTIONS[name], library, Bench(library))
         for library in (installed, fresh_double(frozen).module)

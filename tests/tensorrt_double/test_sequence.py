@@ -18,7 +18,7 @@ def _context(double: TensorRTDouble) -> Any:
     return engine.create_execution_context()
 
 
-def test_a_model_is_built_loaded_and_run(double: TensorRTDouble) -> None:
+def test_a_model_is_built_loaded_and_run(double):
     context = _context(double)
     engine = context.engine
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
@@ -36,7 +36,7 @@ def test_a_model_is_built_loaded_and_run(double: TensorRTDouble) -> None:
     assert double.messages == []
 
 
-def test_an_execution_lacks_shapes_or_addresses(double: TensorRTDouble) -> None:
+def test_an_execution_lacks_shapes_or_addresses(double):
     context = _context(double)
     assert context.infer_shapes() == [INPUT]
     assert not context.execute_async_v3(0)
@@ -51,15 +51,13 @@ def test_an_execution_lacks_shapes_or_addresses(double: TensorRTDouble) -> None:
 @pytest.mark.parametrize(
     ("name", "shape"), [(INPUT, (4, 4)), (INPUT, (2, 5)), (INPUT, (2,)), (OUTPUT, (2, 4))]
 )
-def test_shapes_outside_of_the_profile_are_refused(
-    double: TensorRTDouble, name: str, shape: tuple[int, ...]
-) -> None:
+def test_shapes_outside_of_the_profile_are_refused(double, name, shape):
     context = _context(double)
     assert not context.set_input_shape(name, shape)
     assert double.messages[-1][0] == "ERROR"
 
 
-def test_what_runs_can_be_scripted(double: TensorRTDouble) -> None:
+def test_what_runs_can_be_scripted(double):
     ran = []
     double.script.on_execute = lambda context: ran.append(context.get_tensor_address(OUTPUT))
     context = _context(double)
@@ -70,10 +68,10 @@ def test_what_runs_can_be_scripted(double: TensorRTDouble) -> None:
     assert ran == [8192]
 
 
-def test_an_output_allocator_is_asked_and_told(double: TensorRTDouble) -> None:
+def test_an_output_allocator_is_asked_and_told(double):
     trt = double.module
 
-    class Allocator(trt.IOutputAllocator):  # type: ignore[misc, name-defined]
+    class Allocator(trt.IOutputAllocator):
         def __init__(self) -> None:
             super().__init__()
             self.heard: list[Any] = []
@@ -95,7 +93,7 @@ def test_an_output_allocator_is_asked_and_told(double: TensorRTDouble) -> None:
     assert double.rejections == []
 
 
-def test_the_monitor_hears_the_phases(double: TensorRTDouble) -> None:
+def test_the_monitor_hears_the_phases(double):
     trt = double.module
     double.script.phases = [Phase("Building engine", 2, (Phase("Timing tactics", 1),))]
     listener = monitor(trt)
@@ -105,7 +103,7 @@ def test_the_monitor_hears_the_phases(double: TensorRTDouble) -> None:
     assert ("Timing tactics", 0) in listener.steps
 
 
-def test_the_monitor_cancels_a_build(double: TensorRTDouble) -> None:
+def test_the_monitor_cancels_a_build(double):
     trt = double.module
     listener = monitor(trt, cancel_in="Timing tactics")
     assert build(trt, trt.Logger(), listener) is None
@@ -113,14 +111,14 @@ def test_the_monitor_cancels_a_build(double: TensorRTDouble) -> None:
     assert "canceled" in double.messages[-1][1]
 
 
-def test_a_derived_logger_hears_the_build(double: TensorRTDouble) -> None:
+def test_a_derived_logger_hears_the_build(double):
     trt, logger = double.module, recorder(double.module)
     double.script.log = [("VERBOSE", "Name: /neck/Relu, LayerType: kgen")]
     build(trt, logger)
     assert logger.lines == [(trt.Logger.VERBOSE, "Name: /neck/Relu, LayerType: kgen")]
 
 
-def test_parser_errors_are_scripted(double: TensorRTDouble) -> None:
+def test_parser_errors_are_scripted(double):
     trt = double.module
     double.script.faults = [ParserFault("no such operator", 3, "/neck/Foo", "Foo")]
     logger = trt.Logger()
@@ -135,7 +133,7 @@ def test_parser_errors_are_scripted(double: TensorRTDouble) -> None:
         parser.get_error(1)
 
 
-def test_what_is_no_model_is_not_parsed(double: TensorRTDouble) -> None:
+def test_what_is_no_model_is_not_parsed(double):
     trt = double.module
     logger = trt.Logger()
     parser = trt.OnnxParser(trt.Builder(logger).create_network(0), logger)
@@ -143,7 +141,7 @@ def test_what_is_no_model_is_not_parsed(double: TensorRTDouble) -> None:
     assert parser.get_error(0).code() == trt.ErrorCode.MODEL_DESERIALIZE_FAILED
 
 
-def test_a_dynamic_input_needs_a_profile(double: TensorRTDouble) -> None:
+def test_a_dynamic_input_needs_a_profile(double):
     trt = double.module
     logger = trt.Logger()
     builder = trt.Builder(logger)
@@ -153,7 +151,7 @@ def test_a_dynamic_input_needs_a_profile(double: TensorRTDouble) -> None:
 
 
 @pytest.mark.parametrize("name", ["tensorrt-10.3", "tensorrt-10.13"])
-def test_precision_flags_do_not_go_with_strong_types(name: str) -> None:
+def test_precision_flags_do_not_go_with_strong_types(name):
     double = fresh_double(name)
     trt = double.module
     logger = trt.Logger()
@@ -167,7 +165,7 @@ def test_precision_flags_do_not_go_with_strong_types(name: str) -> None:
     assert "FP16 is not allowed" in double.messages[-1][1]
 
 
-def test_plans_of_another_version_are_refused() -> None:
+def test_plans_of_another_version_are_refused():
     old, new = fresh_double("tensorrt-10.3"), fresh_double("tensorrt-11.4")
     plan = build(old.module, old.module.Logger())
     runtime = new.module.Runtime(new.module.Logger())
@@ -176,7 +174,7 @@ def test_plans_of_another_version_are_refused() -> None:
     assert "10.3" in new.messages[0][1]
 
 
-def test_networks_are_made_by_hand(double: TensorRTDouble) -> None:
+def test_networks_are_made_by_hand(double):
     trt = double.module
     builder = trt.Builder(trt.Logger())
     network = builder.create_network(strongly_typed(trt))
@@ -193,7 +191,7 @@ def test_networks_are_made_by_hand(double: TensorRTDouble) -> None:
         assert builder.build_engine_with_config(network, config).num_io_tensors == 2
 
 
-def test_plans_tensors_and_values_are_scripted(double: TensorRTDouble) -> None:
+def test_plans_tensors_and_values_are_scripted(double):
     trt = double.module
     tensors = (Tensor("a", (1, 3), is_input=True), Tensor("b", (1, 3), is_input=False))
     double.script = Script(tensors=tensors, plan=b"plan")

@@ -22,7 +22,7 @@ def _config(double: TensorRTDouble) -> Any:
 
 @pytest.mark.parametrize("flag", REMOVED)
 @pytest.mark.parametrize("name", VERSIONS)
-def test_removed_flags_raise_where_they_were_removed(name: str, flag: str) -> None:
+def test_removed_flags_raise_where_they_were_removed(name, flag):
     double = fresh_double(name)
     if name in STRONGLY_TYPED_ONLY:
         with pytest.raises(AssertionError, match=rf"BuilderFlag\.{flag} .* {double.api.version}"):
@@ -32,7 +32,7 @@ def test_removed_flags_raise_where_they_were_removed(name: str, flag: str) -> No
         assert double.rejections == []
 
 
-def test_there_are_versions_of_both_kinds() -> None:
+def test_there_are_versions_of_both_kinds():
     assert {name.split(".")[0] for name in VERSIONS} == {
         "tensorrt-10", "tensorrt-11", "tensorrt_rtx-1",
     }  # fmt: skip
@@ -40,12 +40,12 @@ def test_there_are_versions_of_both_kinds() -> None:
 
 
 @pytest.mark.parametrize("name", VERSIONS)
-def test_explicit_batch_is_gone_from_11_on(name: str) -> None:
+def test_explicit_batch_is_gone_from_11_on(name):
     flags = fresh_double(name).module.NetworkDefinitionCreationFlag
     assert hasattr(flags, "EXPLICIT_BATCH") == (name not in STRONGLY_TYPED_ONLY)
 
 
-def test_unknown_bits_of_a_network_raise(double: TensorRTDouble) -> None:
+def test_unknown_bits_of_a_network_raise(double):
     builder = double.module.Builder(double.module.Logger())
     with pytest.raises(ApiError, match="0x80"):
         builder.create_network(1 << 7)
@@ -69,7 +69,7 @@ UNKNOWN: dict[str, Callable[[Any, Any], Any]] = {
 
 
 @pytest.mark.parametrize("message", UNKNOWN)
-def test_unknown_names_raise(double: TensorRTDouble, message: str) -> None:
+def test_unknown_names_raise(double, message):
     config = _config(double)
     with pytest.raises(UnknownNameError, match=message) as caught:
         UNKNOWN[message](double.module, config)
@@ -111,7 +111,7 @@ BAD_CALLS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 @pytest.mark.parametrize("message", BAD_CALLS)
-def test_bad_calls_raise(double: TensorRTDouble, message: str) -> None:
+def test_bad_calls_raise(double, message):
     config = _config(double)
     with pytest.raises(BadCallError, match=message) as caught:
         BAD_CALLS[message](double.module, config)
@@ -120,20 +120,20 @@ def test_bad_calls_raise(double: TensorRTDouble, message: str) -> None:
     assert double.rejections == [caught.value]
 
 
-def test_asking_for_a_name_is_remembered_and_no_mistake(double: TensorRTDouble) -> None:
+def test_asking_for_a_name_is_remembered_and_no_mistake(double):
     assert not hasattr(double.module, "Bilder")
     assert "Bilder" in str(double.rejections[0])
     double.check()
 
 
-def test_a_swallowed_bad_call_is_remembered(double: TensorRTDouble) -> None:
+def test_a_swallowed_bad_call_is_remembered(double):
     with contextlib.suppress(Exception):
         double.module.Runtime()
     with pytest.raises(BadCallError, match=r"Runtime\.__init__ needs the argument 'logger'"):
         double.check()
 
 
-def test_calls_are_recorded_by_argument_name(double: TensorRTDouble) -> None:
+def test_calls_are_recorded_by_argument_name(double):
     trt, config = double.module, _config(double)
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, pool_size=1 << 20)
     config.builder_optimization_level = 4
@@ -146,7 +146,7 @@ def test_calls_are_recorded_by_argument_name(double: TensorRTDouble) -> None:
     assert config.builder_optimization_level == 4
 
 
-def test_results_have_the_class_of_the_signature(double: TensorRTDouble) -> None:
+def test_results_have_the_class_of_the_signature(double):
     trt = double.module
     builder = trt.Builder(trt.Logger())
     assert isinstance(builder.create_network(), trt.INetworkDefinition)
@@ -158,7 +158,7 @@ def test_results_have_the_class_of_the_signature(double: TensorRTDouble) -> None
     assert isinstance(layer.get_output(0), trt.ITensor)
 
 
-def test_every_class_and_constant_is_there(double: TensorRTDouble) -> None:
+def test_every_class_and_constant_is_there(double):
     names = [*double.api.classes, *double.api.enums, *double.api.functions, *double.api.constants]
     assert len(names) > 180
     for name in names:
@@ -168,7 +168,7 @@ def test_every_class_and_constant_is_there(double: TensorRTDouble) -> None:
     assert double.rejections == []
 
 
-def test_host_memory_is_a_buffer_and_nothing_else(double: TensorRTDouble) -> None:
+def test_host_memory_is_a_buffer_and_nothing_else(double):
     trt = double.module
     plan = build(trt, trt.Logger())
     assert len(bytes(plan)) == plan.nbytes == memoryview(plan).nbytes > 0
@@ -177,7 +177,7 @@ def test_host_memory_is_a_buffer_and_nothing_else(double: TensorRTDouble) -> Non
             use(plan)
 
 
-def test_members_are_no_numbers(double: TensorRTDouble) -> None:
+def test_members_are_no_numbers(double):
     flag = double.module.BuilderFlag.TF32
     assert flag != int(flag)
     assert flag == double.module.BuilderFlag(int(flag))
@@ -187,10 +187,10 @@ def test_members_are_no_numbers(double: TensorRTDouble) -> None:
         1 << flag  # the classic mistake
 
 
-def test_derived_classes_have_attributes_of_their_own(double: TensorRTDouble) -> None:
+def test_derived_classes_have_attributes_of_their_own(double):
     trt = double.module
 
-    class Quiet(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Quiet(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.lines: list[str] = []
@@ -198,7 +198,7 @@ def test_derived_classes_have_attributes_of_their_own(double: TensorRTDouble) ->
         def log(self, severity: Any, msg: str) -> None:
             self.lines.append(msg)
 
-    class Forgetful(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Forgetful(trt.ILogger):
         def __init__(self) -> None:
             """Does not call the base, which the bindings refuse."""
 
@@ -211,7 +211,7 @@ def test_derived_classes_have_attributes_of_their_own(double: TensorRTDouble) ->
         Forgetful()
 
 
-def test_contexts_of_with_are_deprecated(double: TensorRTDouble) -> None:
+def test_contexts_of_with_are_deprecated(double):
     trt = double.module
     with pytest.warns(DeprecationWarning, match="deprecated"), trt.Builder(trt.Logger()) as builder:
         assert isinstance(builder, trt.Builder)

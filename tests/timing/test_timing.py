@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,7 @@ def none() -> FakeBackend:
 
 @pytest.mark.parametrize("rules", [{}, {"num_maskmem": 3, "max_obj_ptrs_in_encoder": 4}])
 @pytest.mark.parametrize("objects", [1, 3])
-def test_every_frame_has_full_memories(rules: dict[str, Any], objects: int) -> None:
+def test_every_frame_has_full_memories(rules, objects):
     backend = FakeBackend(fake_spec(**rules)).__enter__()
     steady = SteadyTracker(backend, objects=objects, frame_size=SIZE)
     backend.calls.clear()
@@ -62,7 +61,7 @@ def test_every_frame_has_full_memories(rules: dict[str, Any], objects: int) -> N
     assert not np.array_equal(images[0], images[1])
 
 
-def test_numbers_that_are_not_finite_do_not_end_it() -> None:
+def test_numbers_that_are_not_finite_do_not_end_it():
     backend = FakeBackend().__enter__()
     steady = SteadyTracker(backend, frame_size=SIZE)
     backend.poison("mask_decoder", "mask_logits")
@@ -73,19 +72,19 @@ def test_numbers_that_are_not_finite_do_not_end_it() -> None:
     assert attended[-1]["memory"].shape[1] == backend.spec.rules.num_maskmem
 
 
-def test_there_must_be_an_object() -> None:
+def test_there_must_be_an_object():
     with pytest.raises(InputError, match="at least 1, but is 0"):
         SteadyTracker(FakeBackend(), objects=0)
 
 
-def test_the_video_moves() -> None:
+def test_the_video_moves():
     frames = synthetic_video(SIZE)
     assert {frame.shape for frame in frames} == {(*SIZE, 3)}
     assert np.array_equal(frames[0][:, 8:], frames[1][:, :-8])
     assert np.ptp(frames[0]) > 50
 
 
-def test_contenders_take_turns_and_failures_are_told() -> None:
+def test_contenders_take_turns_and_failures_are_told():
     contenders = {"good": FakeBackend, "none": none, "dying": Dying, "broken": broken}
     timings = measure_in_turns(contenders, rounds=3, frame_size=SIZE, show_progress=False)
     good = timings["good"]
@@ -106,7 +105,7 @@ def test_contenders_take_turns_and_failures_are_told() -> None:
     assert data["cores"] >= 1
 
 
-def test_a_process_runs_a_real_engine_on_its_own_processors(model_path: Path) -> None:
+def test_a_process_runs_a_real_engine_on_its_own_processors(model_path):
     opener = partial(open_backend, model_path, "ort", 1)
     environment = dict(os.environ)
     with TimedProcess(opener, threads=1, objects=2, frame_size=SIZE) as process:
@@ -119,7 +118,7 @@ def test_a_process_runs_a_real_engine_on_its_own_processors(model_path: Path) ->
     assert not process._process.is_alive()
 
 
-def test_a_process_that_fails_to_load_ends() -> None:
+def test_a_process_that_fails_to_load_ends():
     process = TimedProcess(none, threads=1)
     with pytest.raises(EngineError, match="there is no model"):
         process.__enter__()
@@ -134,12 +133,12 @@ def test_a_process_that_fails_to_load_ends() -> None:
         ({"threads": 100_000}, "for 100000 threads; ask for fewer"),
     ],
 )
-def test_bad_settings(settings: dict[str, int], message: str) -> None:
+def test_bad_settings(settings, message):
     with pytest.raises(InputError, match=message):
         measure_in_turns({"good": FakeBackend}, **settings)
 
 
-def test_ratios_refer_to_the_first_that_ran() -> None:
+def test_ratios_refer_to_the_first_that_ran():
     times = dict.fromkeys(COMPONENTS, 0.01)
     slow = Timing(frames=[FrameTime(times, 0.1)])
     fast = Timing(frames=[FrameTime(times, 0.05), FrameTime(times, 0.06), FrameTime(times, 0.04)])
@@ -153,7 +152,7 @@ def test_ratios_refer_to_the_first_that_ran() -> None:
     assert format_timings({"failed": Timing(error="no")}) == "failed: no"
 
 
-def test_memory_of_this_process() -> None:
+def test_memory_of_this_process():
     block = np.ones(30_000_000)
     now, most = resident_memory()
     assert most >= now >= block.nbytes

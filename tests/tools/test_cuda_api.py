@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from qsam2_deploy.errors import InputError
@@ -33,7 +31,7 @@ def helper():
 
 
 @pytest.mark.parametrize("module", ["cuda.bindings.runtime", "cuda.cudart"])
-def test_functions_enumerations_and_constants(module: str, tmp_path: Path) -> None:
+def test_functions_enumerations_and_constants(module, tmp_path):
     path = tmp_path.joinpath(*module.split(".")).with_suffix(".py")
     path.parent.mkdir(parents=True)
     path.write_text(MODULE)
@@ -53,17 +51,17 @@ def test_functions_enumerations_and_constants(module: str, tmp_path: Path) -> No
     }
 
 
-def test_no_cuda_python(tmp_path: Path) -> None:
+def test_no_cuda_python(tmp_path):
     with pytest.raises(InputError, match="cannot import the CUDA runtime"):
         listing_of_folder(tmp_path)
 
 
-def test_the_frozen_lists_are_those_of_the_tool() -> None:
+def test_the_frozen_lists_are_those_of_the_tool():
     assert sorted(VERSIONS) == sorted(name.replace("==", "-") for name in FROZEN)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_numbers_that_never_change(version: str) -> None:
+def test_numbers_that_never_change(version):
     runtime = CudaDouble(version).runtime
     assert runtime.cudaError_t.cudaErrorMemoryAllocation == 2
     assert runtime.cudaDeviceAttr.cudaDevAttrIntegrated == 18

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> tuple[Path, Path]:
+def run(tmp_path) -> tuple[Path, Path]:
     """Folders of outputs: after a kill, and of the run before."""
     whole = tmp_path / "whole"
     whole.mkdir()
@@ -33,14 +33,14 @@ def found(out: Path, whole: Path) -> Count:
     return count
 
 
-def test_nothing_is_found_where_nothing_is_wrong(run: tuple[Path, Path]) -> None:
+def test_nothing_is_found_where_nothing_is_wrong(run):
     out, whole = run
     assert found(out, whole) == Count()
     (out / "r.json").write_text("{}")  # a new file, whole
     assert found(out, whole) == Count(replaced=1)
 
 
-def test_a_file_that_is_gone_and_one_half_written_are_found(run: tuple[Path, Path]) -> None:
+def test_a_file_that_is_gone_and_one_half_written_are_found(run):
     out, whole = run
     (out / "r.json").write_text('{"a"')
     (out / "p.html").unlink()
@@ -51,31 +51,31 @@ def test_a_file_that_is_gone_and_one_half_written_are_found(run: tuple[Path, Pat
     assert found(out, whole) == Count()
 
 
-def test_a_new_file_half_written_is_found(run: tuple[Path, Path]) -> None:
+def test_a_new_file_half_written_is_found(run):
     (run[0] / "q.html").write_text("<html>")
     assert found(*run).faults == ["q.html: AssertionError: "]
 
 
-def test_temporary_files_are_counted(run: tuple[Path, Path]) -> None:
+def test_temporary_files_are_counted(run):
     out, whole = run
     (out / ".r.12-abc.unfinished.json").touch()
     put_back(out, whole)
     assert (found(out, whole).left, hidden_in(out)) == (1, 1)
 
 
-def test_a_child_that_fails_says_so(tmp_path: Path) -> None:
+def test_a_child_that_fails_says_so(tmp_path):
     assert in_child(lambda: "text") == "text"
     assert in_child(lambda: str(1 / 0)) == "ZeroDivisionError: division by zero"
     assert damage([tmp_path / "none.json"])
 
 
-def test_all_commands_that_write_are_killed() -> None:
+def test_all_commands_that_write_are_killed():
     names = {"build-kernels", "calibrate", "export", "pack", "report", "segment", "train"}
     assert {*commands(Path("x"))} == names
 
 
 @pytest.mark.slow
-def test_a_few_kills_of_each() -> None:
+def test_a_few_kills_of_each():
     """In a process of its own, so that nothing has started threads before it forks."""
     command = [sys.executable, "-m", "tools.kill", "--count", "5"]
     result = subprocess.run(

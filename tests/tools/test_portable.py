@@ -33,7 +33,7 @@ def computed(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def result(tmp_path, monkeypatch):
     """Give a function from what was computed elsewhere to the result."""
     np.savez(tmp_path / "native.npz", **computed())
     args = argparse.Namespace(models=["float"], frames=2, again=False)
@@ -63,7 +63,7 @@ def shifted(pixels: int) -> np.ndarray:
         ("w8a8", "floats on the trained grids", portable.MIN_IOU),
     ],
 )
-def test_few_bits_in_floats_may_differ_more(model: str, products: str, wanted: float) -> None:
+def test_few_bits_in_floats_may_differ_more(model, products, wanted):
     found = portable.Result("Other", "openvino", about=f"products: {products}", frames_equal=True)
     found.iou[model] = wanted
     assert found.good
@@ -71,7 +71,7 @@ def test_few_bits_in_floats_may_differ_more(model: str, products: str, wanted: f
     assert not found.good
 
 
-def test_equal_is_good(result) -> None:
+def test_equal_is_good(result):
     found = result()
     assert found.good
     assert (found.worst_layer, found.steps, found.share) == ("linear-8", 1, 0.0008)
@@ -89,11 +89,11 @@ def test_equal_is_good(result) -> None:
     ],
     ids=["a layer", "many values", "frames", "masks", "no result"],
 )
-def test_what_is_not_equal_is_not_good(result, change: dict[str, Any]) -> None:
+def test_what_is_not_equal_is_not_good(result, change):
     assert not result(**change).good
 
 
-def test_the_page_tells_all(result, tmp_path: Path) -> None:
+def test_the_page_tells_all(result, tmp_path):
     results = [result(), result(digests=["a", "c"]), result(error="Other: killed")]
     page = tmp_path / "page.md"
     table.write_page(page, [OTHER], results, {"machine": "This One", "frames": 2})
@@ -104,12 +104,12 @@ def test_the_page_tells_all(result, tmp_path: Path) -> None:
     assert "Other: killed" in rows[2]
 
 
-def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
+def test_a_program_that_fails_says_why(tmp_path):
     with pytest.raises(RuntimeError, match="native: ValueError: no luck"):
         NATIVE.run(["-c", "raise ValueError('no luck')"], tmp_path, timeout=60)
 
 
-def test_a_layer_that_is_off_is_seen(tmp_path: Path) -> None:
+def test_a_layer_that_is_off_is_seen(tmp_path):
     pytest.importorskip("torch", reason="torch computes what was trained")
     from tests.support.quantized_layers import graph_of, make_layer
     from tools.portable import prepare

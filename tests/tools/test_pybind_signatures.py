@@ -29,11 +29,11 @@ LINES = {
 
 
 @pytest.mark.parametrize("doc", LINES)
-def test_a_line(doc: str) -> None:
+def test_a_line(doc):
     assert signatures(doc, KNOWN, drop_self=True) == [LINES[doc]]
 
 
-def test_overloads_keep_their_order() -> None:
+def test_overloads_keep_their_order():
     doc = """get(*args, **kwargs)
 Overloaded function.
 
@@ -50,15 +50,15 @@ Overloaded function.
     ]
 
 
-def test_a_function_of_the_module_keeps_its_first_argument() -> None:
+def test_a_function_of_the_module_keeps_its_first_argument():
     found = signatures("f(logger: trt.ILogger) -> bool", KNOWN, drop_self=False)
     assert found == [[[["logger", "ILogger"]], "bool"]]
 
 
 @pytest.mark.parametrize("doc", [None, "", "What the property is."])
-def test_no_signature(doc: str | None) -> None:
+def test_no_signature(doc):
     assert signatures(doc, KNOWN, drop_self=True) == []
 
 
-def test_interfaces_that_have_their_own_name_keep_it() -> None:
+def test_interfaces_that_have_their_own_name_keep_it():
     assert type_name("nvinfer1::ILogger", KNOWN) == "ILogger"

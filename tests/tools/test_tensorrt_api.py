@@ -45,9 +45,7 @@ def _wheel(folder: Path, files: dict[str, str]) -> Path:
 
 
 @needs_cc
-def test_the_names_of_a_wheel_are_frozen(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_names_of_a_wheel_are_frozen(tmp_path, capsys):
     wheel = _wheel(
         tmp_path,
         {
@@ -67,30 +65,28 @@ def test_the_names_of_a_wheel_are_frozen(
     assert "Documentation" not in path.read_text()
 
 
-def test_a_wheel_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_wheel_of_something_else_is_refused(tmp_path):
     wheel = _wheel(tmp_path, {"other/__init__.py": ""})
     with pytest.raises(InputError, match="holds no TensorRT bindings"):
         listing_of_wheel(wheel, tmp_path / "unpacked")
 
 
 @needs_cc
-def test_bindings_that_do_not_import_are_refused(tmp_path: Path) -> None:
+def test_bindings_that_do_not_import_are_refused(tmp_path):
     files = {"tensorrt_bindings/__init__.py": "import nothing_of_this_name\n",
              "tensorrt_bindings/tensorrt.so": "libnvinfer.so.12"}  # fmt: skip
     with pytest.raises(InputError, match=r"cannot import tensorrt_bindings .*nothing_of_this_name"):
         listing_of_wheel(_wheel(tmp_path, files), tmp_path / "unpacked")
 
 
-def test_what_pip_cannot_find_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_pip_cannot_find_is_refused(tmp_path, capsys):
     assert main([str(tmp_path / "missing.whl"), "--output", str(tmp_path)]) == 2
     assert "cannot download" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("requirement", FROZEN)
-def test_the_committed_lists_are_those_of_the_program(requirement: str) -> None:
+def test_the_committed_lists_are_those_of_the_program(requirement):
     distribution, version = requirement.split("==")
     name = list_name({"distribution": distribution, "version": version})
     text = path_of(Path(name).stem).read_text()
@@ -99,6 +95,6 @@ def test_the_committed_lists_are_those_of_the_program(requirement: str) -> None:
     assert compact(listing) == text
 
 
-def test_no_list_is_without_its_requirement() -> None:
+def test_no_list_is_without_its_requirement():
     assert len(VERSIONS) == len(FROZEN)
     assert sum(path_of(name).stat().st_size for name in VERSIONS) < 400_000

@@ -22,16 +22,16 @@ from qsam2_deploy.tracking.bfloat16 import from_bfloat16_bits, to_bfloat16_bits
         (1e-40, 0x0001),  # subnormal
     ],
 )
-def test_known_values(value: float, bits: int) -> None:
+def test_known_values(value, bits):
     assert int(to_bfloat16_bits(np.array([value], np.float32))[0]) == bits
 
 
-def test_nan_stays_nan_whatever_its_payload() -> None:
+def test_nan_stays_nan_whatever_its_payload():
     payloads = np.array([0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000], np.uint32)
     assert np.isnan(from_bfloat16_bits(to_bfloat16_bits(payloads.view(np.float32)))).all()
 
 
-def test_every_bfloat16_survives_the_round_trip() -> None:
+def test_every_bfloat16_survives_the_round_trip():
     bits = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16)
     wide = from_bfloat16_bits(bits)
     finite = ~np.isnan(wide)
@@ -39,7 +39,7 @@ def test_every_bfloat16_survives_the_round_trip() -> None:
     np.testing.assert_array_equal(to_bfloat16_bits(wide)[finite], bits[finite])
 
 
-def test_error_is_at_most_half_a_unit_in_the_last_place() -> None:
+def test_error_is_at_most_half_a_unit_in_the_last_place():
     x = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
     error = np.abs(from_bfloat16_bits(to_bfloat16_bits(x)) - x)
     assert (error <= np.abs(x) * 2.0**-8).all()
@@ -47,12 +47,12 @@ def test_error_is_at_most_half_a_unit_in_the_last_place() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 0, 4), (2, 3, 4)])
-def test_shape_is_kept(shape: tuple[int, ...]) -> None:
+def test_shape_is_kept(shape):
     bits = to_bfloat16_bits(np.ones(shape, np.float32))
     assert (bits.shape, bits.dtype) == (shape, np.uint16)
     assert from_bfloat16_bits(bits).shape == shape
 
 
-def test_strided_input() -> None:
+def test_strided_input():
     x = np.random.default_rng(1).standard_normal((6, 8)).astype(np.float32)
     np.testing.assert_array_equal(to_bfloat16_bits(x.T), to_bfloat16_bits(x).T)

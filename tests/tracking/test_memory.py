@@ -47,7 +47,7 @@ def _distances(selection: MemorySelection, largest: int) -> list[int]:
 
 
 # ---------------------------------------------------------------- by hand, usual rules
-def test_after_one_prompt() -> None:
+def test_after_one_prompt():
     chosen = select_memories(_bank([0], []), 1, RULES)
     assert _numbers(chosen.memories) == [0]
     assert chosen.memory_tpos == (6,)
@@ -55,7 +55,7 @@ def test_after_one_prompt() -> None:
     assert chosen.pointer_tpos == (float(np.float32(1) / np.float32(15)),)
 
 
-def test_steady_state_of_a_long_video() -> None:
+def test_steady_state_of_a_long_video():
     chosen = select_memories(_bank([0], range(1, 30)), 30, RULES)
     assert _numbers(chosen.memories) == [0, 24, 25, 26, 27, 28, 29]
     assert chosen.memory_tpos == (6, 5, 4, 3, 2, 1, 0)
@@ -63,14 +63,14 @@ def test_steady_state_of_a_long_video() -> None:
     assert _distances(chosen, 15) == [30, *range(1, 16)]
 
 
-def test_missing_frames_are_absent_and_not_padded() -> None:
+def test_missing_frames_are_absent_and_not_padded():
     chosen = select_memories(_bank([0], [5, 9]), 10, RULES)
     assert _numbers(chosen.memories) == [0, 5, 9]
     assert chosen.memory_tpos == (6, 4, 0)
     assert _pointers(chosen) == [0, 9, 5]
 
 
-def test_entries_without_memory_features_give_their_pointer_only() -> None:
+def test_entries_without_memory_features_give_their_pointer_only():
     bank = _bank([0], range(1, 10))
     bank.tracked[8].memory = None
     chosen = select_memories(bank, 10, RULES)
@@ -78,13 +78,13 @@ def test_entries_without_memory_features_give_their_pointer_only() -> None:
     assert 8 in _pointers(chosen)
 
 
-def test_all_prompts_count_however_far_away() -> None:
+def test_all_prompts_count_however_far_away():
     chosen = select_memories(_bank([0, 3, 100], [101, 102]), 103, RULES)
     assert _numbers(chosen.memories) == [0, 3, 100, 101, 102]
     assert chosen.memory_tpos == (6, 6, 6, 1, 0)
 
 
-def test_pointers_of_prompts_ahead_are_left_out() -> None:
+def test_pointers_of_prompts_ahead_are_left_out():
     bank = _bank([0, 8], [1, 2, 3])
     assert _pointers(select_memories(bank, 4, RULES)) == [0, 3, 2, 1]
     assert _numbers(select_memories(bank, 4, RULES).memories) == [0, 8, 1, 2, 3]
@@ -96,7 +96,7 @@ def test_pointers_of_prompts_ahead_are_left_out() -> None:
     assert _distances(select_memories(bank, 4, unsigned), 15) == [4, 4, 1, 2, 3]
 
 
-def test_reverse_looks_at_later_frames() -> None:
+def test_reverse_looks_at_later_frames():
     chosen = select_memories(_bank([9], range(5, 9)), 4, RULES, reverse=True, num_frames=20)
     assert _numbers(chosen.memories) == [9, 8, 7, 6, 5]
     assert chosen.memory_tpos == (6, 3, 2, 1, 0)
@@ -104,21 +104,21 @@ def test_reverse_looks_at_later_frames() -> None:
     assert _distances(chosen, 15) == [5, 1, 2, 3, 4]
 
 
-def test_short_videos_have_fewer_pointers_and_another_unit_of_time() -> None:
+def test_short_videos_have_fewer_pointers_and_another_unit_of_time():
     chosen = select_memories(_bank([0], range(1, 4)), 4, RULES, num_frames=5)
     assert _pointers(chosen) == [0, 3, 2, 1]
     assert _distances(chosen, 4) == [4, 1, 2, 3]
     assert max(chosen.pointer_tpos) == 1
 
 
-def test_pointers_stop_at_the_first_and_the_last_frame() -> None:
+def test_pointers_stop_at_the_first_and_the_last_frame():
     bank = _bank([1], [0, 2, 3, 4])
     bank.tracked[-1] = bank.tracked[5] = memory_entry(99)
     assert _pointers(select_memories(bank, 2, RULES, num_frames=5)) == [1, 0]
     assert _pointers(select_memories(bank, 2, RULES, reverse=True, num_frames=5)) == [3, 4]
 
 
-def test_a_video_of_one_frame_does_not_divide_by_zero() -> None:
+def test_a_video_of_one_frame_does_not_divide_by_zero():
     chosen = select_memories(_bank([0], []), 0, RULES, num_frames=1)
     assert chosen.pointer_tpos == (0.0,)
 
@@ -126,16 +126,14 @@ def test_a_video_of_one_frame_does_not_divide_by_zero() -> None:
 @pytest.mark.parametrize(
     ("frame", "expected"), [(20, [10, 12, 14, 16, 18, 19]), (21, [10, 12, 14, 16, 18, 20])]
 )
-def test_stride_takes_the_last_frame_and_every_second_before(
-    frame: int, expected: list[int]
-) -> None:
+def test_stride_takes_the_last_frame_and_every_second_before(frame, expected):
     rules = TrackingRules(memory_temporal_stride_for_eval=2)
     chosen = select_memories(_bank([0], range(1, frame)), frame, rules)
     assert _numbers(chosen.memories) == [0, *expected]
     assert chosen.memory_tpos == (6, 5, 4, 3, 2, 1, 0)
 
 
-def test_prompts_that_are_not_chosen_count_as_tracked_frames() -> None:
+def test_prompts_that_are_not_chosen_count_as_tracked_frames():
     rules = TrackingRules(max_cond_frames_in_attn=2)
     chosen = select_memories(_bank([0, 4, 7, 12], [5, 6, 8]), 9, rules)
     assert _numbers(chosen.memories) == [7, 12, 4, 5, 6, 8]
@@ -143,7 +141,7 @@ def test_prompts_that_are_not_chosen_count_as_tracked_frames() -> None:
     assert _pointers(chosen) == [7, 8, 6, 5, 4, 0]
 
 
-def test_closest_prompts() -> None:
+def test_closest_prompts():
     entries = {i: memory_entry(i) for i in (0, 10, 20, 30, 40)}
     chosen, others = closest_conditioning(entries, 21, 3)
     assert list(chosen) == [20, 30, 10]
@@ -156,9 +154,7 @@ def test_closest_prompts() -> None:
 
 # ---------------------------------------------------------------- properties of any bank
 @given(memory_banks(FRAMES), tracking_rules(), st.integers(0, FRAMES), st.booleans())
-def test_selection_is_bounded_and_ordered(
-    bank: MemoryBank, rules: TrackingRules, frame: int, reverse: bool
-) -> None:
+def test_selection_is_bounded_and_ordered(bank, rules, frame, reverse):
     chosen = select_memories(bank, frame, rules, reverse=reverse, num_frames=FRAMES)
     count = len(bank.conditioning)
     if rules.max_cond_frames_in_attn != -1:
@@ -175,9 +171,7 @@ def test_selection_is_bounded_and_ordered(
 
 
 @given(memory_banks(FRAMES), tracking_rules(), st.integers(0, FRAMES), st.booleans())
-def test_recent_memories_lie_on_the_right_side(
-    bank: MemoryBank, rules: TrackingRules, frame: int, reverse: bool
-) -> None:
+def test_recent_memories_lie_on_the_right_side(bank, rules, frame, reverse):
     chosen = select_memories(bank, frame, rules, reverse=reverse)
     selected, _ = closest_conditioning(bank.conditioning, frame, rules.max_cond_frames_in_attn)
     recent = _numbers(chosen.memories)[len(selected) :]
@@ -188,9 +182,7 @@ def test_recent_memories_lie_on_the_right_side(
 
 
 @given(memory_banks(FRAMES), tracking_rules(), st.integers(0, FRAMES), st.booleans())
-def test_selection_does_not_change_the_bank(
-    bank: MemoryBank, rules: TrackingRules, frame: int, reverse: bool
-) -> None:
+def test_selection_does_not_change_the_bank(bank, rules, frame, reverse):
     before = copy.deepcopy(bank)
     select_memories(bank, frame, rules, reverse=reverse, num_frames=FRAMES)
     assert list(bank.conditioning) == list(before.conditioning)
@@ -219,11 +211,9 @@ def _stream(
 
 
 @given(tracking_rules(), st.sets(st.integers(1, 79), max_size=8))
-def test_forgetting_changes_nothing_that_later_frames_see(
-    rules: TrackingRules, prompted: set[int]
-) -> None:
+def test_forgetting_changes_nothing_that_later_frames_see(rules, prompted):
     small, everything = MemoryBank(), MemoryBank()
-    everything.forget = lambda *_: None  # type: ignore[method-assign]
+    everything.forget = lambda *_: None
     got = _stream(rules, prompted | {0}, 80, 9, small)
     expected = _stream(rules, prompted | {0}, 80, 9, everything)
     assert [s.signature for s in got] == [s.signature for s in expected]
@@ -232,9 +222,7 @@ def test_forgetting_changes_nothing_that_later_frames_see(
 
 
 @given(tracking_rules(), st.sets(st.integers(1, 149), max_size=60), st.integers(1, 40))
-def test_a_bank_is_bounded_under_endless_streams(
-    rules: TrackingRules, prompted: set[int], cap: int
-) -> None:
+def test_a_bank_is_bounded_under_endless_streams(rules, prompted, cap):
     bank = MemoryBank()
     _stream(rules, prompted | {0}, 150, cap, bank)
     reach = (rules.num_maskmem - 1) * rules.memory_temporal_stride_for_eval
@@ -248,14 +236,14 @@ def test_a_bank_is_bounded_under_endless_streams(
 
 
 @pytest.mark.parametrize("count", range(1, 40))
-def test_prompted_frames_are_kept_up_to_the_cap(count: int) -> None:
+def test_prompted_frames_are_kept_up_to_the_cap(count):
     bank = _bank(list(range(count)), [])
     bank.forget(count, RULES, 32)
     expected = list(range(count)) if count <= 32 else [0, *range(count - 31, count)]
     assert list(bank.conditioning) == expected
 
 
-def test_the_fifo_never_evicts_prompted_frames() -> None:
+def test_the_fifo_never_evicts_prompted_frames():
     bank = MemoryBank()
     _stream(RULES, {0, 3}, 500, 32, bank)
     assert list(bank.conditioning) == [0, 3]
@@ -263,7 +251,7 @@ def test_the_fifo_never_evicts_prompted_frames() -> None:
     assert all(entry.memory is not None for entry in bank.conditioning.values())
 
 
-def test_forgetting_leaves_entries_themselves_alone() -> None:
+def test_forgetting_leaves_entries_themselves_alone():
     bank = _bank([0], range(1, 10))
     old = bank.tracked[1]
     bank.forget(9, RULES, 32)
@@ -271,7 +259,7 @@ def test_forgetting_leaves_entries_themselves_alone() -> None:
     assert old.memory is not None
 
 
-def test_get_finds_prompted_and_tracked_frames() -> None:
+def test_get_finds_prompted_and_tracked_frames():
     bank = _bank([2], [3])
     assert bank.get(2) is bank.conditioning[2]
     assert bank.get(3) is bank.tracked[3]
@@ -279,7 +267,7 @@ def test_get_finds_prompted_and_tracked_frames() -> None:
 
 
 # ---------------------------------------------------------------- stacking
-def test_stacked_inputs_keep_objects_and_order() -> None:
+def test_stacked_inputs_keep_objects_and_order():
     selections = [
         select_memories(MemoryBank({0: memory_entry(n)}, {1: memory_entry(n + 1)}), 2, RULES)
         for n in (10, 20, 30)
@@ -295,7 +283,7 @@ def test_stacked_inputs_keep_objects_and_order() -> None:
     }  # fmt: skip
 
 
-def test_no_pointers_make_an_empty_array_of_the_right_width() -> None:
+def test_no_pointers_make_an_empty_array_of_the_right_width():
     selection = select_memories(_bank([5], []), 2, RULES)
     assert selection.pointers == ()
     assert stack_memories([selection], POINTER_WIDTH)["pointers"].shape == (1, 0, POINTER_WIDTH)

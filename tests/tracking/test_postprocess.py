@@ -42,12 +42,12 @@ def flood_fill(mask: np.ndarray, max_area: int) -> np.ndarray:
     max_area=st.integers(0, 30),
 )
 @settings(max_examples=200, deadline=None)
-def test_small_regions_equal_a_flood_fill(seed, shape, density, max_area) -> None:
+def test_small_regions_equal_a_flood_fill(seed, shape, density, max_area):
     mask = np.random.default_rng(seed).random(shape) < density
     np.testing.assert_array_equal(small_regions(mask, max_area), flood_fill(mask, max_area))
 
 
-def test_small_regions_of_a_spiral_is_one_region() -> None:
+def test_small_regions_of_a_spiral_is_one_region():
     mask = np.zeros((9, 9), np.bool_)
     mask[0, :] = mask[:, 8] = mask[8, :] = mask[2:, 0] = mask[2, :7] = mask[2:7, 6] = True
     area = int(mask.sum())
@@ -55,7 +55,7 @@ def test_small_regions_of_a_spiral_is_one_region() -> None:
     np.testing.assert_array_equal(small_regions(mask, area), mask)
 
 
-def test_holes_up_to_the_area_are_filled() -> None:
+def test_holes_up_to_the_area_are_filled():
     logits = np.full((12, 12), 5, np.float32)
     logits[1, 1] = logits[2, 2] = -1  # touch by a corner: one hole of 2
     logits[5:7, 5:7] = 0  # 0 is background
@@ -69,20 +69,20 @@ def test_holes_up_to_the_area_are_filled() -> None:
     assert logits[1, 1] == -1
 
 
-def test_nothing_to_fill() -> None:
+def test_nothing_to_fill():
     logits = np.full((4, 4), -1, np.float32)
     assert fill_holes(logits, 8) is logits
     assert fill_holes(-logits, 8).min() == 1
     assert fill_holes(logits, 0) is logits
 
 
-def test_stability_score_by_hand() -> None:
+def test_stability_score_by_hand():
     logits = np.array([[1.0, 0.03, -0.03, -1.0], [1.0, 1.0, 0.05, -0.05]], np.float32)
     np.testing.assert_allclose(stability_score(logits[:, None], 0.05), [1 / 3, 2 / 3])
     assert stability_score(np.full((2, 3, 4, 4), -9, np.float32), 0.05).tolist() == [[1] * 3] * 2
 
 
-def test_non_overlapping() -> None:
+def test_non_overlapping():
     logits = np.array([[3.0, -20.0, 2.0], [1.0, -5.0, 2.0]], np.float32).reshape(2, 1, 1, 3)
     expected = [[3.0, -20.0, 2.0], [-10.0, -5.0, -10.0]]
     np.testing.assert_array_equal(non_overlapping(logits).reshape(2, 3), expected)
@@ -111,7 +111,7 @@ def candidates(*, stable: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarr
         (False, False, replace(RULES, dynamic_multimask_stability_delta=0.001), 0, 0),
     ],
 )
-def test_select_mask(multimask, stable, rules, mask, pointer) -> None:
+def test_select_mask(multimask, stable, rules, mask, pointer):
     masks, ious, pointers = candidates(stable=stable)
     chosen = select_mask(masks, ious, pointers, 1.0, multimask=multimask, rules=rules)
     np.testing.assert_array_equal(chosen[0], masks[mask])
@@ -121,7 +121,7 @@ def test_select_mask(multimask, stable, rules, mask, pointer) -> None:
 
 @pytest.mark.parametrize("score", [0.0, -3.0])
 @pytest.mark.parametrize("multimask", [True, False])
-def test_absent_object_is_blanked_after_the_choice(score: float, multimask: bool) -> None:
+def test_absent_object_is_blanked_after_the_choice(score, multimask):
     masks, ious, pointers = candidates(stable=False)
     mask, iou, pointer = select_mask(masks, ious, pointers, score, multimask=multimask, rules=RULES)
     np.testing.assert_array_equal(mask, np.full((4, 4), NO_OBJ_SCORE, np.float32))

@@ -16,7 +16,7 @@ def pixels(height: int = 37, width: int = 90) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_frame_equals_the_plain_formula_to_the_bit() -> None:
+def test_frame_equals_the_plain_formula_to_the_bit():
     frame = pixels()
     resized = np.array(Image.fromarray(frame).resize((64, 64)))
     expected = (resized / 255.0).transpose(2, 0, 1).astype(np.float32)
@@ -26,14 +26,14 @@ def test_frame_equals_the_plain_formula_to_the_bit() -> None:
 
 
 @BOTH
-def test_shape_type_and_layout(preprocess) -> None:
+def test_shape_type_and_layout(preprocess):
     result = preprocess(pixels(), SPEC)
     assert (result.shape, result.dtype) == ((1, 3, 64, 64), np.float32)
     assert result.flags.c_contiguous
 
 
 @BOTH
-def test_each_channel_has_its_own_mean_and_deviation(preprocess) -> None:
+def test_each_channel_has_its_own_mean_and_deviation(preprocess):
     frame = np.empty((10, 12, 3), np.uint8)
     frame[...] = (255, 0, 51)
     spec = ModelSpec(name="x", image_size=32, mean=(0.5, 0.25, 0.2), std=(0.5, 0.25, 0.1))
@@ -43,7 +43,7 @@ def test_each_channel_has_its_own_mean_and_deviation(preprocess) -> None:
 
 
 @BOTH
-def test_non_contiguous_and_read_only_pixels(preprocess) -> None:
+def test_non_contiguous_and_read_only_pixels(preprocess):
     frame = pixels()
     view = frame[:, ::-1, ::-1]
     view.flags.writeable = False
@@ -51,7 +51,7 @@ def test_non_contiguous_and_read_only_pixels(preprocess) -> None:
 
 
 @BOTH
-def test_results_do_not_share_memory(preprocess) -> None:
+def test_results_do_not_share_memory(preprocess):
     first = preprocess(pixels(), SPEC)
     kept = first.copy()
     preprocess(255 - pixels(), SPEC)
@@ -68,12 +68,12 @@ def test_results_do_not_share_memory(preprocess) -> None:
         np.zeros((0, 8, 3), np.uint8),
     ],
 )
-def test_other_arrays_are_refused(preprocess, bad: np.ndarray) -> None:
+def test_other_arrays_are_refused(preprocess, bad):
     with pytest.raises(VideoError, match=r"must be a uint8 RGB array .* but got"):
         preprocess(bad, SPEC)
 
 
 @BOTH
-def test_not_an_array(preprocess) -> None:
+def test_not_an_array(preprocess):
     with pytest.raises(VideoError, match="but got list"):
         preprocess([[1, 2, 3]], SPEC)

@@ -13,7 +13,7 @@ from qsam2_deploy.tracking.prompts import mask_input, point_inputs
 SIZE = {"frame_size": (50, 100), "image_size": 64}
 
 
-def test_points_are_scaled_to_the_model_input() -> None:
+def test_points_are_scaled_to_the_model_input():
     found = point_inputs([(50, 25), (100, 0)], [1, 0], None, **SIZE)
     assert found.coords.tolist() == [[32, 32], [64, 0]]
     assert found.labels.tolist() == [1, 0]
@@ -21,19 +21,19 @@ def test_points_are_scaled_to_the_model_input() -> None:
     assert found.labels.dtype == np.int32
 
 
-def test_a_box_comes_before_the_points() -> None:
+def test_a_box_comes_before_the_points():
     found = point_inputs([(50, 25)], [0], (0, 0, 100, 50), **SIZE)
     assert found.coords.tolist() == [[0, 0], [64, 64], [32, 32]]
     assert found.labels.tolist() == [2, 3, 0]
 
 
-def test_a_box_alone() -> None:
+def test_a_box_alone():
     found = point_inputs(None, None, np.float64([[10, 5, 20, 10]]), **SIZE)
     assert found.labels.tolist() == [2, 3]
     assert found.coords.shape == (2, 2)
 
 
-def test_normalised_coordinates() -> None:
+def test_normalised_coordinates():
     found = point_inputs([(0.5, 0.25)], [1], None, **SIZE, normalize=False)
     assert found.coords.tolist() == [[32, 16]]
 
@@ -42,9 +42,7 @@ def test_normalised_coordinates() -> None:
     st.lists(st.tuples(st.floats(0, 99), st.floats(0, 49)), min_size=1, max_size=5),
     st.booleans(),
 )
-def test_official_scripts_may_give_a_leading_axis(
-    points: list[tuple[float, float]], axis: bool
-) -> None:
+def test_official_scripts_may_give_a_leading_axis(points, axis):
     labels = [1] * len(points)
     plain = point_inputs(points, labels, None, **SIZE)
     nested = point_inputs([points], [labels] if axis else labels, None, **SIZE)
@@ -74,12 +72,12 @@ REFUSED: list[tuple[Any, Any, Any, str]] = [
 
 
 @pytest.mark.parametrize(("points", "labels", "box", "message"), REFUSED)
-def test_refused(points: Any, labels: Any, box: Any, message: str) -> None:
+def test_refused(points, labels, box, message):
     with pytest.raises(PromptError, match=message):
         point_inputs(points, labels, box, **SIZE)
 
 
-def test_a_mask_of_the_model_size_is_kept() -> None:
+def test_a_mask_of_the_model_size_is_kept():
     mask = np.random.default_rng(0).random((64, 64)) < 0.5
     found = mask_input(mask, 64)
     assert found.dtype == np.float32
@@ -87,7 +85,7 @@ def test_a_mask_of_the_model_size_is_kept() -> None:
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.float32, int])
-def test_a_mask_is_resized_and_made_of_zeros_and_ones(dtype: type) -> None:
+def test_a_mask_is_resized_and_made_of_zeros_and_ones(dtype):
     mask = np.zeros((50, 100))
     mask[:, 50:] = 1 if dtype is bool else 7
     found = mask_input(mask.astype(dtype), 64)
@@ -96,13 +94,13 @@ def test_a_mask_is_resized_and_made_of_zeros_and_ones(dtype: type) -> None:
     assert (found[:, 32:] == 1).all()
 
 
-def test_a_mask_in_one_pixel_of_a_large_frame_may_vanish() -> None:
+def test_a_mask_in_one_pixel_of_a_large_frame_may_vanish():
     mask = np.zeros((640, 640), bool)
     mask[300, 300] = True
     assert not mask_input(mask, 64).any()
 
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4, 4), ()])
-def test_a_mask_must_have_two_dimensions(shape: tuple[int, ...]) -> None:
+def test_a_mask_must_have_two_dimensions(shape):
     with pytest.raises(PromptError, match=r"shape \(height, width\), but got"):
         mask_input(np.zeros(shape), 64)

@@ -14,7 +14,6 @@ from qsam2_deploy.tracking import enlarged_masks
 from qsam2_deploy.tracking.postprocess import non_overlapping
 from qsam2_deploy.tracking.resize import resize_bilinear
 from qsam2_deploy.tracking.results import ObjectResult
-from tests.predictors.fake_backend import FakeBackend
 from tests.predictors.stream import HEIGHT, WIDTH, click, frame
 
 LOW = np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4)
@@ -28,7 +27,7 @@ def _lazy(calls: list[int]) -> ObjectResult:
     return ObjectResult.lazy(3, LOW, -0.5, enlarge)
 
 
-def test_masks_are_made_once_when_they_are_read() -> None:
+def test_masks_are_made_once_when_they_are_read():
     calls: list[int] = []
     result = _lazy(calls)
     assert (result.object_id, result.score, result.visible) == (3, -0.5, False)
@@ -43,7 +42,7 @@ def test_masks_are_made_once_when_they_are_read() -> None:
     assert calls == [1]
 
 
-def test_low_resolution_logits_belong_to_the_memory() -> None:
+def test_low_resolution_logits_belong_to_the_memory():
     result = _lazy([])
     assert result.low_res_logits is not None
     with pytest.raises(ValueError, match="read-only"):
@@ -51,7 +50,7 @@ def test_low_resolution_logits_belong_to_the_memory() -> None:
     assert LOW.flags.writeable
 
 
-def test_a_lazy_result_is_a_dataclass_as_ever() -> None:
+def test_a_lazy_result_is_a_dataclass_as_ever():
     result = _lazy([])
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.score = 1.0
@@ -69,14 +68,14 @@ def test_a_lazy_result_is_a_dataclass_as_ever() -> None:
         assert again.object_id == 3
 
 
-def test_a_result_can_be_made_by_hand() -> None:
+def test_a_result_can_be_made_by_hand():
     mask = np.ones((2, 2), bool)
     result = ObjectResult(1, mask, mask.astype(np.float32), 3.0, True)
     assert result.mask is mask
     assert result.low_res_logits is None
 
 
-def test_threads_get_the_same_array() -> None:
+def test_threads_get_the_same_array():
     barrier = Barrier(4)
     result = ObjectResult.lazy(1, LOW, 1.0, lambda: (barrier.wait(10), LOW.copy())[1])
     with ThreadPoolExecutor(4) as pool:
@@ -85,7 +84,7 @@ def test_threads_get_the_same_array() -> None:
 
 
 @pytest.fixture
-def resized(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+def resized(monkeypatch) -> list[tuple[int, ...]]:
     """Write down the shapes of what is enlarged."""
     shapes: list[tuple[int, ...]] = []
 
@@ -97,9 +96,7 @@ def resized(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     return shapes
 
 
-def test_only_what_is_asked_for_is_enlarged(
-    segmenter: VideoSegmenter, resized: list[tuple[int, ...]]
-) -> None:
+def test_only_what_is_asked_for_is_enlarged(segmenter, resized):
     segmenter.track(frame(0), [click(1), click(2, 20), click(3, 25)])
     result = segmenter.track(frame(1))
     assert [item.visible for item in result.objects] == [True] * 3
@@ -108,7 +105,7 @@ def test_only_what_is_asked_for_is_enlarged(
     assert resized == [(8, 8)]
 
 
-def test_an_old_result_stays_what_it_was(segmenter: VideoSegmenter) -> None:
+def test_an_old_result_stays_what_it_was(segmenter):
     first = segmenter.track(frame(0), [click(1)])
     untouched = segmenter.track(frame(1))
     before = resize_bilinear(np.array(untouched[1].low_res_logits), HEIGHT, WIDTH)
@@ -120,9 +117,7 @@ def test_an_old_result_stays_what_it_was(segmenter: VideoSegmenter) -> None:
     assert first[1].logits.shape == (HEIGHT, WIDTH)
 
 
-def test_masks_that_must_not_overlap_are_enlarged_together(
-    backend: FakeBackend, resized: list[tuple[int, ...]]
-) -> None:
+def test_masks_that_must_not_overlap_are_enlarged_together(backend, resized):
     with VideoSegmenter(backend, non_overlap_masks=True) as segmenter:
         result = segmenter.track(frame(0), [click(1), click(2, 20)])
         low = np.stack([np.array(item.low_res_logits) for item in result.objects])

@@ -34,12 +34,12 @@ def backend() -> Iterator[FakeBackend]:
 
 
 @pytest.fixture
-def tracker(backend: FakeBackend) -> Tracker:
+def tracker(backend) -> Tracker:
     return Tracker(backend)
 
 
 @pytest.fixture
-def features(tracker: Tracker) -> FrameFeatures:
+def features(tracker) -> FrameFeatures:
     return tracker.encode(FRAME)
 
 
@@ -66,9 +66,7 @@ def _equal(a: MemoryEntry, b: MemoryEntry) -> bool:
 
 
 # ---------------------------------------------------------------- what the components are given
-def test_a_first_click_looks_at_its_frame_alone(
-    tracker: Tracker, backend: FakeBackend, features: FrameFeatures
-) -> None:
+def test_a_first_click_looks_at_its_frame_alone(tracker, backend, features):
     tracker.predict_from_points(features, CLICK, MOMENT)
     assert MEMORY_ATTENTION not in backend.names()
     given = backend.last(MASK_DECODER)
@@ -79,9 +77,7 @@ def test_a_first_click_looks_at_its_frame_alone(
     assert not given["has_mask"].any()
 
 
-def test_a_correction_sees_the_memory_and_the_clipped_earlier_mask(
-    tracker: Tracker, backend: FakeBackend, features: FrameFeatures
-) -> None:
+def test_a_correction_sees_the_memory_and_the_clipped_earlier_mask(tracker, backend, features):
     bank = _bank(tracker, features, 8, frames=3)
     previous = np.linspace(-50, 50, MASK_SIDE**2, dtype=np.float32).reshape(MASK_SIDE, MASK_SIDE)
     tracker.predict_from_points(features, CLICK, MOMENT, bank=bank, previous=previous)
@@ -91,9 +87,7 @@ def test_a_correction_sees_the_memory_and_the_clipped_earlier_mask(
     np.testing.assert_array_equal(given["mask_input"][0, 0], previous.clip(-32, 32))
 
 
-def test_tracking_gives_the_decoder_no_prompt(
-    tracker: Tracker, backend: FakeBackend, features: FrameFeatures
-) -> None:
+def test_tracking_gives_the_decoder_no_prompt(tracker, backend, features):
     tracker.track(features, [_bank(tracker, features, 8)], MOMENT)
     given = backend.last(MASK_DECODER)
     assert given["point_labels"].tolist() == [[-1, -1]]
@@ -101,9 +95,7 @@ def test_tracking_gives_the_decoder_no_prompt(
     assert not backend.last(MEMORY_ENCODER)["from_points"].any()
 
 
-def test_prompted_masks_are_binarised_for_the_memory_only_if_the_rules_say_so(
-    features: FrameFeatures,
-) -> None:
+def test_prompted_masks_are_binarised_for_the_memory_only_if_the_rules_say_so(features):
     for wanted in (True, False):
         rules = {"binarize_mask_from_pts_for_mem_enc": wanted}
         with FakeBackend(fake_spec(**rules)) as backend:
@@ -111,7 +103,7 @@ def test_prompted_masks_are_binarised_for_the_memory_only_if_the_rules_say_so(
             assert backend.last(MEMORY_ENCODER)["from_points"].tolist() == [wanted]
 
 
-def test_memories_are_rounded_to_bfloat16(tracker: Tracker, features: FrameFeatures) -> None:
+def test_memories_are_rounded_to_bfloat16(tracker, features):
     memory = _bank(tracker, features, 8).conditioning[0].memory
     assert memory is not None
     assert memory.dtype == np.uint16
@@ -123,12 +115,8 @@ def test_memories_are_rounded_to_bfloat16(tracker: Tracker, features: FrameFeatu
     ("points", "candidate"), [(CLICK, 2), (CLICKS, 0)], ids=["one click", "two clicks"]
 )
 def test_only_ambiguous_prompts_take_the_best_of_three(
-    tracker: Tracker,
-    backend: FakeBackend,
-    features: FrameFeatures,
-    points: PointInputs,
-    candidate: int,
-) -> None:
+    tracker, backend, features, points, candidate
+):
     rules = TrackingRules(dynamic_multimask_via_stability=False)
     tracker.rules = rules
     entry = tracker.predict_from_points(features, points, MOMENT)
@@ -138,9 +126,7 @@ def test_only_ambiguous_prompts_take_the_best_of_three(
 
 
 @pytest.mark.parametrize(("multimask", "candidate"), [(True, 2), (False, 0)])
-def test_tracking_follows_its_own_multimask_flag(
-    features: FrameFeatures, multimask: bool, candidate: int
-) -> None:
+def test_tracking_follows_its_own_multimask_flag(features, multimask, candidate):
     spec = fake_spec(multimask_output_for_tracking=multimask, dynamic_multimask_via_stability=False)
     with FakeBackend(spec) as backend:
         tracker = Tracker(backend)
@@ -150,9 +136,7 @@ def test_tracking_follows_its_own_multimask_flag(
 
 
 # ---------------------------------------------------------------- masks as prompts
-def test_a_mask_is_taken_as_it_is(
-    tracker: Tracker, backend: FakeBackend, features: FrameFeatures
-) -> None:
+def test_a_mask_is_taken_as_it_is(tracker, backend, features):
     mask = np.zeros((SIZE, SIZE), np.float32)
     mask[:, : SIZE // 2] = 1
     entry = tracker.predict_from_mask(features, mask)
@@ -167,9 +151,7 @@ def test_a_mask_is_taken_as_it_is(
     np.testing.assert_array_equal(entry.pointer, outputs["pointers"][0, 0])
 
 
-def test_an_empty_mask_is_an_absent_object(
-    tracker: Tracker, backend: FakeBackend, features: FrameFeatures
-) -> None:
+def test_an_empty_mask_is_an_absent_object(tracker, backend, features):
     entry = tracker.predict_from_mask(features, np.zeros((SIZE, SIZE), np.float32))
     assert entry.object_score == -10
     # The weights of the resize add up to 1 but for the last bit, whose sum is the processor's.
@@ -178,9 +160,7 @@ def test_an_empty_mask_is_an_absent_object(
 
 
 # ---------------------------------------------------------------- absent objects
-def test_a_negative_score_gives_no_mask(
-    tracker: Tracker, backend: FakeBackend, features: FrameFeatures
-) -> None:
+def test_a_negative_score_gives_no_mask(tracker, backend, features):
     bank = _bank(tracker, features, 8)
     backend.score = -1.0
     entry = tracker.track(features, [bank], MOMENT)[0]
@@ -192,9 +172,7 @@ def test_a_negative_score_gives_no_mask(
 
 
 # ---------------------------------------------------------------- batches
-def test_batches_by_signature_equal_one_by_one(
-    tracker: Tracker, backend: FakeBackend, features: FrameFeatures
-) -> None:
+def test_batches_by_signature_equal_one_by_one(tracker, backend, features):
     banks = [_bank(tracker, features, x, frames) for x, frames in
              ((4, 3), (12, 1), (20, 3), (26, 2), (30, 1))]  # fmt: skip
     backend.score = [3.0]
@@ -210,9 +188,7 @@ def test_batches_by_signature_equal_one_by_one(
     assert not any(_equal(alone[i], alone[j]) for i, j in others)
 
 
-def test_scores_in_a_batch_stay_with_their_objects(
-    tracker: Tracker, backend: FakeBackend, features: FrameFeatures
-) -> None:
+def test_scores_in_a_batch_stay_with_their_objects(tracker, backend, features):
     banks = [_bank(tracker, features, x) for x in (4, 12, 20)]
     backend.score = [2.0, -2.0, 4.0]
     entries = tracker.track(features, banks, MOMENT)
@@ -221,9 +197,7 @@ def test_scores_in_a_batch_stay_with_their_objects(
     assert absent == [False, True, False]
 
 
-def test_nothing_to_track_runs_nothing(
-    tracker: Tracker, backend: FakeBackend, features: FrameFeatures
-) -> None:
+def test_nothing_to_track_runs_nothing(tracker, backend, features):
     before = len(backend.calls)
     assert tracker.track(features, [], MOMENT) == []
     tracker.encode_memory(features, [], from_points=True)
@@ -244,13 +218,8 @@ FAULTS = [
 
 @pytest.mark.parametrize(("component", "output", "value"), FAULTS)
 def test_tracking_warns_and_gives_an_absent_object(
-    tracker: Tracker,
-    backend: FakeBackend,
-    features: FrameFeatures,
-    component: str,
-    output: str,
-    value: float,
-) -> None:
+    tracker, backend, features, component, output, value
+):
     banks = [_bank(tracker, features, x) for x in (4, 12, 20)]
     good = tracker.track(features, banks, MOMENT)
     before = copy.deepcopy(banks)
@@ -271,39 +240,31 @@ def test_tracking_warns_and_gives_an_absent_object(
         assert bank.conditioning.keys() == old.conditioning.keys()
 
 
-def test_candidates_that_are_not_chosen_do_no_harm(
-    tracker: Tracker, backend: FakeBackend, features: FrameFeatures
-) -> None:
+def test_candidates_that_are_not_chosen_do_no_harm(tracker, backend, features):
     bank = _bank(tracker, features, 8)
     outputs = backend.run(MASK_DECODER, backend.last(MASK_DECODER))
     outputs["mask_logits"][:, 0] = np.nan
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        backend._mask_decoder = lambda **_: outputs  # type: ignore[method-assign]
+        backend._mask_decoder = lambda **_: outputs
         assert tracker.track(features, [bank], MOMENT)[0].finite
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("output", ["object_score", "mask_logits", "ious", "pointers"])
-def test_a_prompt_raises(
-    tracker: Tracker, backend: FakeBackend, features: FrameFeatures, output: str, value: float
-) -> None:
+def test_a_prompt_raises(tracker, backend, features, output, value):
     backend.poison(MASK_DECODER, output, value)
     with pytest.raises(EngineError, match="not finite for this prompt; check the checkpoint"):
         tracker.predict_from_points(features, CLICK, MOMENT)
 
 
-def test_a_mask_prompt_raises(
-    tracker: Tracker, backend: FakeBackend, features: FrameFeatures
-) -> None:
+def test_a_mask_prompt_raises(tracker, backend, features):
     backend.poison(MASK_DECODER, "pointers")
     with pytest.raises(EngineError, match="not finite for this prompt"):
         tracker.predict_from_mask(features, np.ones((SIZE, SIZE), np.float32))
 
 
-def test_the_memory_of_a_prompt_raises(
-    tracker: Tracker, backend: FakeBackend, features: FrameFeatures
-) -> None:
+def test_the_memory_of_a_prompt_raises(tracker, backend, features):
     entry = tracker.predict_from_points(features, CLICK, MOMENT)
     backend.poison(MEMORY_ENCODER, "memory")
     with pytest.raises(EngineError, match="not finite for this prompt"):
@@ -312,14 +273,14 @@ def test_the_memory_of_a_prompt_raises(
 
 
 # ---------------------------------------------------------------- holes
-def test_holes_are_filled_in_results_but_not_in_tracked_memories(features: FrameFeatures) -> None:
+def test_holes_are_filled_in_results_but_not_in_tracked_memories(features):
     with FakeBackend() as backend:
         tracker = Tracker(backend, fill_hole_area=4)
         bank = _bank(tracker, features, 8)
         found = backend.run(MASK_DECODER, backend.last(MASK_DECODER))
         found["mask_logits"][:] = 5
         found["mask_logits"][:, :, 4, 4] = -5
-        backend._mask_decoder = lambda **_: found  # type: ignore[method-assign]
+        backend._mask_decoder = lambda **_: found
         entry = tracker.track(features, [bank], MOMENT)[0]
         assert (entry.mask_logits > 0).all()
         assert backend.last(MEMORY_ENCODER)["mask_logits"].min() == -5

@@ -39,7 +39,7 @@ class TinyBlock:
 
 
 @pytest.fixture
-def tiny_block(correlated: Callable[[int], torch.Tensor]) -> TinyBlock:
+def tiny_block(correlated) -> TinyBlock:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
     module.eval().requires_grad_(False)

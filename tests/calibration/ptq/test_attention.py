@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 
 @pytest.mark.parametrize("tau", TAUS)
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_the_logarithmic_grid(bits: int, tau: int) -> None:
+def test_the_logarithmic_grid(bits, tau):
     values = torch.rand(5000, generator=torch.Generator().manual_seed(0)) ** 4
     found = log_quantize(values, bits, tau)
     used = found[found > 0]
@@ -36,7 +35,7 @@ def test_the_logarithmic_grid(bits: int, tau: int) -> None:
     assert torch.equal(log_quantize(torch.tensor([0.0, 1.0]), bits, tau), torch.tensor([0.0, 1.0]))
 
 
-def test_more_levels_for_more_bits(float_checkpoint: Path, photos: Path) -> None:
+def test_more_levels_for_more_bits(float_checkpoint, photos):
     model: Any = load_checkpoint(
         float_checkpoint, config=float_checkpoint.with_suffix(".yaml")
     ).model
@@ -56,7 +55,7 @@ def test_more_levels_for_more_bits(float_checkpoint: Path, photos: Path) -> None
 
 
 @pytest.mark.parametrize(("sharpness", "expected"), [(0.1, 1), (30.0, 2)])
-def test_tau_has_the_least_error_of_the_output(sharpness: float, expected: int) -> None:
+def test_tau_has_the_least_error_of_the_output(sharpness, expected):
     """Even probabilities want levels that reach far down, nearly one-hot ones want fine ones."""
     torch.manual_seed(0)
     attention = MultiScaleAttention(16, 16, num_heads=2)
@@ -67,7 +66,7 @@ def test_tau_has_the_least_error_of_the_output(sharpness: float, expected: int) 
         quantized.settle()
         # Queries, keys and values stay as they are, so that only tau makes a difference.
         quantized.steps = dict.fromkeys("qkv", torch.tensor(1.0))
-        quantized._quantized = lambda t, part: t  # type: ignore[method-assign]
+        quantized._quantized = lambda t, part: t
         errors = {}
         chosen = quantized.tau
         for quantized.tau in TAUS:
@@ -75,7 +74,7 @@ def test_tau_has_the_least_error_of_the_output(sharpness: float, expected: int) 
     assert chosen == min(TAUS, key=lambda tau: errors[tau]) == expected
 
 
-def test_while_it_is_observed_attention_is_float(float_checkpoint: Path) -> None:
+def test_while_it_is_observed_attention_is_float(float_checkpoint):
     """In every block, with pooled queries and without, and in more than one chunk of queries."""
     model: Any = load_checkpoint(
         float_checkpoint, config=float_checkpoint.with_suffix(".yaml")

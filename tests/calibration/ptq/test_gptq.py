@@ -24,9 +24,7 @@ def _problem(correlated: Callable[[int], torch.Tensor], grid: Grid) -> tuple[tor
 @pytest.mark.parametrize("kind", [SYMMETRIC, MIDRISE])
 @pytest.mark.parametrize("bits", [2, 3, 4])
 @pytest.mark.parametrize("act_order", [False, True])
-def test_correlated_inputs_lose_less_than_by_rounding(
-    correlated: Callable[[int], torch.Tensor], bits: int, act_order: bool, kind: str
-) -> None:
+def test_correlated_inputs_lose_less_than_by_rounding(correlated, bits, act_order, kind):
     grid = Grid(bits, kind)
     weight, gram, scale = _problem(correlated, grid)
     found = gptq(weight, gram, scale, grid, act_order=act_order)
@@ -36,9 +34,7 @@ def test_correlated_inputs_lose_less_than_by_rounding(
     assert error < 0.85 * plain
 
 
-def test_columns_are_rounded_as_the_paper_says(
-    correlated: Callable[[int], torch.Tensor],
-) -> None:
+def test_columns_are_rounded_as_the_paper_says(correlated):
     """Against the plain algorithm: the inverse Hessian, one column removed after another."""
     weight, gram, scale = _problem(correlated, Grid(3))
     hessian = gram + 0.01 * gram.diagonal().mean() * torch.eye(WIDTH, dtype=torch.float64)
@@ -54,7 +50,7 @@ def test_columns_are_rounded_as_the_paper_says(
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_many_columns_take_the_same_way_in_blocks() -> None:
+def test_many_columns_take_the_same_way_in_blocks():
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(3, 300, generator=generator)
     x = torch.randn(400, 300, generator=generator, dtype=torch.float64).cumsum(1)
@@ -65,7 +61,7 @@ def test_many_columns_take_the_same_way_in_blocks() -> None:
     assert error < 0.5 * plain
 
 
-def test_inputs_that_say_nothing_leave_plain_rounding() -> None:
+def test_inputs_that_say_nothing_leave_plain_rounding():
     weight = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     scale = weight_clip(weight, Grid(4)) / 7
     rounded = fake_quantize(weight, scale[:, None], Grid(4))
@@ -74,7 +70,7 @@ def test_inputs_that_say_nothing_leave_plain_rounding() -> None:
     assert torch.equal(gptq(weight, diagonal, scale, Grid(4)), rounded)
 
 
-def test_a_singular_matrix_is_damped_and_an_infinite_one_refused() -> None:
+def test_a_singular_matrix_is_damped_and_an_infinite_one_refused():
     weight = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     scale = weight_clip(weight, Grid(4)) / 7
     x = torch.randn(1, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

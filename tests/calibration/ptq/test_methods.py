@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ FEW = PtqOptions(iterations=15, rounding_rate=0.3)
 
 
 @pytest.fixture(scope="module")
-def calibrate(float_checkpoint: Path, photos: Path, tmp_path_factory: Any) -> Any:
+def calibrate(float_checkpoint, photos, tmp_path_factory) -> Any:
     @functools.cache
     def run(ptq: str | None, **settings: Any) -> CalibrationReport:
         defaults: dict[str, Any] = {"bits": "w3a8", "limit": 4, "vrc": "none", "ptq_options": FEW}
@@ -42,9 +41,7 @@ WITH_VRC = [("gptq", "noise"), pytest.param("qdrop", "noise", marks=pytest.mark.
 
 
 @pytest.mark.parametrize(("name", "vrc"), [*((n, "none") for n in ptq_names()), *WITH_VRC])
-def test_the_file_computes_what_the_report_says(
-    calibrate: Any, photos: Path, float_checkpoint: Path, name: str, vrc: str
-) -> None:
+def test_the_file_computes_what_the_report_says(calibrate, photos, float_checkpoint, name, vrc):
     report = calibrate(name, vrc=vrc)
     plain = load_checkpoint(float_checkpoint, config=float_checkpoint.with_suffix(".yaml")).model
     loaded = load_checkpoint(report.output)
@@ -61,7 +58,7 @@ def test_the_file_computes_what_the_report_says(
 
 
 @pytest.mark.parametrize("name", ["gptq", "brecq", "qdrop"])
-def test_learned_weights_are_on_their_grid(calibrate: Any, name: str) -> None:
+def test_learned_weights_are_on_their_grid(calibrate, name):
     report = calibrate(name)
     layers = quantized_layers(load_checkpoint(report.output).model)
     on_grid = [n for n, m in layers.items() if torch.equal(m.quantized_weight(), m.weight)]
@@ -72,13 +69,13 @@ def test_learned_weights_are_on_their_grid(calibrate: Any, name: str) -> None:
         assert torch.equal(layer.weight_quantizer.scale, start[layer_name].weight_quantizer.scale)
 
 
-def test_gptq_is_closer_to_float_than_the_baselines(calibrate: Any) -> None:
+def test_gptq_is_closer_to_float_than_the_baselines(calibrate):
     error = {name: calibrate(name).feature_error for name in ("minmax", "mse", "gptq")}
     assert error["gptq"] < error["mse"] < error["minmax"]
 
 
 @pytest.mark.parametrize("name", ["brecq", "qdrop"])
-def test_reconstruction_reports_every_block(calibrate: Any, name: str) -> None:
+def test_reconstruction_reports_every_block(calibrate, name):
     notes = calibrate(name).ptq_notes
     assert list(notes) == [f"image_encoder.trunk.blocks.{n}" for n in range(5)]
     for errors in notes.values():
@@ -86,7 +83,7 @@ def test_reconstruction_reports_every_block(calibrate: Any, name: str) -> None:
     assert any(e["error_after"] < 0.95 * e["error_before"] for e in notes.values())
 
 
-def test_mse_is_the_start_of_lsc_and_minmax_that_of_minmax(calibrate: Any) -> None:
+def test_mse_is_the_start_of_lsc_and_minmax_that_of_minmax(calibrate):
     for method, name in (("lsc", "mse"), ("minmax", "minmax")):
         default, explicit = calibrate(None, method=method), calibrate(name, method=method)
         assert default.layers == explicit.layers
@@ -99,9 +96,7 @@ GRIDS = (("weight_grid", "midrise"), ("activation_grid", "affine"), ("granularit
 @pytest.mark.parametrize(
     "name", ["percentile", "gptq", pytest.param("qdrop", marks=pytest.mark.slow)]
 )
-def test_other_grids_and_one_step_for_a_weight(
-    calibrate: Any, photos: Path, float_checkpoint: Path, name: str
-) -> None:
+def test_other_grids_and_one_step_for_a_weight(calibrate, photos, float_checkpoint, name):
     report = calibrate(name, **dict(GRIDS))
     layers = quantized_layers(load_checkpoint(report.output).model)
     narrow = [layer for layer in layers.values() if layer.weight_quantizer.grid.bits == 3]
@@ -118,7 +113,7 @@ def test_other_grids_and_one_step_for_a_weight(
 
 
 @pytest.mark.slow
-def test_the_whole_model(calibrate: Any) -> None:
+def test_the_whole_model(calibrate):
     """GPTQ is for all linear layers; reconstruction is for the blocks of the trunk."""
     start = quantized_layers(load_checkpoint(calibrate("mse", scope="all").output).model)
     for name, expected in (("gptq", {"memory_attention", "sam_mask_decoder"}), ("qdrop", set())):
@@ -134,12 +129,12 @@ def test_the_whole_model(calibrate: Any) -> None:
             assert torch.equal(scale, scale.half().float())
 
 
-def test_a_small_budget_changes_nothing(calibrate: Any) -> None:
+def test_a_small_budget_changes_nothing(calibrate):
     whole, parts = calibrate("gptq"), calibrate("gptq", memory_budget=1 << 16)
     assert whole.feature_error == parts.feature_error
 
 
-def test_percentiles_of_weights_and_inputs() -> None:
+def test_percentiles_of_weights_and_inputs():
     method = make_ptq("percentile", PtqOptions(percentile=90.0))
     rows = torch.arange(-100.0, 101.0).repeat(2, 1)
     torch.testing.assert_close(method.weight_clip(rows, Grid(4)), torch.full((2,), 90.0))
@@ -153,7 +148,7 @@ def test_percentiles_of_weights_and_inputs() -> None:
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, 5.0])
-def test_ranges_of_an_affine_grid_hold_zero_and_as_much_as_they_should(shift: float) -> None:
+def test_ranges_of_an_affine_grid_hold_zero_and_as_much_as_they_should(shift):
     values = torch.randn(200_000, generator=torch.Generator().manual_seed(0)) + shift
     statistics = LayerStatistics()
     statistics.add(values[:, None], heldout=False)

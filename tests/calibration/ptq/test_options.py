@@ -9,7 +9,7 @@ from qsam2_deploy.calibration.ptq.options import parse_ptq_options
 from qsam2_deploy.errors import InputError
 
 
-def test_options_are_read_in_their_kinds() -> None:
+def test_options_are_read_in_their_kinds():
     found = parse_ptq_options(["iterations=20", "act_order=no", "drop=0.25", "act_order=YES"])
     assert found == PtqOptions(iterations=20, act_order=True, drop=0.25)
     assert parse_ptq_options([]) == PtqOptions()
@@ -32,12 +32,12 @@ def test_options_are_read_in_their_kinds() -> None:
         ("seed=-1", "seed must be at least 0"),
     ],
 )
-def test_bad_options(text: str, message: str) -> None:
+def test_bad_options(text, message):
     with pytest.raises(InputError, match=message):
         parse_ptq_options([text])
 
 
-def test_methods_have_names() -> None:
+def test_methods_have_names():
     assert ptq_names() == ("brecq", "gptq", "minmax", "mse", "percentile", "ptq4sam", "qdrop")
     for name in ptq_names():
         assert make_ptq(name).name == name

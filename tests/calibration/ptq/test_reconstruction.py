@@ -14,13 +14,12 @@ from qsam2_deploy.calibration.ptq.reconstruction import Block, BrecqPtq, QDropPt
 from qsam2_deploy.calibration.ptq.rounding import SoftRounding
 from qsam2_deploy.calibration.ptq.steps import LearnedStep
 from qsam2_deploy.quant.quantizers.grid import fake_quantize
-from tests.calibration.ptq.conftest import TinyBlock
 
 OPTIONS = PtqOptions(iterations=80, rounding_rate=0.1, step_rate=0.005)
 
 
 def _reconstruct(block: Block, method: type[BrecqPtq | QDropPtq], **options: object) -> None:
-    settings = PtqOptions(**{**OPTIONS.__dict__, **options})  # type: ignore[arg-type]
+    settings = PtqOptions(**{**OPTIONS.__dict__, **options})
     method(settings).reconstruct(block, torch.Generator().manual_seed(0))
 
 
@@ -32,9 +31,7 @@ GRIDS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("plan", GRIDS)
-def test_soft_rounding_starts_at_the_float_weight_and_ends_on_the_grid(
-    tiny_block: TinyBlock, plan: dict[str, Any]
-) -> None:
+def test_soft_rounding_starts_at_the_float_weight_and_ends_on_the_grid(tiny_block, plan):
     layer = tiny_block.quantized(4, 8, **plan).layers["0"]
     quantizer, rows = layer.weight_quantizer, layer.weight_rows()
     soft = SoftRounding(rows, quantizer)
@@ -58,16 +55,14 @@ def test_soft_rounding_starts_at_the_float_weight_and_ends_on_the_grid(
 @pytest.mark.parametrize("plan", GRIDS)
 @pytest.mark.parametrize("bits", [2, 3])
 @pytest.mark.parametrize("method", [BrecqPtq, QDropPtq])
-def test_a_reconstructed_block_is_closer_to_float(
-    tiny_block: TinyBlock, method: type[BrecqPtq | QDropPtq], bits: int, plan: dict[str, Any]
-) -> None:
+def test_a_reconstructed_block_is_closer_to_float(tiny_block, method, bits, plan):
     block = tiny_block.quantized(bits, 8, **plan)
     before = block.error()
     _reconstruct(block, method)
     assert block.error() < 0.8 * before
 
 
-def test_learned_activation_steps_lower_the_error(tiny_block: TinyBlock) -> None:
+def test_learned_activation_steps_lower_the_error(tiny_block):
     """From steps that are far too large, with 8-bit weights, so that only the steps matter."""
     block = tiny_block.quantized(8, 3)
     for layer in block.layers.values():
@@ -83,7 +78,7 @@ def test_learned_activation_steps_lower_the_error(tiny_block: TinyBlock) -> None
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_the_result_is_an_ordinary_quantized_layer(tiny_block: TinyBlock, half: bool) -> None:
+def test_the_result_is_an_ordinary_quantized_layer(tiny_block, half):
     block = tiny_block.quantized(3, 4, half_steps=half)
     before = {name: copy.deepcopy(layer) for name, layer in block.layers.items()}
     _reconstruct(block, QDropPtq)
@@ -102,7 +97,7 @@ def test_the_result_is_an_ordinary_quantized_layer(tiny_block: TinyBlock, half: 
             assert torch.equal(scale.half().float(), scale)
 
 
-def test_nothing_is_dropped_at_evaluation(tiny_block: TinyBlock) -> None:
+def test_nothing_is_dropped_at_evaluation(tiny_block):
     block = tiny_block.quantized(4, 2)
     layer, x = block.layers["0"], block.inputs[0]
     step = LearnedStep(layer, 0.5, torch.Generator().manual_seed(0))
@@ -120,7 +115,7 @@ def test_nothing_is_dropped_at_evaluation(tiny_block: TinyBlock) -> None:
     assert torch.equal(quantizer(x), fake_quantize(x, quantizer.scale, quantizer.grid))
 
 
-def test_the_same_seed_gives_the_same_codes(tiny_block: TinyBlock) -> None:
+def test_the_same_seed_gives_the_same_codes(tiny_block):
     blocks = [tiny_block.quantized(2, 4) for _ in range(2)]
     for block in blocks:
         _reconstruct(block, QDropPtq, iterations=10)
@@ -130,9 +125,7 @@ def test_the_same_seed_gives_the_same_codes(tiny_block: TinyBlock) -> None:
         assert torch.equal(layer.input_quantizer.scale, other.input_quantizer.scale)
 
 
-def test_a_block_that_got_worse_is_put_back(
-    tiny_block: TinyBlock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_block_that_got_worse_is_put_back(tiny_block, monkeypatch):
     block = tiny_block.quantized(4, 8)
     before = {name: copy.deepcopy(layer.state_dict()) for name, layer in block.layers.items()}
     error = block.error()
@@ -149,12 +142,12 @@ def test_a_block_that_got_worse_is_put_back(
         assert all(torch.equal(layer.state_dict()[k], v) for k, v in before[name].items())
 
 
-def test_beta_falls_from_20_to_2() -> None:
+def test_beta_falls_from_20_to_2():
     values = [reconstruction._beta(share) for share in (0.2, 0.6, 1.0)]
     assert values == pytest.approx([20.0, 11.0, 2.0])
 
 
-def test_a_learned_step_keeps_the_zero_point(tiny_block: TinyBlock) -> None:
+def test_a_learned_step_keeps_the_zero_point(tiny_block):
     """The inputs of the second layer lie behind a GELU, on one side."""
     block = tiny_block.quantized(4, 4, input_grid="affine")
     layer = block.layers["2"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +29,7 @@ def _histogram(values: torch.Tensor) -> Histogram:
     return histogram
 
 
-def test_two_peaks_on_either_side_of_zero() -> None:
+def test_two_peaks_on_either_side_of_zero():
     noise = torch.randn(20_000, generator=RANDOM)
     assert is_bimodal(_histogram(torch.cat([noise * 0.5 + 3, noise * 0.5 - 3])))
     assert not is_bimodal(_histogram(noise))
@@ -41,7 +40,7 @@ def test_two_peaks_on_either_side_of_zero() -> None:
 
 
 @pytest.mark.parametrize("kind", [Attention, RoPEAttention])
-def test_attention_stays_the_same(kind: Any) -> None:
+def test_attention_stays_the_same(kind):
     torch.manual_seed(0)
     extra = {"feat_sizes": (4, 4)} if kind is RoPEAttention else {}
     attention = kind(16, 2, **extra).eval().requires_grad_(False)
@@ -58,7 +57,7 @@ def test_attention_stays_the_same(kind: Any) -> None:
     torch.testing.assert_close(attention(x, x + 1, x - 1), before, rtol=0, atol=0)
 
 
-def test_the_encoder_stays_the_same(float_checkpoint: Path, photos: Path) -> None:
+def test_the_encoder_stays_the_same(float_checkpoint, photos):
     model: Any = load_checkpoint(
         float_checkpoint, config=float_checkpoint.with_suffix(".yaml")
     ).model
@@ -88,7 +87,7 @@ def test_the_encoder_stays_the_same(float_checkpoint: Path, photos: Path) -> Non
     assert not any(is_bimodal(seen.histogram) for seen in statistics.values())
 
 
-def test_keys_of_one_peak_are_left_alone(float_checkpoint: Path, photos: Path) -> None:
+def test_keys_of_one_peak_are_left_alone(float_checkpoint, photos):
     model: Any = load_checkpoint(
         float_checkpoint, config=float_checkpoint.with_suffix(".yaml")
     ).model

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from qsam2_deploy.engines.onnxruntime.kernels import processor_path
 
 
 @pytest.fixture(params=("avx512vnni", "avxvnni", "avx2", "neon", "generic"))
-def path(request: pytest.FixtureRequest, library: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def path(request, library, monkeypatch) -> str:
     """A path that this processor has."""
     if processor_path(library, request.param) is None:
         pytest.skip(f"this processor cannot run {request.param}")

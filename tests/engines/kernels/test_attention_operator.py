@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,9 +29,7 @@ def assert_same(found: np.ndarray, wanted: np.ndarray, tie: np.ndarray) -> None:
     zero=st.integers(-128, 127) | st.none(),
     seed=st.integers(0, 99),
 )
-def test_sizes_and_zero_points(
-    library: Path, sizes: tuple[int, ...], zero: int | None, seed: int
-) -> None:
+def test_sizes_and_zero_points(library, sizes, zero, seed):
     batch, queries, keys, depth, width = sizes
     rng = np.random.default_rng(seed)
     shapes = ((batch, queries, depth), (batch, keys, depth), (batch, keys, width))
@@ -44,7 +40,7 @@ def test_sizes_and_zero_points(
 
 
 @pytest.mark.parametrize("sizes", [(1, 65, 1000, 256, 64), (80, 16, 16, 96, 96), (2, 3, 1, 5, 1)])
-def test_every_path(library: Path, path: str, sizes: tuple[int, ...]) -> None:
+def test_every_path(library, path, sizes):
     """Some have so many products that each packs its own, others share their packed keys."""
     batch, queries, keys, depth, width = sizes
     rng = np.random.default_rng(1)
@@ -55,7 +51,7 @@ def test_every_path(library: Path, path: str, sizes: tuple[int, ...]) -> None:
     assert_same(found, *expected_attention((q, k, v), 9, steps))
 
 
-def test_the_largest_sums(library: Path) -> None:
+def test_the_largest_sums(library):
     """Pairs of products that 16 bits would not hold, and as many keys as 32 bits allow for."""
     shapes = ((1, 2, 256), (1, 32895, 256), (1, 32895, 32))
     q, k, v = (np.full(shape, -128, np.int8) for shape in shapes)
@@ -64,7 +60,7 @@ def test_the_largest_sums(library: Path) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3, 70])
-def test_threads_give_the_same(library: Path, batch: int) -> None:
+def test_threads_give_the_same(library, batch):
     rng = np.random.default_rng(2)
     factors = tuple(random_codes(rng, batch, n, 40) for n in (200, 90, 90))
     one, two = (attend(library, factors, threads=threads) for threads in (1, 2))
@@ -72,7 +68,7 @@ def test_threads_give_the_same(library: Path, batch: int) -> None:
     assert np.ptp(one) > 0
 
 
-def test_floats_are_quantized_as_the_graph_does(library: Path) -> None:
+def test_floats_are_quantized_as_the_graph_does(library):
     """Halves go to the even code, and what is too large to the last one."""
     rng = np.random.default_rng(3)
     floats = [rng.normal(0, 1.5, (2, n, 37)).astype(np.float32) for n in (30, 50, 50)]
@@ -86,21 +82,21 @@ def test_floats_are_quantized_as_the_graph_does(library: Path) -> None:
 
 
 @pytest.mark.parametrize("rank", [2, 3, 4])
-def test_leading_dimensions(library: Path, rank: int) -> None:
+def test_leading_dimensions(library, rank):
     rng = np.random.default_rng(4)
     lead = (2, 3)[: rank - 2]
     factors = tuple(random_codes(rng, *lead, n, 16) for n in (9, 20, 20))
     assert_same(attend(library, factors), *expected_attention(factors))
 
 
-def test_one_batch_of_queries_serves_all_objects(library: Path) -> None:
+def test_one_batch_of_queries_serves_all_objects(library):
     rng = np.random.default_rng(5)
     q, k, v = (random_codes(rng, b, n, 16) for b, n in ((1, 70), (3, 40), (3, 40)))
     assert_same(attend(library, (q, k, v)), *expected_attention((q, k, v)))
 
 
 @pytest.mark.parametrize("inner", ["query", "key", "value", "output"])
-def test_heads_inside(library: Path, inner: str) -> None:
+def test_heads_inside(library, inner):
     rng = np.random.default_rng(6)
     names = ("query", "key", "value")
     factors = [random_codes(rng, 2, 5, n, 24) for n in (33, 47, 47)]
@@ -125,22 +121,20 @@ def test_heads_inside(library: Path, inner: str) -> None:
         (((4, 8), (1, 6, 8), (1, 6, 8)), "ranks differ"),
     ],
 )
-def test_what_does_not_fit(
-    library: Path, shapes: tuple[tuple[int, ...], ...], message: str
-) -> None:
+def test_what_does_not_fit(library, shapes, message):
     factors = tuple(np.zeros(shape, np.int8) for shape in shapes)
     with pytest.raises(Exception, match=message):
-        attend(library, factors)  # type: ignore[arg-type]
+        attend(library, factors)
 
 
-def test_a_path_that_is_not_there(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_is_not_there(library, monkeypatch):
     monkeypatch.setenv("QSAM2_KERNEL_PATH", "abacus")
     assert processor_path(library, "abacus") is None
     with pytest.raises(Exception, match="QSAM2_KERNEL_PATH names no path"):
         attend(library, tuple(np.zeros((1, 4, 8), np.int8) for _ in range(3)))
 
 
-def test_weights_are_those_of_the_engine(library: Path) -> None:
+def test_weights_are_those_of_the_engine(library):
     """Against exp in float64, less than one weight of 10,000 is another code, and by one."""
     rng = np.random.default_rng(7)
     keys = 500

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -65,15 +64,7 @@ def graph(
     zero=st.integers(-128, 127),
     last=st.booleans(),
 )
-def test_same_numbers_as_the_engine(
-    library: Path,
-    sizes: tuple[int, ...],
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    zero: int,
-    last: bool,
-) -> None:
+def test_same_numbers_as_the_engine(library, sizes, kernel, strides, pads, zero, last):
     batch, channels, height, width, outputs = sizes
     height, width = max(height, kernel[0]), max(width, kernel[1])
     rng = np.random.default_rng(channels)
@@ -93,7 +84,7 @@ def test_same_numbers_as_the_engine(
     assert results[0].size
 
 
-def test_depthwise_is_left_alone() -> None:
+def test_depthwise_is_left_alone():
     x = np.zeros((1, 6, 8, 8), np.float32)
     model = graph(x, np.ones((6, 1, 3, 3), np.int8), (1, 1), (1, 1, 1, 1), 0, group=6)
     before = model.SerializeToString()
@@ -101,7 +92,7 @@ def test_depthwise_is_left_alone() -> None:
     assert model.SerializeToString() == before
 
 
-def test_threads_and_codes_as_input(library: Path) -> None:
+def test_threads_and_codes_as_input(library):
     rng = np.random.default_rng(1)
     constants = {
         "weight": random_codes(rng, 3 * 4 * 4, 20),
@@ -133,9 +124,7 @@ def test_threads_and_codes_as_input(library: Path) -> None:
         ((1, 3, 9, 9), {"stride_w": 0}, "a kernel, stride or padding is wrong"),
     ],
 )
-def test_what_does_not_fit(
-    library: Path, shape: tuple[int, ...], changes: dict[str, int], message: str
-) -> None:
+def test_what_does_not_fit(library, shape, changes, message):
     constants = {
         "weight": np.ones((27, 4), np.int8),
         "x_scale": np.asarray(0.03, np.float32),

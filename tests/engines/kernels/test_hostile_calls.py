@@ -68,16 +68,14 @@ def check_refused(library: Path, call: Call, message: str) -> None:
 
 
 @pytest.mark.parametrize("call", VALID.values(), ids=VALID)
-def test_what_the_others_are_made_from_is_computed(library: Path, call: Call) -> None:
+def test_what_the_others_are_made_from_is_computed(library, call):
     assert run(library, call).size
 
 
 @pytest.mark.parametrize("call", [LINEAR, LINEAR_CODES, CONV], ids=lambda call: call.operator)
 @pytest.mark.parametrize("name", ["scales", "bias"])
 @pytest.mark.parametrize("shape", [(2, 2), (4, 1), (1, 4), (), (0,), (3,), (5,), (1,) * 9 + (4,)])
-def test_scales_and_biases_are_vectors(
-    library: Path, call: Call, name: str, shape: tuple[int, ...]
-) -> None:
+def test_scales_and_biases_are_vectors(library, call, name, shape):
     """A rank of 2 once wrote two dimensions into the place of one."""
     message = "a scale and a bias for each output|at most 8 dimensions"
     check_refused(library, with_inputs(call, **{name: np.ones(shape, np.float32)}), message)
@@ -85,9 +83,7 @@ def test_scales_and_biases_are_vectors(
 
 @pytest.mark.parametrize("call", VALID.values(), ids=VALID)
 @pytest.mark.parametrize("shape", [(0,), (2,), (1, 0)])
-def test_scales_and_zero_points_of_tensors_are_one_number(
-    library: Path, call: Call, shape: tuple[int, ...]
-) -> None:
+def test_scales_and_zero_points_of_tensors_are_one_number(library, call, shape):
     names = [n for n, value in call.inputs.items() if value.ndim == 0]
     assert len(names) >= 2
     for name in names:
@@ -97,7 +93,7 @@ def test_scales_and_zero_points_of_tensors_are_one_number(
 
 @pytest.mark.parametrize("call", VALID.values(), ids=VALID)
 @pytest.mark.parametrize("scale", [np.nan, np.inf, -np.inf, 0, -0.5])
-def test_scales_are_finite_and_positive(library: Path, call: Call, scale: float) -> None:
+def test_scales_are_finite_and_positive(library, call, scale):
     names = [n for n in call.inputs if "scale" in n]
     assert names
     for name in names:
@@ -106,7 +102,7 @@ def test_scales_are_finite_and_positive(library: Path, call: Call, scale: float)
         check_refused(library, with_inputs(call, **{name: value}), message)
 
 
-def test_products_of_scales_are_finite(library: Path) -> None:
+def test_products_of_scales_are_finite(library):
     large = np.asarray(1e30, np.float32)
     layer = with_inputs(LINEAR, x_scale=large, scales=np.full(4, large))
     check_refused(library, layer, "scales above 0 and biases, all finite")
@@ -117,26 +113,26 @@ def test_products_of_scales_are_finite(library: Path) -> None:
 
 @pytest.mark.parametrize("name", ["pad_top", "pad_left", "pad_bottom", "pad_right"])
 @pytest.mark.parametrize("size", [1 << 31, 32769, 1 << 62, (1 << 63) - 1, -1])
-def test_padding_has_bounds(library: Path, name: str, size: int) -> None:
+def test_padding_has_bounds(library, name, size):
     """2^31 lines above an image once asked for two terabytes."""
     call = replace(CONV, attributes=WINDOW | {name: size})
     check_refused(library, call, "a kernel, stride or padding is wrong")
 
 
-def test_padding_cannot_ask_for_much_more_than_the_input(library: Path) -> None:
+def test_padding_cannot_ask_for_much_more_than_the_input(library):
     padding = dict.fromkeys(("pad_top", "pad_left", "pad_bottom", "pad_right"), 32768)
     check_refused(library, replace(CONV, attributes=WINDOW | padding), "far larger than its inputs")
 
 
 @pytest.mark.parametrize("name", ["kernel_h", "kernel_w", "stride_h", "stride_w"])
 @pytest.mark.parametrize("size", [0, -3, 1 << 32, (1 << 63) - 1])
-def test_windows_have_bounds(library: Path, name: str, size: int) -> None:
+def test_windows_have_bounds(library, name, size):
     """A kernel of 3 + 2^32 lines of 3 columns is 9 codes where 32 bits are multiplied."""
     call = replace(CONV, attributes=WINDOW | {name: size})
     check_refused(library, call, "a kernel, stride or padding is wrong")
 
 
-def test_images_without_lines_or_channels(library: Path) -> None:
+def test_images_without_lines_or_channels(library):
     for shape in ((1, 0, 9, 9), (1, 3, 0, 9), (1, 3, 9, 0), (1 << 20, 3, 9, 0)):
         call = with_inputs(CONV, x=np.zeros(shape, np.float32))
         check_refused(library, call, "the input does not fit the weight")
@@ -144,7 +140,7 @@ def test_images_without_lines_or_channels(library: Path) -> None:
 
 
 @pytest.mark.parametrize("rank", [2, 3])
-def test_heads_inside_need_four_dimensions(library: Path, rank: int) -> None:
+def test_heads_inside_need_four_dimensions(library, rank):
     """An output with heads inside was once made of fewer dimensions, and written beyond its end."""
     factors = {n: np.ones((2, 40, 8)[-rank:], np.float32) for n in "qkv"}
     for name in ("inner_query", "inner_output"):
@@ -153,7 +149,7 @@ def test_heads_inside_need_four_dimensions(library: Path, rank: int) -> None:
 
 
 @pytest.mark.parametrize("value", [2, -1, 1 << 32])
-def test_heads_are_inside_or_not(library: Path, value: int) -> None:
+def test_heads_are_inside_or_not(library, value):
     call = replace(ATTENTION, attributes={"inner_output": value})
     check_refused(library, call, "heads are inside, 1, or not, 0")
 
@@ -168,14 +164,12 @@ def test_heads_are_inside_or_not(library: Path, value: int) -> None:
         (((1, 9000, 1), (1, 1, 1), (1, 1, 32768)), "far larger than its inputs"),
     ],
 )
-def test_attention_of_odd_sizes(
-    library: Path, shapes: tuple[tuple[int, ...], ...], message: str
-) -> None:
+def test_attention_of_odd_sizes(library, shapes, message):
     factors = {n: np.zeros(s, np.int8) for n, s in zip("qkv", shapes, strict=True)}
     check_refused(library, with_inputs(ATTENTION, **factors), message)
 
 
-def test_rows_without_columns_take_no_time(library: Path) -> None:
+def test_rows_without_columns_take_no_time(library):
     """So many of them that counting them would never end."""
     x = np.zeros((1 << 30, 1 << 30, 0), np.float32)
     empty = np.zeros((1 << 30, 0), np.float32)
@@ -184,14 +178,14 @@ def test_rows_without_columns_take_no_time(library: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(27,), (27, 4, 1), (0, 4), (27, 0), (32769, 1), ()])
-def test_weights_are_matrices(library: Path, shape: tuple[int, ...]) -> None:
+def test_weights_are_matrices(library, shape):
     for call in (LINEAR, CONV):
         wrong = with_inputs(call, weight=np.zeros(shape, np.int8))
         check_refused(library, wrong, r"take a weight \[k, n\] with k up to 32768")
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.uint8, np.bool_, np.int32])
-def test_other_types(library: Path, kind: type) -> None:
+def test_other_types(library, kind):
     for call in (LINEAR, CONV):
         wrong = with_inputs(call, x=call.inputs["x"].astype(kind))
         check_refused(library, wrong, "take floats or int8")
@@ -200,7 +194,7 @@ def test_other_types(library: Path, kind: type) -> None:
 
 
 @pytest.mark.parametrize("call", [LINEAR, LINEAR_CODES, CONV], ids=lambda call: call.operator)
-def test_layers_take_constants(library: Path, call: Call) -> None:
+def test_layers_take_constants(library, call):
     for name in sorted(call.constants & call.inputs.keys()):
         wrong = replace(call, constants=call.constants - {name})
         check_refused(library, wrong, "take constants for all but their first input")

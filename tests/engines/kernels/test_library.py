@@ -25,14 +25,14 @@ from tests.model_file.test_bundle import random_inputs
 
 
 @pytest.fixture
-def folder(tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, library, monkeypatch) -> Path:
     """An empty folder in place of the one with the library."""
     monkeypatch.setenv("QSAM2_KERNEL_CACHE", str(tmp_path / "kernels"))
     return tmp_path / "kernels"
 
 
 @pytest.fixture
-def _quick_compiler(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick_compiler(library, tmp_path, monkeypatch) -> None:
     """A compiler that copies the library, which was really compiled once."""
     compiler = tmp_path / "quick-cc"
     compiler.write_text(f'#!/bin/sh\nfor output; do :; done\ncp "{library}" "$output"\n')
@@ -49,7 +49,7 @@ def place(library: Path) -> Path:
 
 
 @pytest.mark.usefixtures("_quick_compiler")
-def test_building_once(folder: Path) -> None:
+def test_building_once(folder):
     assert find_kernels() is None
     path = build_kernels()
     assert path.parent == folder
@@ -62,13 +62,13 @@ def test_building_once(folder: Path) -> None:
     assert path.stat().st_mtime_ns == before
 
 
-def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("QSAM2_KERNEL_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert kernels_path().parent == tmp_path / "qsam2-deploy" / "kernels"
 
 
-def test_no_compiler(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_compiler(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     with pytest.raises(EngineError, match="needs a C compiler, and there is none"):
@@ -84,9 +84,7 @@ def test_no_compiler(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("exit 0", "do not load"),
     ],
 )
-def test_a_compiler_that_fails(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
-) -> None:
+def test_a_compiler_that_fails(folder, tmp_path, monkeypatch, script, message):
     compiler = tmp_path / "bad-cc"
     compiler.write_text(f"#!/bin/sh\n{script}\n")
     compiler.chmod(0o755)
@@ -99,20 +97,20 @@ def test_a_compiler_that_fails(
         build_kernels()
 
 
-def test_a_folder_that_cannot_be_made(folder: Path) -> None:
+def test_a_folder_that_cannot_be_made(folder):
     folder.write_text("a file")
     with pytest.raises(InputError, match="cannot write"):
         build_kernels()
 
 
-def test_a_library_that_is_wanted_and_not_built(folder: Path, model_path: Path) -> None:
+def test_a_library_that_is_wanted_and_not_built(folder, model_path):
     with pytest.raises(EngineError, match="not built; run: qsam2-build-kernels"):
         OrtBackend(model_path, threads=1, kernels=True)
     assert OrtBackend(model_path, threads=1).kernels is None
 
 
 @pytest.mark.parametrize("content", [b"", b"no library at all" * 100])
-def test_a_damaged_library(folder: Path, library: Path, model_path: Path, content: bytes) -> None:
+def test_a_damaged_library(folder, library, model_path, content):
     path = place(library)
     path.write_bytes(content)
     with pytest.raises(EngineError, match="run: qsam2-build-kernels --force"):
@@ -124,7 +122,7 @@ def test_a_damaged_library(folder: Path, library: Path, model_path: Path, conten
         assert backend.run("image_encoder", random_inputs(backend.spec, "image_encoder"))
 
 
-def test_a_library_that_anybody_could_change(folder: Path, library: Path) -> None:
+def test_a_library_that_anybody_could_change(folder, library):
     path = place(library)
     path.chmod(0o777)
     with pytest.raises(EngineError, match="everybody can write"):
@@ -137,9 +135,7 @@ def test_a_library_that_anybody_could_change(folder: Path, library: Path) -> Non
             find_kernels(True)
 
 
-def test_switching_off(
-    library: Path, integer_attention_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_switching_off(library, integer_attention_path, monkeypatch):
     assert OrtBackend(integer_attention_path).kernels == library
     assert OrtBackend(integer_attention_path, kernels=False).kernels is None
     monkeypatch.setenv("QSAM2_KERNELS", "0")
@@ -147,16 +143,14 @@ def test_switching_off(
     assert OrtBackend(integer_attention_path, kernels=True).kernels == library
 
 
-def test_the_cache_knows_which_kernels(library: Path, tmp_path: Path) -> None:
+def test_the_cache_knows_which_kernels(library, tmp_path):
     digest = "d" * 64
     other = library.with_name("qsam2-kernels-of-another-version.so")
     paths = {ort_cache(tmp_path, digest, k).path("c") for k in (None, library, other)}
     assert len(paths) == 3
 
 
-def test_a_model_computes_the_same(
-    library: Path, integer_attention_path: Path, tmp_path: Path
-) -> None:
+def test_a_model_computes_the_same(library, integer_attention_path, tmp_path):
     """With random weights; parity with the official predictor has its own tests."""
     outputs = {}
     for kernels in (False, True, True):
@@ -174,9 +168,7 @@ def test_a_model_computes_the_same(
 
 
 @pytest.mark.usefixtures("_quick_compiler")
-def test_the_command(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command(folder, capsys, monkeypatch):
     assert main([]) == 0
     path = kernels_path()
     assert capsys.readouterr().out == f"{path} ({processor_path(path)})\n"

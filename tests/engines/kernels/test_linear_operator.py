@@ -42,7 +42,7 @@ def run(
     if y_zero is None:
         kind, output = "QuantizedLinear", np.float32
     else:
-        kind, output = "QuantizedLinearCodes", np.int8  # type: ignore[assignment]
+        kind, output = "QuantizedLinearCodes", np.int8
         constants = constants | {"y_scale": Y_SCALE, "y_zero": np.asarray(y_zero, np.int8)}
     attributes = {"activation": activation, **limits}
     made = session(library, kind, {"x": x}, constants, output, threads=threads, **attributes)
@@ -85,13 +85,13 @@ def whole_numbers(x: np.ndarray, constants: dict[str, np.ndarray]) -> np.ndarray
     outputs=st.integers(1, 100),
     zero=st.integers(-128, 127),
 )
-def test_floats(library: Path, rows: int, depth: int, outputs: int, zero: int) -> None:
+def test_floats(library, rows, depth, outputs, zero):
     x = np.random.default_rng(rows).normal(size=(rows, depth)).astype(np.float32)
     constants = layer(depth, outputs, zero)
     np.testing.assert_array_equal(run(library, x, constants), whole_numbers(x, constants))
 
 
-def test_every_path_is_the_engine_to_the_bit(library: Path, path: str) -> None:
+def test_every_path_is_the_engine_to_the_bit(library, path):
     x = np.random.default_rng(0).normal(size=(3, 50, 96)).astype(np.float32)
     constants = layer(96, 200, 5)
     found = run(library, x, constants)
@@ -101,7 +101,7 @@ def test_every_path_is_the_engine_to_the_bit(library: Path, path: str) -> None:
 
 @pytest.mark.parametrize("activation", [0, 1, 2])
 @pytest.mark.parametrize("y_zero", [0, -128, 31])
-def test_codes(library: Path, path: str, activation: int, y_zero: int) -> None:
+def test_codes(library, path, activation, y_zero):
     x = np.random.default_rng(1).normal(size=(200, 64)).astype(np.float32)
     constants = layer(64, 90, -3)
     y = whole_numbers(x, constants).astype(np.float64)
@@ -120,7 +120,7 @@ def test_codes(library: Path, path: str, activation: int, y_zero: int) -> None:
 
 
 @pytest.mark.parametrize(("lowest", "highest"), [(-2, 1), (-128, -125), (-8, 7), (0, 0)])
-def test_codes_are_cut_off(library: Path, path: str, lowest: int, highest: int) -> None:
+def test_codes_are_cut_off(library, path, lowest, highest):
     x = np.random.default_rng(4).normal(size=(130, 45)).astype(np.float32)
     constants = layer(45, 70, 0)
     codes = np.clip(np.rint(x / constants["x_scale"]), lowest, highest).astype(np.int8)
@@ -133,13 +133,13 @@ def test_codes_are_cut_off(library: Path, path: str, lowest: int, highest: int) 
 
 
 @pytest.mark.parametrize("limits", [(5, 4), (-129, 0), (0, 128)])
-def test_limits_that_are_none(library: Path, limits: tuple[int, int]) -> None:
+def test_limits_that_are_none(library, limits):
     x = np.ones((1, 20), np.float32)
     with pytest.raises(Exception, match="limits of codes within those of 8 bits"):
         run(library, x, layer(20, 30, 0), x_lowest=limits[0], x_highest=limits[1])
 
 
-def test_gelu_is_that_of_the_error_function(library: Path) -> None:
+def test_gelu_is_that_of_the_error_function(library):
     x = np.linspace(-9, 9, 4001, dtype=np.float32)[:, None]
     constants = layer(1, 1, 0) | {
         "weight": np.ones((1, 1), np.int8),
@@ -153,14 +153,14 @@ def test_gelu_is_that_of_the_error_function(library: Path) -> None:
     np.testing.assert_allclose(found, wanted, atol=3e-6)
 
 
-def test_codes_as_input(library: Path) -> None:
+def test_codes_as_input(library):
     constants = layer(40, 50, 7)
     codes = random_codes(np.random.default_rng(2), 70, 40)
     x = ((codes.astype(np.int64) - 7) * constants["x_scale"]).astype(np.float32)
     np.testing.assert_array_equal(run(library, codes, constants), run(library, x, constants))
 
 
-def test_threads_give_the_same(library: Path) -> None:
+def test_threads_give_the_same(library):
     x = np.random.default_rng(3).normal(size=(1000, 33)).astype(np.float32)
     constants = layer(33, 70, 0)
     one, two = (run(library, x, constants, 2, 0, threads) for threads in (1, 2))
@@ -168,12 +168,12 @@ def test_threads_give_the_same(library: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1])
-def test_few_rows(library: Path, rows: int) -> None:
+def test_few_rows(library, rows):
     x = np.ones((rows, 20), np.float32)
     assert run(library, x, layer(20, 30, 0)).shape == (rows, 30)
 
 
-def test_what_does_not_fit(library: Path) -> None:
+def test_what_does_not_fit(library):
     constants = layer(20, 30, 0)
     with pytest.raises(Exception, match="does not fit the weight"):
         run(library, np.ones((4, 21), np.float32), constants)

@@ -44,7 +44,7 @@ def kinds_of(model: onnx.ModelProto) -> Counter[str]:
 @pytest.mark.parametrize("heads", [0, 3])
 @pytest.mark.parametrize("zero_point", [0, -128, 127])
 @pytest.mark.parametrize("transposed", [True, False])
-def test_attention(library: Path, heads: int, zero_point: int, transposed: bool) -> None:
+def test_attention(library, heads, zero_point, transposed):
     factors = random_factors(40, 90, heads)
     model = attention_graph(40, 90, heads, zero_point=zero_point, transposed=transposed)
     shapes = {i.name: i for i in onnx.shape_inference.infer_shapes(model).graph.output}
@@ -59,7 +59,7 @@ def test_attention(library: Path, heads: int, zero_point: int, transposed: bool)
     assert_same(found, expected(factors, zero_point=zero_point))
 
 
-def test_any_number_of_keys(library: Path) -> None:
+def test_any_number_of_keys(library):
     model = attention_graph(30, "keys")
     assert fused_attention(model) == 1
     for keys in (1, 7, 300):
@@ -68,7 +68,7 @@ def test_any_number_of_keys(library: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["total", "largest", "p_codes", "q_codes"])
-def test_other_attention_is_left_alone(missing: str) -> None:
+def test_other_attention_is_left_alone(missing):
     model = attention_graph(8, 20)
     node = next(n for n in model.graph.node if n.name == missing)
     node.op_type = {"largest": "ReduceMin", "total": "ReduceL1"}.get(missing, "Floor")
@@ -77,7 +77,7 @@ def test_other_attention_is_left_alone(missing: str) -> None:
     assert model.SerializeToString() == before
 
 
-def test_other_steps_of_the_weights_are_left_alone() -> None:
+def test_other_steps_of_the_weights_are_left_alone():
     model = attention_graph(8, 20)
     scale = next(t for t in model.graph.initializer if t.name == "p_scale")
     scale.CopyFrom(numpy_helper.from_array(np.float32(1 / 127), "p_scale"))
@@ -138,7 +138,7 @@ def two_layers(activation: str, *, between: bool = True, clipped: bool = False) 
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_codes_go_from_layer_to_layer(library: Path, activation: str) -> None:
+def test_codes_go_from_layer_to_layer(library, activation):
     x = np.random.default_rng(1).normal(size=(2, 30, 24)).astype(np.float32)
     model, other = two_layers(activation), two_layers(activation)
     assert fused_linear(model) == 2
@@ -154,7 +154,7 @@ def test_codes_go_from_layer_to_layer(library: Path, activation: str) -> None:
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", ""])
-def test_limits_of_codes_are_taken_in(library: Path, activation: str) -> None:
+def test_limits_of_codes_are_taken_in(library, activation):
     x = np.random.default_rng(5).normal(size=(2, 30, 24)).astype(np.float32)
     model, other = (two_layers(activation, clipped=True) for _ in range(2))
     assert kinds_of(model)["Clip"] == 2
@@ -173,9 +173,7 @@ def test_limits_of_codes_are_taken_in(library: Path, activation: str) -> None:
 
 
 @pytest.mark.parametrize(("activation", "left"), [("relu", set()), ("gelu", {"Erf"})])
-def test_a_gelu_without_codes_after_it_stays(
-    library: Path, activation: str, left: set[str]
-) -> None:
+def test_a_gelu_without_codes_after_it_stays(library, activation, left):
     x = np.random.default_rng(2).normal(size=(2, 30, 24)).astype(np.float32)
     model, other = (two_layers(activation, between=False) for _ in range(2))
     assert fused_linear(model) == 1
@@ -184,7 +182,7 @@ def test_a_gelu_without_codes_after_it_stays(
     np.testing.assert_array_equal(run(model, {"x": x}, library), run(other, {"x": x}, None))
 
 
-def test_codes_that_are_used_twice_stay(library: Path) -> None:
+def test_codes_that_are_used_twice_stay(library):
     model = two_layers("")
     again = helper.make_node("DequantizeLinear", ["aq", "a_step", "zero"], ["more"], "more")
     model.graph.node.insert(1, again)
@@ -230,7 +228,7 @@ def rotated_attention() -> onnx.ModelProto:
     return model
 
 
-def test_codes_are_made_where_keys_are_rotated(library: Path) -> None:
+def test_codes_are_made_where_keys_are_rotated(library):
     model, plain = rotated_attention(), rotated_attention()
     assert fused_attention(model) == fused_attention(plain) == 1
     assert attention_codes(model) == 1
@@ -250,7 +248,7 @@ def test_codes_are_made_where_keys_are_rotated(library: Path) -> None:
     assert_same(found, run(integers, inputs, None))
 
 
-def test_sines_in_another_order_are_no_rotation() -> None:
+def test_sines_in_another_order_are_no_rotation():
     model = rotated_attention()
     node = next(n for n in model.graph.node if n.name == "r5")
     node.input[1] = "sin"
@@ -259,7 +257,7 @@ def test_sines_in_another_order_are_no_rotation() -> None:
 
 
 @pytest.mark.parametrize("others", [False, True])
-def test_codes_are_made_before_numbers_are_moved(library: Path, others: bool) -> None:
+def test_codes_are_made_before_numbers_are_moved(library, others):
     """Unless somebody else needs the floats in their new order."""
     make = helper.make_node
     nodes = [
@@ -283,7 +281,7 @@ def test_codes_are_made_before_numbers_are_moved(library: Path, others: bool) ->
     assert np.ptp(wanted.astype(int)) > 50
 
 
-def test_whole_components(library: Path, integer_attention_path: Path) -> None:
+def test_whole_components(library, integer_attention_path):
     """Every quantized product of a model is in the kernels, but for depthwise convolutions."""
     bundle = read_bundle(integer_attention_path)
     kinds: Counter[str] = Counter()

@@ -31,7 +31,7 @@ def compiled(compiler: str, output: Path, *more: str) -> Path:
     return output
 
 
-def test_neon_is_plain_c_to_the_bit(tmp_path: Path) -> None:
+def test_neon_is_plain_c_to_the_bit(tmp_path):
     program = compiled("aarch64-linux-gnu-gcc", tmp_path / "compare", "-static")
     if shutil.which("qemu-aarch64-static") is None:
         pytest.skip("there is no qemu-aarch64-static")
@@ -43,7 +43,7 @@ def test_neon_is_plain_c_to_the_bit(tmp_path: Path) -> None:
     assert result.returncode == 2, "a processor without the dot product must not have this path"
 
 
-def test_avxvnni_in_another_encoding_is_plain_c_to_the_bit(tmp_path: Path, library: Path) -> None:
+def test_avxvnni_in_another_encoding_is_plain_c_to_the_bit(tmp_path, library):
     if processor_path(library, "avx512vnni") is None:
         pytest.skip("this processor has no VNNI")
     program = compiled("gcc", tmp_path / "compare", "-DQSAM2_OTHER_ENCODING")

@@ -27,9 +27,7 @@ def run(library: Path, inputs: dict[str, np.ndarray], zero: int = 0) -> np.ndarr
 @pytest.mark.parametrize(
     ("lead", "places", "half"), [((2, 3), 150, 33), ((1,), 1, 1), ((), 70, 128)]
 )
-def test_every_path(
-    library: Path, path: str, lead: tuple[int, ...], places: int, half: int
-) -> None:
+def test_every_path(library, path, lead, places, half):
     cos, sin = tables(places, half)
     x = np.random.default_rng(1).normal(0, 2, (*lead, places, 2 * half)).astype(np.float32)
     a, b = x[..., :half], x[..., half:]
@@ -39,7 +37,7 @@ def test_every_path(
     assert np.ptp(wanted.astype(int)) > 20 or half == 1
 
 
-def test_what_does_not_fit(library: Path) -> None:
+def test_what_does_not_fit(library):
     cos, sin = tables(4, 3)
     with pytest.raises(Exception, match="rows of two halves"):
         run(library, {"x": np.zeros((4, 5), np.float32), "cos": cos, "sin": sin})

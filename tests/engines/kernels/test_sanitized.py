@@ -29,21 +29,21 @@ OPERATORS = (
 )
 
 
-def test_calls_are_the_same_each_time() -> None:
+def test_calls_are_the_same_each_time():
     models = [model_of(random_call(3, number)) for number in (0, 1, 0)]
     assert models[0] == models[2] != models[1]
     assert {random_call(3, number).operator for number in range(60)} == {*OPERATORS}
 
 
 @pytest.fixture(scope="module")
-def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sanitized(tmp_path_factory) -> Path:
     if shutil.which(COMPILER) is None or preloaded() is None:
         pytest.skip("there is no gcc with AddressSanitizer")
     return build_sanitized(tmp_path_factory.mktemp("sanitized") / "kernels.so")
 
 
 @pytest.mark.slow
-def test_the_operators_own_tests(sanitized: Path) -> None:
+def test_the_operators_own_tests(sanitized):
     names = [*Path(__file__).parent.glob("test_*_operator.py")]
     names.append(Path(__file__).with_name("test_hostile_calls.py"))
     result = subprocess.run(
@@ -58,7 +58,7 @@ def test_the_operators_own_tests(sanitized: Path) -> None:
 
 
 @pytest.mark.slow
-def test_hostile_calls(sanitized: Path) -> None:
+def test_hostile_calls(sanitized):
     findings = fuzz(sanitized, seed=7, first=0, count=4000)
     assert not findings.reports, findings.reports[0][1]
     assert {*findings.outcomes} == {*OPERATORS}
@@ -89,7 +89,7 @@ PLANTED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", PLANTED)
-def test_a_planted_fault_is_found(sanitized: Path, tmp_path: Path, fault: str) -> None:
+def test_a_planted_fault_is_found(sanitized, tmp_path, fault):
     """What the tool says of sound kernels is worth nothing unless it sees that others are not."""
     name, sound, unsound = PLANTED[fault]
     copy = Path(shutil.copytree(SOURCES, tmp_path / "src"))

@@ -17,12 +17,12 @@ def gpu() -> FunctionalGpu:
 
 
 @pytest.fixture
-def engine(gpu: FunctionalGpu, model_path: Path, tmp_path: Path) -> Path:
+def engine(gpu, model_path, tmp_path) -> Path:
     return gpu.build(model_path, tmp_path / "m.engine")
 
 
 @pytest.fixture
-def installed(gpu: FunctionalGpu, monkeypatch: pytest.MonkeyPatch) -> FunctionalGpu:
+def installed(gpu, monkeypatch) -> FunctionalGpu:
     """Install the doubles."""
     monkeypatch.setattr(backend_module, "find_library", lambda name: gpu.library)
     monkeypatch.setattr(cuda_module, "import_runtime", lambda: gpu.runtime)

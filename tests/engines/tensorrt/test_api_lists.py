@@ -40,9 +40,7 @@ def all_options(version: str, folder: Path) -> dict[str, Any]:
         ),
     ],
 )
-def test_every_call_is_in_the_list(
-    version: str, verbose: bool, quantized_path: Path, tmp_path: Path
-) -> None:
+def test_every_call_is_in_the_list(version, verbose, quantized_path, tmp_path):
     heard: list[str] = []
     listen = (lambda severity, text: heard.append(text)) if verbose else None
     for other in ({}, all_options(version, tmp_path)):
@@ -55,9 +53,7 @@ def test_every_call_is_in_the_list(
 
 
 @pytest.mark.parametrize("version", doubles.VERSIONS)
-def test_a_value_that_the_version_lacks_is_one_sentence(
-    version: str, quantized_path: Path, tmp_path: Path
-) -> None:
+def test_a_value_that_the_version_lacks_is_one_sentence(version, quantized_path, tmp_path):
     if "rtx" in version:
         options, message = BuildOptions(compute_capabilities=("9.9",)), "no compute capability SM99"
     else:
@@ -73,9 +69,7 @@ def test_a_value_that_the_version_lacks_is_one_sentence(
 
 
 @pytest.mark.parametrize("version", doubles.VERSIONS)
-def test_faults_of_the_parser_and_the_builder(
-    version: str, quantized_path: Path, tmp_path: Path
-) -> None:
+def test_faults_of_the_parser_and_the_builder(version, quantized_path, tmp_path):
     fault = doubles.ParserFault("not so", 2, "image_encoder/layer", "Erf")
     for script, message in (
         (doubles.Script(faults=[fault]), r"refuses the layer image_encoder/layer \(Erf\): not so"),

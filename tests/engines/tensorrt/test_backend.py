@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +37,7 @@ STEADY = 17
 
 
 @pytest.fixture(scope="module")
-def expected(model_path: Path) -> list[npt.NDArray[np.float32]]:
+def expected(model_path) -> list[npt.NDArray[np.float32]]:
     return play(OrtBackend(model_path, threads=1), 6)
 
 
@@ -63,9 +61,7 @@ MACHINES = [
         ),
     ],
 )  # fmt: skip
-def test_the_masks_are_those_of_the_cpu(
-    machine: dict[str, Any], limits: Limits, model_path: Path, tmp_path: Path, expected: Any
-) -> None:
+def test_the_masks_are_those_of_the_cpu(machine, limits, model_path, tmp_path, expected):
     gpu = FunctionalGpu(**machine)
     got = play(open_engine(gpu, gpu.build(model_path, tmp_path / "m", limits=limits)), 6)
     for a, b in zip(expected, got, strict=True):
@@ -74,7 +70,7 @@ def test_the_masks_are_those_of_the_cpu(
     gpu.check()
 
 
-def test_only_what_the_host_reads_leaves_the_gpu(gpu: FunctionalGpu, engine: Path) -> None:
+def test_only_what_the_host_reads_leaves_the_gpu(gpu, engine):
     with open_engine(gpu, engine) as backend:
         for name in COMPONENTS:
             before = len(gpu.cuda.copies)
@@ -97,7 +93,7 @@ def test_only_what_the_host_reads_leaves_the_gpu(gpu: FunctionalGpu, engine: Pat
         *(pytest.param(version, marks=pytest.mark.slow) for version in doubles.VERSIONS[1:-1]),
     ],
 )
-def test_a_steady_frame(version: str, model_path: Path, tmp_path: Path) -> None:
+def test_a_steady_frame(version, model_path, tmp_path):
     """Four graphs, one copy of masks, no new memory, and nothing of the bank passes the host."""
     gpu = FunctionalGpu(version)
     engine = gpu.build(model_path, tmp_path / "m.engine")
@@ -119,7 +115,7 @@ def test_a_steady_frame(version: str, model_path: Path, tmp_path: Path) -> None:
     gpu.check()
 
 
-def test_warming_up_is_not_recorded(gpu: FunctionalGpu, engine: Path) -> None:
+def test_warming_up_is_not_recorded(gpu, engine):
     with VideoSegmenter(open_engine(gpu, engine)) as segmenter:
         segmenter.track(frame(0), clicks(1))
         for index in range(1, STEADY):
@@ -131,7 +127,7 @@ def test_warming_up_is_not_recorded(gpu: FunctionalGpu, engine: Path) -> None:
     gpu.check()
 
 
-def test_another_number_of_objects_is_recorded_anew(gpu: FunctionalGpu, engine: Path) -> None:
+def test_another_number_of_objects_is_recorded_anew(gpu, engine):
     def launches() -> int:
         return gpu.cuda.calls.count("cudaGraphLaunch")
 
@@ -152,7 +148,7 @@ def test_another_number_of_objects_is_recorded_anew(gpu: FunctionalGpu, engine: 
     gpu.check()
 
 
-def test_an_engine_that_cannot_be_recorded_runs_plainly(gpu: FunctionalGpu, engine: Path) -> None:
+def test_an_engine_that_cannot_be_recorded_runs_plainly(gpu, engine):
     gpu.cuda.faults["cudaGraphInstantiate"] = "cudaErrorNotSupported"
     with open_engine(gpu, engine) as backend:
         inputs = random_inputs(backend.spec, MASK_DECODER)
@@ -164,9 +160,7 @@ def test_an_engine_that_cannot_be_recorded_runs_plainly(gpu: FunctionalGpu, engi
 
 
 @pytest.mark.parametrize("integrated", [False, True])
-def test_an_input_is_not_overwritten_before_it_was_read(
-    integrated: bool, model_path: Path, tmp_path: Path
-) -> None:
+def test_an_input_is_not_overwritten_before_it_was_read(integrated, model_path, tmp_path):
     """The host waits for nothing after the image encoder, whose input comes from the host."""
     gpu = FunctionalGpu(integrated=integrated)
     with open_engine(gpu, gpu.build(model_path, tmp_path / "m")) as backend:
@@ -181,7 +175,7 @@ def test_an_input_is_not_overwritten_before_it_was_read(
     gpu.check()
 
 
-def test_threads_take_turns(gpu: FunctionalGpu, engine: Path) -> None:
+def test_threads_take_turns(gpu, engine):
     with open_engine(gpu, engine) as backend:
         given = [random_inputs(backend.spec, MASK_DECODER, B=count) for count in (1, 2, 3)]
         expected = [backend.run(MASK_DECODER, inputs)["mask_logits"] for inputs in given]
@@ -195,9 +189,7 @@ def test_threads_take_turns(gpu: FunctionalGpu, engine: Path) -> None:
     gpu.check()
 
 
-def test_gathered_memories_have_one_address_while_they_fill_up(
-    gpu: FunctionalGpu, engine: Path
-) -> None:
+def test_gathered_memories_have_one_address_while_they_fill_up(gpu, engine):
     with open_engine(gpu, engine) as backend:
         inputs = random_inputs(backend.spec, MEMORY_ENCODER)
         assert backend.memories is not None
@@ -211,7 +203,7 @@ def test_gathered_memories_have_one_address_while_they_fill_up(
     gpu.check()
 
 
-def test_a_memory_that_is_not_finite_is_not_kept(gpu: FunctionalGpu, engine: Path) -> None:
+def test_a_memory_that_is_not_finite_is_not_kept(gpu, engine):
     with open_engine(gpu, engine) as backend:
         inputs = random_inputs(backend.spec, MEMORY_ENCODER)
         inputs["mask_logits"][1, 0, 3, 3] = np.nan
@@ -221,9 +213,7 @@ def test_a_memory_that_is_not_finite_is_not_kept(gpu: FunctionalGpu, engine: Pat
     gpu.check()
 
 
-def test_old_memories_go_to_the_host_when_there_are_too_many(
-    gpu: FunctionalGpu, engine: Path
-) -> None:
+def test_old_memories_go_to_the_host_when_there_are_too_many(gpu, engine):
     with open_engine(gpu, engine, memory_limit_mib=0) as backend:
         assert backend.memories is not None
         inputs = random_inputs(backend.spec, MEMORY_ENCODER)
@@ -242,7 +232,7 @@ def test_old_memories_go_to_the_host_when_there_are_too_many(
     gpu.check()
 
 
-def test_a_full_gpu_moves_memories_to_the_host(gpu: FunctionalGpu, engine: Path) -> None:
+def test_a_full_gpu_moves_memories_to_the_host(gpu, engine):
     with open_engine(gpu, engine) as backend:
         assert backend.memories is not None
         inputs = random_inputs(backend.spec, MEMORY_ENCODER)
@@ -255,7 +245,7 @@ def test_a_full_gpu_moves_memories_to_the_host(gpu: FunctionalGpu, engine: Path)
     gpu.check()
 
 
-def test_it_can_be_entered_again(gpu: FunctionalGpu, engine: Path) -> None:
+def test_it_can_be_entered_again(gpu, engine):
     backend = open_engine(gpu, engine)
     first, second = play(backend, 3), play(backend, 3)
     for a, b in zip(first, second, strict=True):
@@ -263,7 +253,7 @@ def test_it_can_be_entered_again(gpu: FunctionalGpu, engine: Path) -> None:
     gpu.check()
 
 
-def test_outside_its_context_it_says_so(gpu: FunctionalGpu, engine: Path) -> None:
+def test_outside_its_context_it_says_so(gpu, engine):
     backend = open_engine(gpu, engine)
     inputs = random_inputs(backend.spec, MASK_DECODER)
     with pytest.raises(EngineError, match="the backend is closed"):
@@ -276,7 +266,7 @@ def test_outside_its_context_it_says_so(gpu: FunctionalGpu, engine: Path) -> Non
         np.asarray(tensor["conditioned"])
 
 
-def test_device_arrays_are_shown_to_other_libraries(gpu: FunctionalGpu) -> None:
+def test_device_arrays_are_shown_to_other_libraries(gpu):
     from qsam2_deploy.engines.tensorrt.cuda import Cuda
 
     with DeviceArray(Cuda(gpu.runtime), (2, 3), np.float32) as array:

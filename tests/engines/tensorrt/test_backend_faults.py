@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,9 +76,7 @@ FAULTS: dict[str, Callable[[FunctionalGpu], None]] = {
 
 
 @pytest.mark.parametrize("message", FAULTS)
-def test_a_fault_is_one_sentence_and_all_is_given_back(
-    message: str, gpu: FunctionalGpu, engine: Path
-) -> None:
+def test_a_fault_is_one_sentence_and_all_is_given_back(message, gpu, engine):
     FAULTS[message](gpu)
     backend = open_engine(gpu, engine)
     with pytest.raises(EngineError, match=message) as raised, VideoSegmenter(backend) as segmenter:
@@ -92,7 +89,7 @@ def test_a_fault_is_one_sentence_and_all_is_given_back(
         gpu.check()
 
 
-def test_too_little_memory_at_any_moment(gpu: FunctionalGpu, engine: Path) -> None:
+def test_too_little_memory_at_any_moment(gpu, engine):
     play(open_engine(gpu, engine), 3)
     total = sum(b.data.size for b in gpu.cuda.memory.blocks if b.kind == "device")
     messages = []
@@ -107,7 +104,7 @@ def test_too_little_memory_at_any_moment(gpu: FunctionalGpu, engine: Path) -> No
     assert all("the GPU is out of memory" in text and "\n" not in text for text in messages)
 
 
-def test_a_frame_that_failed_is_not_taken(gpu: FunctionalGpu, engine: Path) -> None:
+def test_a_frame_that_failed_is_not_taken(gpu, engine):
     with VideoSegmenter(open_engine(gpu, engine)) as segmenter:
         segmenter.track(frame(0), clicks(1))
         _execution_fails(gpu)
@@ -126,9 +123,7 @@ def test_a_frame_that_failed_is_not_taken(gpu: FunctionalGpu, engine: Path) -> N
         (MEMORY_ATTENTION, {"N": 20}, "takes 0 to 19 object pointers.*--max-conditioning"),
     ],
 )
-def test_sizes_that_the_engine_was_not_built_for(
-    gpu: FunctionalGpu, engine: Path, component: str, sizes: dict[str, int], message: str
-) -> None:
+def test_sizes_that_the_engine_was_not_built_for(gpu, engine, component, sizes, message):
     with open_engine(gpu, engine) as backend:
         with pytest.raises(EngineError, match=message):
             backend.run(component, random_inputs(backend.spec, component, **sizes))
@@ -136,7 +131,7 @@ def test_sizes_that_the_engine_was_not_built_for(
     gpu.check()
 
 
-def test_inputs_that_do_not_fit(gpu: FunctionalGpu, engine: Path) -> None:
+def test_inputs_that_do_not_fit(gpu, engine):
     with open_engine(gpu, engine) as backend:
         inputs = random_inputs(backend.spec, MASK_DECODER)
         small = inputs | {"mask_input": inputs["mask_input"][..., :-1]}
@@ -148,7 +143,7 @@ def test_inputs_that_do_not_fit(gpu: FunctionalGpu, engine: Path) -> None:
     gpu.check()
 
 
-def test_a_frame_of_another_size(gpu: FunctionalGpu, engine: Path) -> None:
+def test_a_frame_of_another_size(gpu, engine):
     with VideoSegmenter(open_engine(gpu, engine)) as segmenter:
         segmenter.track(frame(0))
         with pytest.raises(VideoError, match="every frame must be of shape"):
@@ -156,7 +151,7 @@ def test_a_frame_of_another_size(gpu: FunctionalGpu, engine: Path) -> None:
     gpu.check()
 
 
-def test_a_damaged_file_does_not_reach_the_gpu(gpu: FunctionalGpu, engine: Path) -> None:
+def test_a_damaged_file_does_not_reach_the_gpu(gpu, engine):
     data = bytearray(engine.read_bytes())
     data[-1] ^= 1
     engine.write_bytes(data)
@@ -165,7 +160,7 @@ def test_a_damaged_file_does_not_reach_the_gpu(gpu: FunctionalGpu, engine: Path)
     assert not gpu.cuda.calls
 
 
-def test_another_version_of_the_library(gpu: FunctionalGpu, engine: Path) -> None:
+def test_another_version_of_the_library(gpu, engine):
     other = FunctionalGpu("tensorrt-11.4")
     with pytest.raises(EngineError, match=r"was built by tensorrt 10\.3\.0, but this is tensorrt"):
         TensorRtBackend(engine, library=other.library, runtime=other.runtime)

@@ -27,7 +27,7 @@ def trt() -> FakeTensorRT:
 
 
 @pytest.fixture(autouse=True)
-def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def gpu(monkeypatch) -> None:
     monkeypatch.setattr(build_module, "current_gpu", lambda: Gpu("Orin", "8.7"))
 
 
@@ -42,9 +42,7 @@ def make(trt: FakeTensorRT, model: Path, output: Path, **other: Any) -> EngineRe
     return engine_from_onnx(model, output, library=trt.library(builder), self_test=False, **other)
 
 
-def test_attention_can_be_kept_from_fusing(
-    trt: FakeTensorRT, quantized_path: Path, tmp_path: Path
-) -> None:
+def test_attention_can_be_kept_from_fusing(trt, quantized_path, tmp_path):
     fused = make(trt, quantized_path, tmp_path / "m.engine", precision="fp16")
     assert lowered(trt, "Softmax") > 10
     assert lowered(trt, "ReduceSum") == 1  # of the memory
@@ -61,7 +59,7 @@ def test_attention_can_be_kept_from_fusing(
     assert {header.variant(name) for name in COMPONENTS} == {Variant("fp16", fused_attention=False)}
 
 
-def test_the_file_holds_every_plan(trt: FakeTensorRT, quantized_path: Path, tmp_path: Path) -> None:
+def test_the_file_holds_every_plan(trt, quantized_path, tmp_path):
     report = make(trt, quantized_path, tmp_path / "m.engine")
     engine, bundle = read_engine(report.path), read_bundle(quantized_path)
     wanted = {n: b"plan " + m[-20:] for n, m in zip(COMPONENTS, trt.parsed, strict=True)}
@@ -75,7 +73,7 @@ def test_the_file_holds_every_plan(trt: FakeTensorRT, quantized_path: Path, tmp_
     assert report.to_json()["path"] == "m.engine"
 
 
-def test_networks_are_strongly_typed(trt: FakeTensorRT, model_path: Path, tmp_path: Path) -> None:
+def test_networks_are_strongly_typed(trt, model_path, tmp_path):
     """The bit is at the flag's own number, which is another in each version."""
     make(trt, model_path, tmp_path / "m.engine", precision="fp16")
     assert trt.flags == [1 << 1] * 4
@@ -87,9 +85,7 @@ def test_networks_are_strongly_typed(trt: FakeTensorRT, model_path: Path, tmp_pa
     assert onnx.TensorProto.FLOAT16 in types
 
 
-def test_every_dynamic_input_has_its_shapes(
-    trt: FakeTensorRT, model_path: Path, tmp_path: Path
-) -> None:
+def test_every_dynamic_input_has_its_shapes(trt, model_path, tmp_path):
     make(trt, model_path, tmp_path / "m.engine", precision="fp16", limits=Limits(2, 5, 1))
     encoder, attention, decoder, _ = [config.profiles for config in trt.configs]
     assert encoder == []
@@ -103,20 +99,18 @@ def test_every_dynamic_input_has_its_shapes(
     assert set(decoder[0]) == dynamic
 
 
-def test_options_reach_the_builder(trt: FakeTensorRT, model_path: Path, tmp_path: Path) -> None:
+def test_options_reach_the_builder(trt, model_path, tmp_path):
     options = BuildOptions(256, 5, "ampere_plus", version_compatible=True)
     report = make(trt, model_path, tmp_path / "m.engine", precision="fp16", options=options)
     for config in trt.configs:
         assert config.pools == {"workspace": 256 << 20}
-        assert config.builder_optimization_level == 5  # type: ignore[attr-defined]
+        assert config.builder_optimization_level == 5
         assert config.set_flags == ["vc", "no lean"]
-        assert config.hardware_compatibility_level == 1  # type: ignore[attr-defined]
+        assert config.hardware_compatibility_level == 1
     assert report.target == Target("Orin", ("8.7",), "ampere_plus", version_compatible=True)
 
 
-def test_without_options_the_library_decides(
-    trt: FakeTensorRT, model_path: Path, tmp_path: Path
-) -> None:
+def test_without_options_the_library_decides(trt, model_path, tmp_path):
     make(trt, model_path, tmp_path / "m.engine", precision="fp16")
     config = trt.configs[0]
     assert not config.pools
@@ -129,19 +123,17 @@ def test_without_options_the_library_decides(
     ("asked", "kept", "members"),
     [(("8.6", "8.9"), ("8.6", "8.9"), {0: 86, 1: 89}), (("current",), ("8.7",), {0: 1})],
 )
-def test_compute_capabilities_of_rtx(
-    trt: FakeTensorRT, model_path: Path, tmp_path: Path, asked: Any, kept: Any, members: Any
-) -> None:
+def test_compute_capabilities_of_rtx(trt, model_path, tmp_path, asked, kept, members):
     trt.__version__ = "1.7.1"
     options = BuildOptions(compute_capabilities=asked)
     report = make(trt, model_path, tmp_path / "m.engine", precision="fp16", options=options,
                   builder="tensorrt-rtx")  # fmt: skip
     assert report.target == Target("", kept)
     assert trt.configs[0].capabilities == members
-    assert trt.configs[0].num_compute_capabilities == len(asked)  # type: ignore[attr-defined]
+    assert trt.configs[0].num_compute_capabilities == len(asked)
 
 
-def test_rtx_builds_for_all_but_turing(trt: FakeTensorRT, model_path: Path, tmp_path: Path) -> None:
+def test_rtx_builds_for_all_but_turing(trt, model_path, tmp_path):
     report = make(trt, model_path, tmp_path / "m.engine", precision="fp16", builder="tensorrt-rtx")
     assert report.target == Target(hardware_compatibility="ampere_plus")
     assert trt.configs[0].capabilities == {}
@@ -156,27 +148,21 @@ def test_rtx_builds_for_all_but_turing(trt: FakeTensorRT, model_path: Path, tmp_
         ("tensorrt-rtx", BuildOptions(version_compatible=True), "no version compatibility"),
     ],
 )  # fmt: skip
-def test_what_this_library_has_not_is_refused(
-    trt: FakeTensorRT, model_path: Path, tmp_path: Path, builder: str, options: Any, message: str
-) -> None:
+def test_what_this_library_has_not_is_refused(trt, model_path, tmp_path, builder, options, message):
     with pytest.raises(InputError, match=message):
         make(trt, model_path, tmp_path / "m.engine", precision="fp16", builder=builder,
              options=options)  # fmt: skip
     assert not list(tmp_path.iterdir())
 
 
-def test_the_current_capability_needs_a_gpu(
-    trt: FakeTensorRT, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_current_capability_needs_a_gpu(trt, model_path, tmp_path, monkeypatch):
     monkeypatch.setattr(build_module, "current_gpu", lambda: None)
     with pytest.raises(InputError, match="'current' needs a GPU"):
         make(trt, model_path, tmp_path / "m.engine", precision="fp16", builder="tensorrt-rtx",
              options=BuildOptions(compute_capabilities=("current",)))  # fmt: skip
 
 
-def test_timings_go_from_one_component_to_the_next(
-    trt: FakeTensorRT, model_path: Path, tmp_path: Path
-) -> None:
+def test_timings_go_from_one_component_to_the_next(trt, model_path, tmp_path):
     cache = tmp_path / "timings"
     make(trt, model_path, tmp_path / "m.engine", precision="fp16", timing_cache=cache)
     assert cache.read_bytes() == b"++++"
@@ -201,9 +187,9 @@ def test_timings_go_from_one_component_to_the_next(
     ],
 )
 def test_a_model_without_these_integers_is_refused(
-    trt: FakeTensorRT, tmp_path: Path, model: str, precision: str, message: str,
-    request: pytest.FixtureRequest,
-) -> None:  # fmt: skip
+    trt, tmp_path, model, precision, message,
+    request
+):  # fmt: skip
     path: Path = request.getfixturevalue(model)
     with pytest.raises(UnsupportedModelError, match=message):
         make(trt, path, tmp_path / "m.engine", precision=precision)
@@ -211,7 +197,7 @@ def test_a_model_without_these_integers_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_parser_names_our_layer(trt: FakeTensorRT, model_path: Path, tmp_path: Path) -> None:
+def test_the_parser_names_our_layer(trt, model_path, tmp_path):
     trt.fault = SimpleNamespace(desc="no such\nthing", node=3, node_name="image_encoder/x",
                                 node_operator="Erf")  # fmt: skip
     with pytest.raises(EngineError) as caught:
@@ -237,31 +223,25 @@ def test_the_parser_names_our_layer(trt: FakeTensorRT, model_path: Path, tmp_pat
         (["CUDA: out of memory", "no implementation"], "smaller --workspace or fewer --max-obj"),
     ],
 )
-def test_a_failed_build_is_one_sentence(
-    trt: FakeTensorRT, model_path: Path, tmp_path: Path, errors: list[str], message: str
-) -> None:
+def test_a_failed_build_is_one_sentence(trt, model_path, tmp_path, errors, message):
     trt.errors = errors
     with pytest.raises(EngineError, match=message):
         make(trt, model_path, tmp_path / "m.engine", precision="fp16")
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_gpu_tensorrt_cannot_start(
-    trt: FakeTensorRT, model_path: Path, tmp_path: Path
-) -> None:
+def test_without_a_gpu_tensorrt_cannot_start(trt, model_path, tmp_path):
     trt.has_gpu = False
     with pytest.raises(EngineError, match="cannot start: it needs an NVIDIA GPU"):
         make(trt, model_path, tmp_path / "m.engine", precision="fp16")
 
 
-def test_messages_and_phases_are_passed_on(
-    trt: FakeTensorRT, model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_messages_and_phases_are_passed_on(trt, model_path, tmp_path, capsys):
     heard: list[tuple[str, str]] = []
     make(trt, model_path, tmp_path / "m.engine", precision="fp16", show_progress=True,
          on_message=lambda severity, text: heard.append((severity, text)))  # fmt: skip
     assert heard == [("warning", "a warning")] * 4
-    assert trt.configs[0].profiling_verbosity == "detailed"  # type: ignore[attr-defined]
+    assert trt.configs[0].profiling_verbosity == "detailed"
     shown = capsys.readouterr().err
     assert "image_encoder: first" in shown
     assert "memory_encoder: second" in shown
@@ -269,9 +249,7 @@ def test_messages_and_phases_are_passed_on(
     assert capsys.readouterr().err == ""
 
 
-def test_an_interrupt_stops_the_build_in_good_order(
-    trt: FakeTensorRT, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_stops_the_build_in_good_order(trt, model_path, tmp_path, monkeypatch):
     def interrupt(self: object, phase: str, step: int) -> None:
         raise KeyboardInterrupt
 
@@ -282,9 +260,7 @@ def test_an_interrupt_stops_the_build_in_good_order(
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_arguments_are_told_before_the_work(
-    trt: FakeTensorRT, model_path: Path, tmp_path: Path
-) -> None:
+def test_bad_arguments_are_told_before_the_work(trt, model_path, tmp_path):
     for output, precision, error, message in (
         (
             tmp_path / "m.engine",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from tests.support.functional_gpu import FunctionalGpu
 
 
 @pytest.mark.parametrize("prepared", [False, True])
-def test_a_frame_on_the_gpu(gpu: FunctionalGpu, engine: Path, prepared: bool) -> None:
+def test_a_frame_on_the_gpu(gpu, engine, prepared):
     from qsam2_deploy.tracking.preprocess import preprocess_frame
 
     size = open_engine(gpu, engine).spec.image_size
@@ -26,7 +25,7 @@ def test_a_frame_on_the_gpu(gpu: FunctionalGpu, engine: Path, prepared: bool) ->
     with VideoSegmenter(open_engine(gpu, engine)) as segmenter:
         array = preprocess_frame(on_host, segmenter.spec) if prepared else on_host
         given = OnGpu(gpu, array)
-        got = segmenter.track(given, clicks(1))[1].logits  # type: ignore[arg-type]
+        got = segmenter.track(given, clicks(1))[1].logits
     given.close(gpu)
     np.testing.assert_array_equal(expected, got)
     found = [size for way, size in gpu.cuda.copies[copies:] if way == "device to pinned"]
@@ -34,7 +33,7 @@ def test_a_frame_on_the_gpu(gpu: FunctionalGpu, engine: Path, prepared: bool) ->
     gpu.check()
 
 
-def test_the_owner_may_change_a_frame_when_it_was_taken(gpu: FunctionalGpu, engine: Path) -> None:
+def test_the_owner_may_change_a_frame_when_it_was_taken(gpu, engine):
     with open_engine(gpu, engine) as backend:
         size = backend.spec.image_size
         image = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
@@ -48,7 +47,7 @@ def test_the_owner_may_change_a_frame_when_it_was_taken(gpu: FunctionalGpu, engi
     gpu.check()
 
 
-def test_whoever_wrote_the_frame_is_waited_for(gpu: FunctionalGpu, engine: Path) -> None:
+def test_whoever_wrote_the_frame_is_waited_for(gpu, engine):
     stream = gpu.runtime.cudaStreamCreateWithFlags(gpu.runtime.cudaStreamNonBlocking)[1]
     pixels = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
     given = OnGpu(gpu, np.zeros_like(pixels), stream=int(stream))
@@ -73,9 +72,7 @@ def test_whoever_wrote_the_frame_is_waited_for(gpu: FunctionalGpu, engine: Path)
         (np.zeros((4, 4, 3), np.uint8), {"strides": (48, 12, 4)}, "must be contiguous"),
     ],
 )
-def test_another_array_on_the_gpu_is_refused(
-    gpu: FunctionalGpu, engine: Path, array: Any, other: dict[str, Any], message: str
-) -> None:
+def test_another_array_on_the_gpu_is_refused(gpu, engine, array, other, message):
     with VideoSegmenter(open_engine(gpu, engine)) as segmenter:
         given: Any = OnGpu(gpu, array, **other)
         with pytest.raises(VideoError, match=message):
@@ -84,7 +81,7 @@ def test_another_array_on_the_gpu_is_refused(
     gpu.check()
 
 
-def test_the_cpu_does_not_take_frames_from_the_gpu(segmenter: VideoSegmenter) -> None:
+def test_the_cpu_does_not_take_frames_from_the_gpu(segmenter):
     given: Any = OnGpu(FunctionalGpu(), frame(0))
     with pytest.raises(VideoError, match=r"only a model\.engine takes it"):
         segmenter.track(given)

@@ -36,11 +36,11 @@ def header(**other: object) -> EngineHeader:
     variants = {name: Variant("int8") for name in COMPONENTS}
     variants[COMPONENTS[1]] = Variant("fp16", fused_attention=False)
     made = EngineHeader(spec, "ab" * 32, "mixed", "tensorrt", "10.3.0", target, profiles, variants)
-    return replace(made, **other)  # type: ignore[arg-type]
+    return replace(made, **other)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(tmp_path) -> Path:
     file = tmp_path / "model.engine"
     assert write_engine(file, header(), PLANS) == file.stat().st_size
     return file
@@ -59,7 +59,7 @@ def rewrite_header(path: Path, change: dict[str, object], *, plans: bytes | None
     path.write_bytes(preamble + text + (data[start + length :] if plans is None else plans))
 
 
-def test_it_holds_what_was_written(path: Path) -> None:
+def test_it_holds_what_was_written(path):
     found, wanted = read_engine(path), header()
     assert found.path == path
     assert {name: bytes(plan) for name, plan in found.plans.items()} == PLANS
@@ -68,7 +68,7 @@ def test_it_holds_what_was_written(path: Path) -> None:
     assert replace(found.header, spec=wanted.spec, profiles=wanted.profiles) == wanted
 
 
-def test_every_cut_is_refused(path: Path) -> None:
+def test_every_cut_is_refused(path):
     data = path.read_bytes()
     for length in [*range(60), *range(60, len(data), 97), len(data) - 1]:
         path.write_bytes(data[:length])
@@ -79,7 +79,7 @@ def test_every_cut_is_refused(path: Path) -> None:
             assert f"it has {length} of" in str(caught.value)
 
 
-def test_every_changed_byte_is_refused(path: Path) -> None:
+def test_every_changed_byte_is_refused(path):
     data = path.read_bytes()
     for place in [*range(60), *range(60, len(data), 41), len(data) - 1]:
         damaged = bytearray(data)
@@ -89,7 +89,7 @@ def test_every_changed_byte_is_refused(path: Path) -> None:
             read_engine(path)
 
 
-def test_the_plan_with_a_wrong_digest_is_named(path: Path) -> None:
+def test_the_plan_with_a_wrong_digest_is_named(path):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -100,7 +100,7 @@ def test_the_plan_with_a_wrong_digest_is_named(path: Path) -> None:
         read_engine(path)
 
 
-def test_a_file_of_version_1_is_still_read(path: Path) -> None:
+def test_a_file_of_version_1_is_still_read(path):
     """It had plans as they are, and one precision for all."""
     plans = [
         {"component": name, "bytes": len(plan), "sha256": hashlib.sha256(plan).hexdigest(),
@@ -118,7 +118,7 @@ def test_a_file_of_version_1_is_still_read(path: Path) -> None:
 
 
 @pytest.mark.parametrize("blocks", [[], [5, 5], [-900], [1 << 40], ["x"]])
-def test_blocks_that_cannot_be_are_refused(path: Path, blocks: list[object]) -> None:
+def test_blocks_that_cannot_be_are_refused(path, blocks):
     data = path.read_bytes()
     _, length, _ = engine_file._PREAMBLE.unpack_from(data)
     start = engine_file._PREAMBLE.size
@@ -129,13 +129,13 @@ def test_blocks_that_cannot_be_are_refused(path: Path, blocks: list[object]) -> 
         read_engine(path)
 
 
-def test_more_bytes_than_the_header_says_are_refused(path: Path) -> None:
+def test_more_bytes_than_the_header_says_are_refused(path):
     path.write_bytes(path.read_bytes() + b"more")
     with pytest.raises(ModelFileError, match="4 bytes after its last plan"):
         read_engine(path)
 
 
-def test_a_newer_schema_is_told_before_all_else(path: Path) -> None:
+def test_a_newer_schema_is_told_before_all_else(path):
     rewrite_header(path, {"schema_version": 3, "plans": None}, plans=b"in another way")
     with pytest.raises(ModelFileError, match=r"schema version 3.*up to 2; upgrade"):
         read_engine(path)
@@ -147,13 +147,13 @@ def test_a_newer_schema_is_told_before_all_else(path: Path) -> None:
      {"schema_version": "x"}, {"plans": [{"component": "x", "bytes": "y", "sha256": ""}]},
      {"plans": [{"component": "x", "bytes": 0, "sha256": "", "profiles": [{"dimensions": 3}]}]}],
 )  # fmt: skip
-def test_a_header_without_what_it_needs_is_refused(path: Path, change: dict[str, object]) -> None:
+def test_a_header_without_what_it_needs_is_refused(path, change):
     rewrite_header(path, change)
     with pytest.raises(ModelFileError):
         read_engine(path)
 
 
-def test_what_is_no_engine_file_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_engine_file_is_refused(tmp_path):
     file = tmp_path / "model.engine"
     with pytest.raises(ModelFileError, match="No such file"):
         read_engine(file)
@@ -164,9 +164,7 @@ def test_what_is_no_engine_file_is_refused(tmp_path: Path) -> None:
         read_engine(file)
 
 
-def test_a_file_that_cannot_be_written_leaves_the_older_one(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_cannot_be_written_leaves_the_older_one(path, monkeypatch):
     before = path.read_bytes()
 
     def full(descriptor: int) -> None:
@@ -194,9 +192,7 @@ def test_a_file_that_cannot_be_written_leaves_the_older_one(
         ("tensorrt-rtx", "10.3.0", False, False),
     ],
 )
-def test_another_version_of_the_library_is_refused(
-    name: str, version: str, compatible: bool, fits: bool
-) -> None:
+def test_another_version_of_the_library_is_refused(name, version, compatible, fits):
     made = header(target=Target("Orin", ("8.7",), version_compatible=compatible))
     library = Library(name, version, None)
     if fits:
@@ -224,7 +220,7 @@ def test_another_version_of_the_library_is_refused(
         (Target(), "anything", "9.0", True),
     ],
 )
-def test_another_gpu_is_refused(target: Target, gpu: str, capability: str, fits: bool) -> None:
+def test_another_gpu_is_refused(target, gpu, capability, fits):
     made = header(target=target)
     if fits:
         made.check_gpu(gpu, capability, Path("m.engine"))

@@ -19,13 +19,12 @@ from qsam2_deploy.errors import InputError, MissingDependencyError, ModelFileErr
 from qsam2_deploy.predictors.build_sam import build_sam2_video_predictor
 from qsam2_deploy.runtime import SAM2ImagePredictor, SAM2VideoPredictor, VideoSegmenter
 from qsam2_deploy.tracking.results import Prompt
-from tests.support.functional_gpu import FunctionalGpu
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
 
 @pytest.fixture
-def frames(tmp_path: Path) -> Path:
+def frames(tmp_path) -> Path:
     folder = tmp_path / "frames"
     folder.mkdir()
     for index in range(4):
@@ -33,9 +32,7 @@ def frames(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_suffix_or_the_first_bytes_decide(
-    installed: FunctionalGpu, engine: Path, model_path: Path
-) -> None:
+def test_the_suffix_or_the_first_bytes_decide(installed, engine, model_path):
     other_name = engine.rename(engine.with_name("model.bin"))
     for backend in ("auto", "tensorrt"):
         opened = open_backend(other_name, backend)
@@ -48,21 +45,19 @@ def test_the_suffix_or_the_first_bytes_decide(
 
 
 @pytest.mark.parametrize("backend", ["ort", "openvino", "tensorrt-rtx"])
-def test_an_engine_runs_with_what_built_it(
-    installed: FunctionalGpu, engine: Path, backend: str
-) -> None:
+def test_an_engine_runs_with_what_built_it(installed, engine, backend):
     with pytest.raises(InputError, match=f"runs with the backend tensorrt, but got {backend}"):
         open_backend(engine, backend)
     installed.check()
 
 
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
-def test_a_model_onnx_is_no_engine(model_path: Path, backend: str) -> None:
+def test_a_model_onnx_is_no_engine(model_path, backend):
     with pytest.raises(InputError, match=r"runs a model\.engine, but got .*qsam2-build-engine"):
         open_backend(model_path, backend)
 
 
-def test_segmenter(installed: FunctionalGpu, engine: Path, model_path: Path) -> None:
+def test_segmenter(installed, engine, model_path):
     logits = []
     for model in (model_path, engine):
         with VideoSegmenter(model) as segmenter:
@@ -72,9 +67,7 @@ def test_segmenter(installed: FunctionalGpu, engine: Path, model_path: Path) -> 
     installed.check()
 
 
-def test_video_predictor(
-    installed: FunctionalGpu, engine: Path, model_path: Path, frames: Path
-) -> None:
+def test_video_predictor(installed, engine, model_path, frames):
     logits = []
     for model in (model_path, engine):
         with build_sam2_video_predictor(None, model) as predictor:
@@ -86,7 +79,7 @@ def test_video_predictor(
     installed.check()
 
 
-def test_image_predictor(installed: FunctionalGpu, engine: Path, model_path: Path) -> None:
+def test_image_predictor(installed, engine, model_path):
     found: list[Any] = []
     boxes = np.array(
         [[5, 5, 30, 30], [10, 8, 50, 40], [1, 2, 30, 40], [9, 9, 40, 40], [3, 3, 9, 9]]
@@ -102,9 +95,7 @@ def test_image_predictor(installed: FunctionalGpu, engine: Path, model_path: Pat
     installed.check()
 
 
-def test_segment_command(
-    installed: FunctionalGpu, engine: Path, frames: Path, tmp_path: Path
-) -> None:
+def test_segment_command(installed, engine, frames, tmp_path):
     output = tmp_path / "out.json"
     line = f"{frames} --model {engine} --click 30,20 --json {output}"
     assert segment(line.split()) == 0
@@ -112,18 +103,14 @@ def test_segment_command(
     installed.check()
 
 
-def test_without_cuda_python(
-    gpu: FunctionalGpu, engine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_cuda_python(gpu, engine, monkeypatch):
     for name in ("cuda", "cuda.bindings"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDependencyError, match="pip install 'cuda-python"):
         TensorRtBackend(engine, library=gpu.library).__enter__()
 
 
-def test_the_older_layout_of_cuda_python_is_found(
-    gpu: FunctionalGpu, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_older_layout_of_cuda_python_is_found(gpu, monkeypatch):
     from types import ModuleType
 
     from qsam2_deploy.engines.tensorrt.cuda import Cuda

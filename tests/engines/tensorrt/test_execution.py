@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ def random_inputs(spec: ModelSpec, component: str, **sizes: int) -> dict[str, An
 
 
 @pytest.fixture(scope="module")
-def expected(model_path: Path) -> dict[str, Any]:
+def expected(model_path) -> dict[str, Any]:
     with OrtBackend(model_path, threads=1) as backend:
         found = {c: backend.run(c, random_inputs(backend.spec, c)) for c in COMPONENTS}
     # An engine rounds memories as the bank of the backends on the CPU does.
@@ -48,9 +47,7 @@ def expected(model_path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("version", doubles.VERSIONS)
-def test_results_are_those_of_the_model(
-    version: str, model_path: Path, tmp_path: Path, expected: dict[str, Any]
-) -> None:
+def test_results_are_those_of_the_model(version, model_path, tmp_path, expected):
     gpu = FunctionalGpu(version)
     engine = read_engine(gpu.build(model_path, tmp_path / "m.engine"))
     with EngineRunner.from_file(engine, library=gpu.library, runtime=gpu.runtime) as runner:
@@ -73,9 +70,7 @@ def test_results_are_those_of_the_model(
         ),
     ],
 )
-def test_every_call_of_cuda_is_in_the_lists(
-    version: str, integrated: bool, model_path: Path, tmp_path: Path
-) -> None:
+def test_every_call_of_cuda_is_in_the_lists(version, integrated, model_path, tmp_path):
     gpu = FunctionalGpu(cuda=version, integrated=integrated)
     engine = read_engine(gpu.build(model_path, tmp_path / "m.engine"))
     inputs = random_inputs(engine.header.spec, MASK_DECODER)
@@ -85,7 +80,7 @@ def test_every_call_of_cuda_is_in_the_lists(
     gpu.check()
 
 
-def test_the_profile_is_the_most_specific_one(model_path: Path, tmp_path: Path) -> None:
+def test_the_profile_is_the_most_specific_one(model_path, tmp_path):
     gpu = FunctionalGpu()
     engine = read_engine(gpu.build(model_path, tmp_path / "m.engine"))
     with EngineRunner.from_file(engine, library=gpu.library, runtime=gpu.runtime) as runner:

@@ -25,16 +25,16 @@ class FakeRuntime:
 
 
 @pytest.mark.parametrize("name", [b"Orin\0\0", "Orin"])
-def test_name_and_compute_capability(name: bytes | str) -> None:
+def test_name_and_compute_capability(name):
     assert gpu_from_runtime(FakeRuntime(name=name)) == Gpu("Orin", "8.7")
 
 
-def test_there_may_be_none() -> None:
+def test_there_may_be_none():
     assert gpu_from_runtime(FakeRuntime(device=100)) is None
     assert gpu_from_runtime(FakeRuntime(properties=100)) is None
 
 
-def test_without_a_driver_there_is_none() -> None:
+def test_without_a_driver_there_is_none():
     class NoDriver(FakeRuntime):
         def cudaGetDevice(self) -> tuple[int, int]:  # noqa: N802
             raise RuntimeError("Failed to dlopen libcudart.so")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from qsam2_deploy.engines.tensorrt.layer_table import (
@@ -42,7 +40,7 @@ TABLE = "\n".join(
 WEIGHTS = {"a/weight": "a", "b/weight": "b", "c/weight": "c"}
 
 
-def test_each_line_is_a_layer() -> None:
+def test_each_line_is_a_layer():
     layers = fused_layers(["other text", TABLE, "LayerType without a line"])
     assert [layer.kind for layer in layers] == ["gemm", "kgen", "gemm", "runtime_fusion"]
     assert layers[0].inputs == ("Int8",)
@@ -50,7 +48,7 @@ def test_each_line_is_a_layer() -> None:
     assert layers[3].origins == {"c/weight", "c:1"}
 
 
-def test_only_products_of_integers_count() -> None:
+def test_only_products_of_integers_count():
     layers = fused_layers([TABLE])
     assert [layer.multiplies("int8") for layer in layers] == [True, False, False, False]
     assert [layer.multiplies("int4") for layer in layers] == [False, False, False, True]
@@ -60,7 +58,7 @@ def test_only_products_of_integers_count() -> None:
     assert integer_share([], WEIGHTS, "int8") == 0
 
 
-def test_weights_of_a_lowered_model_have_their_products(quantized_path: Path) -> None:
+def test_weights_of_a_lowered_model_have_their_products(quantized_path):
     model = read_bundle(quantized_path).components[MEMORY_ENCODER]
     count = lower_for_tensorrt(model, "int8")
     weights = quantized_weights(model)

@@ -27,13 +27,13 @@ def unpacked(plan: bytes) -> tuple[bytes, list[int]]:
 @pytest.mark.parametrize(
     "plan", [b"", b"x", bytes(7), WEIGHTS[:BLOCK], WEIGHTS, TEXT, bytes(BLOCK)]
 )
-def test_it_comes_back(plan: bytes) -> None:
+def test_it_comes_back(plan):
     found, lengths = unpacked(plan)
     assert found == plan
     assert len(lengths) == len(block_sizes(len(plan)))
 
 
-def test_text_shrinks_and_weights_stay() -> None:
+def test_text_shrinks_and_weights_stay():
     plan = TEXT[:BLOCK] + WEIGHTS
     found, (text, *weights) = unpacked(plan)
     assert found == plan
@@ -41,7 +41,7 @@ def test_text_shrinks_and_weights_stay() -> None:
     assert weights == [BLOCK, BLOCK]
 
 
-def test_what_does_not_shrink_is_not_copied() -> None:
+def test_what_does_not_shrink_is_not_copied():
     stored = memoryview(WEIGHTS)
     assert unpacked_plan(stored, [BLOCK, BLOCK], 2 * BLOCK) is stored
 
@@ -55,11 +55,11 @@ def test_what_does_not_shrink_is_not_copied() -> None:
         (b"no such stream", 100),
     ],
 )
-def test_a_damaged_block_is_refused(stored: bytes, size: int) -> None:
+def test_a_damaged_block_is_refused(stored, size):
     with pytest.raises(ValueError, match="a block"):
         unpacked_plan(memoryview(stored), [len(stored)], size)
 
 
-def test_a_wrong_number_of_blocks_is_refused() -> None:
+def test_a_wrong_number_of_blocks_is_refused():
     with pytest.raises(ValueError, match="it has 1 blocks, but 2 are needed"):
         unpacked_plan(memoryview(b"ab"), [2], BLOCK + 1)

@@ -20,11 +20,11 @@ from qsam2_deploy.spec import (
 SPEC = ModelSpec("tiny", 1024)
 
 
-def test_nothing_of_the_encoder_is_dynamic() -> None:
+def test_nothing_of_the_encoder_is_dynamic():
     assert component_profiles(SPEC, IMAGE_ENCODER, Limits()) == ()
 
 
-def test_memory_attention_has_a_static_profile_for_steady_state() -> None:
+def test_memory_attention_has_a_static_profile_for_steady_state():
     warm_up, steady = component_profiles(SPEC, MEMORY_ATTENTION, Limits(objects=1, conditioning=2))
     assert warm_up.dimensions == {"B": (1, 1, 1), "F": (1, 7, 8), "N": (0, 16, 17)}
     assert steady.dimensions == {"B": (1, 1, 1), "F": (7, 7, 7), "N": (16, 16, 16)}
@@ -35,7 +35,7 @@ def test_memory_attention_has_a_static_profile_for_steady_state() -> None:
 
 
 @pytest.mark.parametrize("tracked", [1, 3, 7, 8, 20])
-def test_every_frame_of_a_track_fits_a_profile(tracked: int) -> None:
+def test_every_frame_of_a_track_fits_a_profile(tracked):
     """With one prompted frame, what frame ``tracked`` attends to."""
     rules = TrackingRules()
     sizes = {
@@ -51,13 +51,13 @@ def test_every_frame_of_a_track_fits_a_profile(tracked: int) -> None:
     assert fitting == (["warm_up", "steady"] if tracked >= 16 else ["warm_up"])
 
 
-def test_prompted_frames_are_in_the_limits() -> None:
+def test_prompted_frames_are_in_the_limits():
     limits, rules = Limits(conditioning=5), TrackingRules()
     assert limits.memories(rules) == 5 + 6
     assert limits.pointers(rules) == 5 + 15
 
 
-def test_shapes_of_the_decoder_follow_its_letters() -> None:
+def test_shapes_of_the_decoder_follow_its_letters():
     (profile,) = component_profiles(SPEC, MASK_DECODER, Limits(objects=3, points=9))
     by_name = {t.name: profile.shapes(t) for t in SPEC.component(MASK_DECODER).inputs}
     assert by_name["point_coords"] == ((1, 1, 2), (1, 2, 2), (3, 9, 2))
@@ -66,7 +66,7 @@ def test_shapes_of_the_decoder_follow_its_letters() -> None:
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_ranges_are_ordered(component: str) -> None:
+def test_ranges_are_ordered(component):
     for limits in (Limits(), Limits(1, 2, 1), Limits(9, 40, 30)):
         for profile in component_profiles(SPEC, component, limits):
             assert all(a <= b <= c for a, b, c in profile.dimensions.values())
@@ -78,13 +78,13 @@ def test_ranges_are_ordered(component: str) -> None:
     [("workspace_mib", 0), ("optimization_level", 6), ("optimization_level", -1),
      ("hardware_compatibility", "all")],
 )  # fmt: skip
-def test_options_out_of_range_are_refused(name: str, value: object) -> None:
+def test_options_out_of_range_are_refused(name, value):
     with pytest.raises(InputError, match=name):
-        BuildOptions(**{name: value})  # type: ignore[arg-type]
+        BuildOptions(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["objects", "points", "conditioning"])
-def test_limits_that_are_too_small_are_refused(name: str) -> None:
+def test_limits_that_are_too_small_are_refused(name):
     with pytest.raises(InputError, match=f"{name} must be at least"):
         Limits(**{name: 0})
 
@@ -98,9 +98,7 @@ def test_limits_that_are_too_small_are_refused(name: str) -> None:
         ("tensorrt", BuildOptions(compute_capabilities=("8.9",)), False, "no compute capability"),
     ],
 )
-def test_options_of_the_other_library_are_refused(
-    builder: str, options: BuildOptions, timing_cache: bool, message: str
-) -> None:
+def test_options_of_the_other_library_are_refused(builder, options, timing_cache, message):
     with pytest.raises(InputError, match=message):
         options.check_builder(builder, timing_cache=timing_cache)
     other = ({"tensorrt", "tensorrt-rtx"} - {builder}).pop()

@@ -55,7 +55,7 @@ def share_of_integers(layers: list[FusedLayer], network: Network, precision: str
 
 
 @pytest.mark.parametrize("component", [MEMORY_ATTENTION])
-def test_attention_that_must_not_fuse_does_not(quantized_path: Path, component: str) -> None:
+def test_attention_that_must_not_fuse_does_not(quantized_path, component):
     for fused in (True, False):
         _, layers, _ = build(quantized_path, component, Variant("fp16", fused))
         assert len(layers) > 20
@@ -63,7 +63,7 @@ def test_attention_that_must_not_fuse_does_not(quantized_path: Path, component: 
 
 
 @pytest.mark.parametrize("precision", LEAST_SHARE)
-def test_integers_stay_integers(quantized_path: Path, precision: str) -> None:
+def test_integers_stay_integers(quantized_path, precision):
     plan, layers, network = build(quantized_path, MEMORY_ENCODER, Variant(precision))
     share = share_of_integers(layers, network, precision)
     assert len(plan.data) > 10_000
@@ -72,7 +72,7 @@ def test_integers_stay_integers(quantized_path: Path, precision: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_whole_engine(model_path: Path, tmp_path: Path) -> None:
+def test_a_whole_engine(model_path, tmp_path):
     report = engine_from_onnx(
         model_path, tmp_path / "m.engine", precision="fp16", builder=TENSORRT_RTX, options=ONE_GPU
     )
@@ -85,7 +85,7 @@ def test_a_whole_engine(model_path: Path, tmp_path: Path) -> None:
     assert min(told[name].fused for name in COMPONENTS) > 10
 
 
-def test_the_parser_names_the_layer_of_our_graph(model_path: Path) -> None:
+def test_the_parser_names_the_layer_of_our_graph(model_path):
     bundle = read_bundle(model_path)
     model = bundle.components[MEMORY_ENCODER]
     node = next(node for node in model.graph.node if node.op_type == "Sigmoid")
@@ -98,7 +98,7 @@ def test_the_parser_names_the_layer_of_our_graph(model_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_official_size(tiny_path: Path) -> None:
+def test_an_official_size(tiny_path):
     """SAM 2.1 tiny at 1024 pixels: every component in every precision."""
     sizes = {}
     for component in COMPONENTS:
@@ -116,16 +116,14 @@ def test_an_official_size(tiny_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("component", [IMAGE_ENCODER, MEMORY_ATTENTION, MASK_DECODER])
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_attention_of_an_official_size_must_not_fuse_either(
-    tiny_path: Path, component: str, precision: str
-) -> None:
+def test_attention_of_an_official_size_must_not_fuse_either(tiny_path, component, precision):
     fused, broken = (build(tiny_path, component, Variant(precision, f))[1] for f in (True, False))
     assert fused_attentions(fused) >= 4
     assert fused_attentions(broken) == 0
 
 
 @pytest.mark.slow
-def test_base_plus(base_plus_path: Path, tmp_path: Path) -> None:
+def test_base_plus(base_plus_path, tmp_path):
     """SAM 2.1 base+ at 1024 pixels in INT8, as one file: about 1 GB, half a minute of building."""
     report = engine_from_onnx(
         base_plus_path, tmp_path / "m.engine", precision="int8", builder=TENSORRT_RTX,

@@ -256,7 +256,7 @@ def _message(path: Path, data: bytes) -> str:
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_a_sealed_change_is_refused(tmp_path: Path, change: Callable[[Any], None]) -> None:
+def test_a_sealed_change_is_refused(tmp_path, change):
     model = tiny_model()
     change(model)
     path = tmp_path / "m.onnx"
@@ -264,7 +264,7 @@ def test_a_sealed_change_is_refused(tmp_path: Path, change: Callable[[Any], None
         raise ModelFileError(_message(path, sealed(model)))
 
 
-def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+def test_names_that_are_no_utf8(tmp_path):
     body = tiny_model().SerializeToString()
     for good in (b"image_encoder/features/node", b"image_encoder/features/shape", b"ReduceSum",
                  b"image_encoder/image", b"qsam2.spec", b"fake"):  # fmt: skip
@@ -273,7 +273,7 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
         assert _message(tmp_path / "m.onnx", _sealed_bytes(body.replace(good, bad)))
 
 
-def test_metadata_that_is_nested_deeply(tmp_path: Path) -> None:
+def test_metadata_that_is_nested_deeply(tmp_path):
     for depth in (100, 2_000, 200_000):
         text = '{"schema_version": 2, "name": ' + "[" * depth + "]" * depth + "}"
         message = _message(tmp_path / "m.onnx", sealed(tiny_model({SPEC_KEY: text})))
@@ -290,7 +290,7 @@ def test_metadata_that_is_nested_deeply(tmp_path: Path) -> None:
         ("quantization", {"scope": "all", "weight_bits": 8, "activation_bits": 8, "layers": []}),
     ],
 )  # fmt: skip
-def test_metadata_out_of_range(tmp_path: Path, entry: str, value: Any) -> None:
+def test_metadata_out_of_range(tmp_path, entry, value):
     model = tiny_model()
     told = json.loads(model.metadata_props[0].value)
     told[entry] = {**told["rules"], **value} if entry == "rules" else value
@@ -298,7 +298,7 @@ def test_metadata_out_of_range(tmp_path: Path, entry: str, value: Any) -> None:
     assert "damaged" in message or "in its metadata" in message
 
 
-def test_parts_that_onnx_does_not_know_are_dropped(tmp_path: Path) -> None:
+def test_parts_that_onnx_does_not_know_are_dropped(tmp_path):
     unknown = b"\xfa\x3f\x04evil"  # field 1023
     path = tmp_path / "m.onnx"
     path.write_bytes(_sealed_bytes(tiny_model().SerializeToString() + unknown))
@@ -306,21 +306,19 @@ def test_parts_that_onnx_does_not_know_are_dropped(tmp_path: Path) -> None:
         assert b"evil" not in component.SerializeToString()
 
 
-def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_too_large(tmp_path, monkeypatch):
     monkeypatch.setattr("qsam2_deploy.model_file.bundle.MAX_FILE_BYTES", 1000)
     assert "more than the 1000 bytes" in _message(tmp_path / "m.onnx", sealed(tiny_model()))
 
 
 @pytest.mark.parametrize("limit", ["MAX_NODES", "MAX_INITIALIZERS"])
-def test_a_graph_that_is_too_large(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
-) -> None:
+def test_a_graph_that_is_too_large(tmp_path, monkeypatch, limit):
     where = {"MAX_NODES": "nodes", "MAX_INITIALIZERS": "constants"}[limit]
     monkeypatch.setattr(f"qsam2_deploy.model_file.gate.{where}.{limit}", 3)
     assert "but may have 3" in _message(tmp_path / "m.onnx", sealed(tiny_model()))
 
 
-def test_only_unexpected_errors_are_contradictions() -> None:
+def test_only_unexpected_errors_are_contradictions():
     with pytest.raises(ModelFileError, match=r"^m\.onnx: it fails \(KeyError: 'x'\); export"):
         _raise_within(KeyError("x"))
     with pytest.raises(ModelFileError, match="it fails, because that takes more memory"):

@@ -39,7 +39,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def exported(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("exported")
     return {name: _export(folder, i, **kind) for i, (name, kind) in enumerate(KINDS.items())}
 
@@ -66,11 +66,11 @@ def _export(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_exported_passes(exported: dict[str, Path], kind: str) -> None:
+def test_what_is_exported_passes(exported, kind):
     assert read_bundle(exported[kind]).components
 
 
-def test_the_table_holds_nothing_that_is_not_exported(exported: dict[str, Path]) -> None:
+def test_the_table_holds_nothing_that_is_not_exported(exported):
     models = [onnx.load(path) for path in exported.values()]
     nodes = [node for model in models for node in model.graph.node]
     assert {node.op_type for node in nodes} == set(OPERATORS)
@@ -81,6 +81,6 @@ def test_the_table_holds_nothing_that_is_not_exported(exported: dict[str, Path])
     assert types == set(STORED_BITS)
 
 
-def test_the_versions_are_those_of_the_exporter() -> None:
+def test_the_versions_are_those_of_the_exporter():
     assert (OPSETS[0], set(OPSETS)) == (OPSET, set(WRITTEN_VERSIONS))
     assert set(IR_VERSIONS) == set(WRITTEN_VERSIONS.values())
