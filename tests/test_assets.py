@@ -1,7 +1,5 @@
 """The shipped checkpoints are those of the card, and the card has the numbers of the results."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -4,8 +4,6 @@ Imports are tried in a fresh process in which the heavy packages cannot be impor
 where they are not installed.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The other ways to run a model that benchmarks compare with compute what ours does."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Any

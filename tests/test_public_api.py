@@ -1,7 +1,5 @@
 """What a user can import is there, is sorted, and looks public."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import re

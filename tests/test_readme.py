@@ -1,7 +1,5 @@
 """What README.md and other pages promise exists: commands, flags, files, sections, Python names."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import importlib

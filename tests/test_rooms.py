@@ -1,7 +1,5 @@
 """The folders of the package say what they are for, and the documentation says it after them."""
 
-from __future__ import annotations
-
 import pytest
 
 from tools.rooms import PAGE, ROOT, rooms, with_tree

@@ -1,7 +1,5 @@
 """The seam between export and runtime: metadata and the shapes of the components."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

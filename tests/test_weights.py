@@ -1,7 +1,5 @@
 """Random weights have the outliers that they promise."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

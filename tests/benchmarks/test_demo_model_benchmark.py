@@ -1,7 +1,5 @@
 """The numbers of the model card: measured, kept while nothing changes, written between markers."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

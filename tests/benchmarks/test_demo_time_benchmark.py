@@ -1,7 +1,5 @@
 """The time of the demo: what it prints becomes numbers, and what fails becomes a sentence."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

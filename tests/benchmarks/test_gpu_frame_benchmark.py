@@ -1,7 +1,5 @@
 """The benchmark of a frame on a GPU, as far as it runs without one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Outliers that change no output, and results that are kept cell by cell."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """benchmarks.speed.qat_memory: what is timed, and what it reports."""
 
-from __future__ import annotations
-
 import json
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """The table of trainings: which cells are measured, which rate is chosen, what is shown."""
 
-from __future__ import annotations
-
 import json
 from argparse import Namespace
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """The roofline: operations and bytes against hand counts, and the time that follows from them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Steps of the attention products from images."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """From a checkpoint and images to a quantized checkpoint."""
 
-from __future__ import annotations
-
 import functools
 import json
 import math

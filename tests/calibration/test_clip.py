@@ -1,7 +1,5 @@
 """Clips are those of least squared error."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

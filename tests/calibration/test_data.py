@@ -1,7 +1,5 @@
 """Calibration images from every source, prepared like the official predictor's."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Which layer gets how many bits, and plans that make no sense."""
 
-from __future__ import annotations
-
 import pytest
 
 from qsam2_deploy.calibration.plan import EDGES, parse_bits, plan_layers, read_plan

@@ -1,7 +1,5 @@
 """One streaming pass gives what numpy computes from all values at once."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The ridge solution, its limits, and what the reports say about it."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """VRC of single layers: what it leaves alone, and who has to confirm a change."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """How every command refuses what it cannot do."""
 
-from __future__ import annotations
-
 
 def assert_refused(command, status, message, capsys):
     """``command`` ended with one line on standard error that holds ``message``, and no output."""

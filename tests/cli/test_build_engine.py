@@ -1,7 +1,5 @@
 """``qsam2-build-engine`` as a user runs it; the library is a stand-in."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command qsam2-eval."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

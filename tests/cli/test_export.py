@@ -1,7 +1,5 @@
 """``qsam2-export`` as a user runs it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import onnx

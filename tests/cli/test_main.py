@@ -1,7 +1,5 @@
 """What every command does with errors."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The command qsam2-segment."""
 
-from __future__ import annotations
-
 import json
 import os
 

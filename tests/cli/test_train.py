@@ -1,7 +1,5 @@
 """The command qsam2-train."""
 
-from __future__ import annotations
-
 import os
 import shutil
 

@@ -1,7 +1,5 @@
 """Files that would take far more memory, depth or time than their size says are refused."""
 
-from __future__ import annotations
-
 import json
 import tracemalloc
 

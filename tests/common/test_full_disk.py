@@ -1,7 +1,5 @@
 """On a disk that is full a command says so in one sentence, and the earlier file stays."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

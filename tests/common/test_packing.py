@@ -1,7 +1,5 @@
 """Packed integers: there and back, and as ONNX itself reads them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Packages that are installed but too old, and the bounds that say so."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Frames of any format become the same RGB bytes on every processor."""
 
-from __future__ import annotations
-
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The engines keep no identity of the machine and talk to nobody."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re

@@ -1,7 +1,5 @@
 """What somebody else could have put there decides nothing."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every reader of YAML files says the same about the same fault."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

@@ -6,8 +6,6 @@ with the wrong numbers. Reads and writes of memory that was not allocated, was f
 or is not pinned raise at once, and ``check`` finds what was not given back.
 """
 
-from __future__ import annotations
-
 from .memory import Allocation, Memory, MisuseError
 from .runtime import VERSIONS, CudaDouble
 

@@ -1,7 +1,5 @@
 """Memory of the device and pinned memory of the host, by address."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

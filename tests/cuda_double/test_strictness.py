@@ -1,7 +1,5 @@
 """The double raises where a GPU would crash, or would compute with the wrong numbers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any

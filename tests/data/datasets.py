@@ -1,7 +1,5 @@
 """Small datasets on disk in the layouts of the readers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Annotated sequences in memory: flat colours, so that every pixel tells what it shows."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

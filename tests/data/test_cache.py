@@ -1,7 +1,5 @@
 """Frames are read when needed, a bounded number of bytes stays, and clips never depend on it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

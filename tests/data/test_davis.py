@@ -1,7 +1,5 @@
 """The reader of DAVIS."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

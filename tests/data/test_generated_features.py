@@ -1,7 +1,5 @@
 """What makes generated clips hard: each feature is drawn often enough, and seen in the frames."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import combinations
 

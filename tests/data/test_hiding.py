@@ -1,7 +1,5 @@
 """What hides objects: where they are meanwhile, and where they are found again."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """The reader of images with masks."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

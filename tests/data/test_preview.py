@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 
 from qsam2_deploy.data.clips.preview import contact_sheet, outline

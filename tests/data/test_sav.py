@@ -1,7 +1,5 @@
 """The readers of SA-V, and run-length masks."""
 
-from __future__ import annotations
-
 import itertools
 import json
 

@@ -1,7 +1,5 @@
 """Frames without labels."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

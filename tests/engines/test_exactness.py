@@ -1,7 +1,5 @@
 """Engines whose integer products are cut off are seen, and not used where exact was asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """OpenVINO computes what ONNX Runtime computes, from the same file."""
 
-from __future__ import annotations
-
 import builtins
 import shutil
 import subprocess

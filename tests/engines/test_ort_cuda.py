@@ -1,7 +1,5 @@
 """ONNX Runtime on a GPU: what runs there is run here on the CPU, and nothing fails silently."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import sys
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Engines by name, and those that other packages bring."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

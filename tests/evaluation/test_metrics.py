@@ -1,7 +1,5 @@
 """J and F against numbers worked out by hand, and against a slow formula."""
 
-from __future__ import annotations
-
 import math
 import time
 

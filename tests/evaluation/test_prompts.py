@@ -1,7 +1,5 @@
 """Clicks, boxes and masks made from the ground truth."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

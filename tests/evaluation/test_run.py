@@ -1,7 +1,5 @@
 """The library call behind qsam2-eval, on folders of PNG results."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

@@ -1,7 +1,5 @@
 """What --json wrote can be read back."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Which frames count, and how scores become results."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The form that quantized models are written in: valid, packed, small, and true to its metadata."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

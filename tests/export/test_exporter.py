@@ -1,7 +1,5 @@
 """The exported file: valid, complete, sealed, small, and nothing left behind on failure."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

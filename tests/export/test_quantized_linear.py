@@ -1,7 +1,5 @@
 """Quantized layers in the graph compute what the fake-quantized torch layers compute."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

@@ -6,8 +6,6 @@ Example::
     python -m tests.fuzz --reader model --seed 1234 --count 1 --keep /tmp/found
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import random

@@ -1,7 +1,5 @@
 """Changes of an ONNX graph; each takes a model and random numbers, and changes the model."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from typing import Any

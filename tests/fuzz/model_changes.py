@@ -1,7 +1,5 @@
 """Changes of a ``model.onnx``: of its graph, its metadata and its bytes; sealed again."""
 
-from __future__ import annotations
-
 import json
 import random
 from contextlib import suppress

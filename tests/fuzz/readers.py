@@ -1,7 +1,5 @@
 """Every reader of files: a valid file changed at random, and what is done with it."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Valid files, from which the others are made: as small as a model with every part can be."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

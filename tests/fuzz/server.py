@@ -1,7 +1,5 @@
 """Runs each input in a process of its own, forked from this one, which has imported everything."""
 
-from __future__ import annotations
-
 import faulthandler
 import json
 import os

@@ -1,7 +1,5 @@
 """A short run of the fuzzer, and proof that it finds each kind of failure."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """Changes of bytes, JSON values and YAML texts."""
 
-from __future__ import annotations
-
 import copy
 import json
 import random

@@ -1,7 +1,5 @@
 """Changes of what ``torch.save`` writes: of its values, its tensors and its archive."""
 
-from __future__ import annotations
-
 import io
 import random
 import zipfile

@@ -1,7 +1,5 @@
 """Valid files that torch makes: ``python -m tests.fuzz.torch_samples FOLDER``."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

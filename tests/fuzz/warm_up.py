@@ -4,8 +4,6 @@ The threads that libraries have started by then sleep. Those of an engine's sess
 session stays open, and none has more than one thread.
 """
 
-from __future__ import annotations
-
 import gc
 import random
 import sys

@@ -1,7 +1,5 @@
 """What an inspection says, against numbers that are computed in another way."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

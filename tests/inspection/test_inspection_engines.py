@@ -1,7 +1,5 @@
 """The count of integer multiply-adds, on layers whose numbers are known by hand."""
 
-from __future__ import annotations
-
 import onnx
 import pytest
 from onnx import helper

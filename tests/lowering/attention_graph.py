@@ -1,7 +1,5 @@
 """A quantized attention product in its canonical form, and what it computes in whole numbers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

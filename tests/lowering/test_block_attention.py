@@ -1,7 +1,5 @@
 """Attention in blocks of queries, with keys as rows: the same numbers, in OpenVINO too."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Blocks of weights are the same weights; activations are left in floats."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

@@ -1,7 +1,5 @@
 """Attention that no engine can fuse computes what it did."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Attention in blocks of queries gives the numbers of attention in one piece."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

@@ -1,7 +1,5 @@
 """Without their rounding, layers read what came before."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

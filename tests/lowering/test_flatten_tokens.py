@@ -1,7 +1,5 @@
 """Tokens of three dimensions give the numbers of those of four."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

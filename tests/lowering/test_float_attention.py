@@ -1,7 +1,5 @@
 """Attention products without their steps are ordinary attention."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Quantized numbers as the floats that they stand for, to the bit."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 from onnx import helper

@@ -1,7 +1,5 @@
 """Half precision where it is enough, and the same results but for rounding."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

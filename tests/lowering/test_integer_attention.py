@@ -1,7 +1,5 @@
 """Attention products in ONNX Runtime's integer operators give what whole numbers give."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

@@ -1,7 +1,5 @@
 """All passes together: both kinds of rewrite happen in one quantized graph."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 from onnx import helper

@@ -1,7 +1,5 @@
 """What the builder adds behind the memory encoder."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Mid-rise weights as odd integers are the same floats, to the bit."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

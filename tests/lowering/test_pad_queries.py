@@ -1,7 +1,5 @@
 """As many queries as heads: the same numbers with one more query, in OpenVINO too."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

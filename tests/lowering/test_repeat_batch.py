@@ -1,7 +1,5 @@
 """A convolution's result that is added to a larger batch is repeated before."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

@@ -1,7 +1,5 @@
 """A bicubic resize of a constant is two products."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

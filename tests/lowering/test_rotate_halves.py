@@ -1,7 +1,5 @@
 """Rotary embeddings in another form: the same numbers, one operator in OpenVINO."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

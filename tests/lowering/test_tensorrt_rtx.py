@@ -1,7 +1,5 @@
 """TensorRT-RTX builds engines without a GPU, so it can say here whether it takes our graphs."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Packed weights and halves come out as the numbers that they are."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

@@ -1,7 +1,5 @@
 """Cameras: what is said without one, and that a camera never ends or begins again."""
 
-from __future__ import annotations
-
 from itertools import islice
 
 import pytest

@@ -1,7 +1,5 @@
 """Overlays, palettes and label images."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image

@@ -1,7 +1,5 @@
 """Frames from image files."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image

@@ -1,7 +1,5 @@
 """Prompts from flags and files."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

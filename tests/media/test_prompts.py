@@ -1,7 +1,5 @@
 """Whether a prompt fits its frame."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Frames of video files, in order and by number."""
 
-from __future__ import annotations
-
 import random
 import warnings
 

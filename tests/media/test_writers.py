@@ -1,7 +1,5 @@
 """Overlay video, JSON and contact sheet: whole, or not there."""
 
-from __future__ import annotations
-
 import errno
 import json
 import math

@@ -1,7 +1,5 @@
 """Models that contradict themselves are refused, whatever their seal says."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

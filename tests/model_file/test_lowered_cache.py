@@ -1,7 +1,5 @@
 """A cache can be stale, foreign, damaged, or impossible: the model opens all the same."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A generated clip of textured shapes that move and hide each other."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

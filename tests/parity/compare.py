@@ -1,7 +1,5 @@
 """How far two records of the same scenario are apart."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Clips, pairs of predictors and their records, made once for all parity tests."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

@@ -17,8 +17,6 @@ up or down at random (:func:`nudged`), and how far it is then from itself is the
   :data:`NUDGES`, and the largest counts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The same model in the official predictor and in ours, and what the official one returned."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ writes down every result. The same function drives the official predictor and ou
 records can be compared step by step. Positions are fractions of the frame, for videos of any size.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One predictor on one video, driven as a user would, with a record of all results."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

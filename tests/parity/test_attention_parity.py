@@ -4,8 +4,6 @@ With float layers around them the values of an attention have a grid of their ow
 their projection; all that can differ is a code in the middle of two.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ The results are compared as the next layer sees them, rounded to 8 bits: they ma
 in one of a thousand values.
 """
 
-from __future__ import annotations
-
 import functools
 from collections import Counter
 

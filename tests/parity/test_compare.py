@@ -1,7 +1,5 @@
 """The comparison of records sees what it should see."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

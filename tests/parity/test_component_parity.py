@@ -1,7 +1,5 @@
 """Each exported component against the upstream modules that it replaces, on the same weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A checkpoint in the official predictor and its exported model get the same scores."""
 
-from __future__ import annotations
-
 import functools
 from contextlib import ExitStack
 from dataclasses import replace

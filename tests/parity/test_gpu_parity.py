@@ -4,8 +4,6 @@ That one gives the masks of the official predictor, which other tests show. On t
 arithmetic is that of ONNX Runtime too, so that every bit has to be the same; on a GPU it is not.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack

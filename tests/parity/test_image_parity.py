@@ -4,8 +4,6 @@ Upstream's own ``SAM2ImagePredictor`` needs torchvision, so its steps are writte
 the real modules: ``forward_image``, ``sam_prompt_encoder`` and ``sam_mask_decoder``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Fewer memory frames give the masks of the official predictor of a smaller ``num_maskmem``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

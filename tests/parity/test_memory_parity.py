@@ -1,7 +1,5 @@
 """Our choice of memories and pointers is the one of upstream's own code, on any bank."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from types import SimpleNamespace

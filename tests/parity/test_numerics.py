@@ -1,7 +1,5 @@
 """The runtime's numpy building blocks against torch and the official predictor's code."""
 
-from __future__ import annotations
-
 from functools import partial
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Pooled memory in the graph is the formula of ``export/pooled_memory.py``, written in torch."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterator

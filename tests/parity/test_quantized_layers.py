@@ -4,8 +4,6 @@ The results are compared as the next layer sees them, rounded to 8 bits: they ma
 in one of a thousand values, where rounding errors of the sums fall on different sides.
 """
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

@@ -5,8 +5,6 @@ unless a code was in the middle of two: it falls on either side by the last bit 
 and moves all that follows. How far is measured on the fake-quantized model itself.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 from collections import Counter

@@ -1,7 +1,5 @@
 """Every quantizer and grid, from calibration to ONNX Runtime: what fake quantization computes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -6,8 +6,6 @@ to propagate up to the frame, to correct it, and to propagate from the next one.
 normalised by ``min(num_frames, 16) - 1``, where a stream counts as long: the clip has more frames.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

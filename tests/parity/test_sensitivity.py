@@ -5,8 +5,6 @@ Here each part is damaged in the official predictor alone, and the masks must mo
 what the tests call equal (``floor.py``).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Our video predictor gives the masks of the official one, whatever the user does."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

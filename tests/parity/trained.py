@@ -5,8 +5,6 @@ counts as equal would depend on the processor. This model tracks: the next frame
 wrong in the last one.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 from pathlib import Path

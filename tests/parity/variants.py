@@ -1,7 +1,5 @@
 """Variants of a model that make rules matter which the usual flags and weights leave unused."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from collections.abc import Mapping

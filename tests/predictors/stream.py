@@ -1,7 +1,5 @@
 """Frames and prompts of a small stream, and looks at what a segmenter holds."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Segmenting a video from file to files, with a segmenter that only pretends."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """A stream is ``track`` for each frame, to the bit, though the next frame is encoded meanwhile."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import weakref

@@ -1,7 +1,5 @@
 """Recognition, configurations from strangers, and building."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

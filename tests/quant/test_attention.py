@@ -1,7 +1,5 @@
 """Quantized attention products in upstream's layers: found, swapped, stored and restored."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

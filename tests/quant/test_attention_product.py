@@ -1,7 +1,5 @@
 """The integer attention product against its definition in whole numbers, and its gradients."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Reading and writing checkpoints, the damaged ones first of all."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import pickle

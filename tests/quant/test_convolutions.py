@@ -1,7 +1,5 @@
 """Quantized convolutions: one step per output channel, and the integers that leave for export."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The quantization entry survives a file to the bit, and damage is noticed."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The integer grid: values on it, rounding, and gradients."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

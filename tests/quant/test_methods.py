@@ -1,7 +1,5 @@
 """The formulas of the methods that others proposed."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Quantized layers: swapping, and the integers that leave for export."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Files of torch that would take more memory than they have bytes are refused."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What every quantizer does, whatever its method and grid, and the mathematics of LSC."""
 
-from __future__ import annotations
-
 import copy
 import math
 from typing import Any

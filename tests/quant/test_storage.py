@@ -1,7 +1,5 @@
 """Packed checkpoints: the same model in fewer bytes, and damage is noticed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Reading a page back: its cells, identifiers, references and text."""
 
-from __future__ import annotations
-
 import re
 from html.parser import HTMLParser
 

@@ -1,7 +1,5 @@
 """The pieces behind the page."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The page says what can be computed from the checkpoint and the images by other means."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

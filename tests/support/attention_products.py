@@ -1,7 +1,5 @@
 """Quantized attention products by themselves, and their graphs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

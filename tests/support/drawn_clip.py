@@ -1,7 +1,5 @@
 """A clip for tests: a disc moves across a pattern of stripes."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

@@ -1,7 +1,5 @@
 """A fake backend, a segmenter that runs on it, and a small real model that is exported once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

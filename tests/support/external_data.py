@@ -1,7 +1,5 @@
 """Data that the repository does not hold: real videos, photos, another trained checkpoint."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

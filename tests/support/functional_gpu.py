@@ -4,8 +4,6 @@ What an engine would compute is computed by ONNX Runtime on the same component w
 waited for, in the bytes that the CUDA double holds at the addresses that the context was given.
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The GPU of this machine with an installed engine library, for tests marked ``gpu``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

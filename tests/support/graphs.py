@@ -1,7 +1,5 @@
 """ONNX models of a few nodes, made and compiled."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Unlike :class:`tests.support.functional_gpu.FunctionalGpu`, which computes what 
 one can be wrong where real ones are: in attention that is fused. How long a run takes is scripted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

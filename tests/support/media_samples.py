@@ -1,7 +1,5 @@
 """Tiny videos, folders and images for tests; every frame shows its own number."""
 
-from __future__ import annotations
-
 import io
 import math
 import struct

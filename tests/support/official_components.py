@@ -1,7 +1,5 @@
 """The official modules, cut into the components of our runtime: same inputs, same outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """ONNX Runtime as tests use it for a graph of theirs, on one thread."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

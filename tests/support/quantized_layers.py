@@ -1,7 +1,5 @@
 """Small quantized layers of every kind, and their graphs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """A whole model whose every layer is quantized, without any calibration data."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

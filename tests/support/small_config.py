@@ -1,7 +1,5 @@
 """A tiny SAM2 that uses every feature of the official ones, as a configuration to build."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

@@ -1,7 +1,5 @@
 """Hypothesis strategies for what the runtime is made of."""
 
-from __future__ import annotations
-
 import numpy as np
 from hypothesis import strategies as st
 

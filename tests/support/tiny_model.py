@@ -1,7 +1,5 @@
 """A valid model file of the four components that computes nothing of use, made without torch."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

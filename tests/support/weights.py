@@ -13,8 +13,6 @@ pointers and their times each move the masks by much more than the tolerances of
 rounding errors still do not grow from frame to frame.
 """
 
-from __future__ import annotations
-
 import csv
 import functools
 import math

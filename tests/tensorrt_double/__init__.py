@@ -5,8 +5,6 @@ with the names of one version of the library, which refuses every other name, ar
 and remembers what was called. It computes nothing; a test scripts what it answers.
 """
 
-from __future__ import annotations
-
 from .api_list import VERSIONS
 from .errors import ApiError, BadCallError, UnknownNameError
 from .library import Call, TensorRTDouble, fresh_double

@@ -1,7 +1,5 @@
 """Reading the frozen lists that ``python -m tools.tensorrt_api`` writes."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Whether a value fits a type of the list, and whether arguments fit a signature."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

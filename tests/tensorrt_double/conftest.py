@@ -1,7 +1,5 @@
 """One double of every frozen version."""
 
-from __future__ import annotations
-
 import pytest
 
 from . import VERSIONS, TensorRTDouble, fresh_double

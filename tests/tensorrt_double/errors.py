@@ -4,8 +4,6 @@ The errors are also those that the real bindings raise, so that ``hasattr`` and 
 AttributeError or TypeError behave as with the real library.
 """
 
-from __future__ import annotations
-
 
 class ApiError(AssertionError):
     """The library of this version has no such name, or does not take such a call."""

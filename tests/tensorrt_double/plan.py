@@ -1,7 +1,5 @@
 """What a serialized engine of the double holds: enough to ask the engine about its tensors."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

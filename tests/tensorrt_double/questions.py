@@ -3,8 +3,6 @@
 Each gets the library and a :class:`Bench` of its objects.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

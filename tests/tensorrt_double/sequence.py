@@ -4,8 +4,6 @@ It runs on the doubles and, where it is installed, on TensorRT-RTX itself, whose
 GPU: what the doubles take is what the library takes.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from onnx import TensorProto, helper

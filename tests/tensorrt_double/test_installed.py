@@ -1,7 +1,5 @@
 """The list and the double of TensorRT-RTX against the library itself, where it is installed."""
 
-from __future__ import annotations
-
 import json
 from types import ModuleType
 from typing import Any

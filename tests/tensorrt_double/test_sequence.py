@@ -1,7 +1,5 @@
 """The shortest way from a model to a running engine works on every version's double."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

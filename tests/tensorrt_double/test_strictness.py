@@ -1,7 +1,5 @@
 """The doubles refuse what the version has not, and take what it has."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from typing import Any

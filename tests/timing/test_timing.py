@@ -1,7 +1,5 @@
 """Timing of tracked frames: full memories, processes that take turns, and those that fail."""
 
-from __future__ import annotations
-
 import os
 from functools import partial
 from typing import Any

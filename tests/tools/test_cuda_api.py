@@ -1,7 +1,5 @@
 """Listing the names of cuda-python, on a small package in its place."""
 
-from __future__ import annotations
-
 import pytest
 
 from qsam2_deploy.errors import InputError

@@ -1,7 +1,5 @@
 """Commands that are killed leave whole files; and what would be found if they did not."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

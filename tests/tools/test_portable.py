@@ -1,7 +1,5 @@
 """What says exact on another processor and is not makes the comparison fail."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

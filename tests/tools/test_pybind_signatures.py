@@ -1,7 +1,5 @@
 """Signatures read out of docstrings of both generations of pybind11."""
 
-from __future__ import annotations
-
 import pytest
 
 from tools._pybind_signatures import signatures, type_name

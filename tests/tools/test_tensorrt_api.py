@@ -1,7 +1,5 @@
 """Freezing the list of a wheel: of a small one in the place of the bindings."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import zipfile

@@ -1,7 +1,5 @@
 """Fixtures for the tests of training."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import sys

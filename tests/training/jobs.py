@@ -1,7 +1,5 @@
 """A folder with everything that a training run needs, for the tests of whole runs."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 

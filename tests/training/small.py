@@ -1,7 +1,5 @@
 """A tiny model, clips and runs for the tests of training."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The auxiliary loss."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -1,7 +1,5 @@
 """Clips as tensors."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The pass through a clip against upstream's SAM2Train; gradients; sizes."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

@@ -1,7 +1,5 @@
 """Configurations refuse what cannot be used."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

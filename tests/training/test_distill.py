@@ -1,7 +1,5 @@
 """Losses that follow a teacher."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Two processes train what one does with all the clips; devices."""
 
-from __future__ import annotations
-
 import os
 import re
 import socket

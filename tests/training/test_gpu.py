@@ -1,7 +1,5 @@
 """Two steps of a tiny recipe, from files to a file: on a processor, and on an NVIDIA GPU."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

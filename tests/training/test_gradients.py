@@ -1,7 +1,5 @@
 """Clipping of gradients, and those that are not finite."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """Batch k depends on the seed and on k alone."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field, replace
 

@@ -1,7 +1,5 @@
 """The log of a run and its curves."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

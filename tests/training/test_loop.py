@@ -1,7 +1,5 @@
 """The loop: resuming, failures, validation, and that a model learns."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Losses against upstream's, and against naive formulas."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

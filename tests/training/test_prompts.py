@@ -1,7 +1,5 @@
 """Plans of prompts, clicks and boxes."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Quantized checkpoints from file to file."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import shutil

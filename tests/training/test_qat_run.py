@@ -1,7 +1,5 @@
 """The loop with a quantized model: resuming, checkpointing, failures, and that it learns."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

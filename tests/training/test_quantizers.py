@@ -1,7 +1,5 @@
 """What is done for the quantizers beside the optimizer."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

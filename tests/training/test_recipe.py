@@ -1,7 +1,5 @@
 """Recipes, and every message of a bad one."""
 
-from __future__ import annotations
-
 import pytest
 
 from qsam2_deploy.errors import InputError

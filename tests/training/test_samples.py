@@ -1,7 +1,5 @@
 """Samples of activations for the statistics of quantizers."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

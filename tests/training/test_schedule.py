@@ -1,7 +1,5 @@
 """Learning rates, groups of parameters, the average of the weights."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

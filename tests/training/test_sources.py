@@ -1,7 +1,5 @@
 """The sources of clips that a recipe can name."""
 
-from __future__ import annotations
-
 import pytest
 
 from qsam2_deploy.data.datasets.davis import davis_sequences

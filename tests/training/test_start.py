@@ -1,7 +1,5 @@
 """What the start of training from scratch promises."""
 
-from __future__ import annotations
-
 import torch
 
 from qsam2_deploy.quant.checkpoints.architecture import build_model

@@ -1,7 +1,5 @@
 """The training state on disk."""
 
-from __future__ import annotations
-
 import errno
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Training from files to a file."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

@@ -1,7 +1,5 @@
 """Scores while training."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One process of a run of several; started by test_distributed.py, as torchrun would."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 from pathlib import Path

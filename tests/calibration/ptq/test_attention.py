@@ -1,7 +1,5 @@
 """The logarithmic grid of probabilities, and quantized attention products."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """GPTQ loses less output than rounding, stays on the grid, and survives any Gram matrix."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

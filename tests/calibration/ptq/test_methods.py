@@ -1,7 +1,5 @@
 """Every method from a checkpoint to a checkpoint that computes the same when it is loaded again."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Settings of the methods, and finding methods by name."""
 
-from __future__ import annotations
-
 import pytest
 
 from qsam2_deploy.calibration.ptq import PtqOptions, make_ptq, ptq_names

@@ -1,7 +1,5 @@
 """AdaRound, BRECQ and QDrop: lower block errors, ordinary results, nothing left behind."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

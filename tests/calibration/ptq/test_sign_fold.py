@@ -1,7 +1,5 @@
 """Folding signs changes no float output; it is done only where keys have two peaks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The paths of the kernels, one after the other."""
 
-from __future__ import annotations
-
 import pytest
 
 from qsam2_deploy.engines.onnxruntime.kernels import processor_path

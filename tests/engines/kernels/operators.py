@@ -1,7 +1,5 @@
 """Sessions of single operators, and what they compute in whole numbers."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

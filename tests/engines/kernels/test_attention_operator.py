@@ -1,7 +1,5 @@
 """The attention operator gives what whole numbers give, on every path, to the bit but for ties."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings

@@ -1,7 +1,5 @@
 """A convolution as one operator gives, to the bit, what ONNX Runtime's ConvInteger gives."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

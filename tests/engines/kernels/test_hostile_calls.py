@@ -4,8 +4,6 @@ Some of these wrote beyond their memory once without anybody noticing, so ``test
 this file again where that is noticed.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

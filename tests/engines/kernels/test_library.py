@@ -1,7 +1,5 @@
 """Building, finding and refusing the library."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import stat

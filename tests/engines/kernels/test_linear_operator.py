@@ -1,7 +1,5 @@
 """A linear layer as one operator gives, to the bit, what ONNX Runtime's own operators give."""
 
-from __future__ import annotations
-
 from math import erf
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The passes that put the kernels in: what they match, what they leave, and the same numbers."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Paths for other processors: compiled for them, and run where they can be emulated."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

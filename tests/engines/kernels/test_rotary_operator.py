@@ -1,7 +1,5 @@
 """The rotary embedding and its codes are what the single operators give, to the bit."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

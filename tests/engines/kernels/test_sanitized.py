@@ -1,7 +1,5 @@
 """The kernels under AddressSanitizer and UndefinedBehaviorSanitizer: their tests, hostile calls."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A GPU of doubles where the code under test looks for the installed one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """What tests of the GPU backend play on it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The builder uses nothing that one of the supported versions does not have."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 The masks of long sessions are compared in ``tests/parity/test_gpu_parity.py``.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,7 +1,5 @@
 """What goes wrong on a GPU is one sentence, and leaves nothing behind."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """From a model to an engine file, with a stand-in for the library."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from types import SimpleNamespace

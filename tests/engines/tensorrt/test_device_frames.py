@@ -1,7 +1,5 @@
 """Frames that are on the GPU already."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The engine file: what was written is read, and what was damaged is refused."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Whatever takes a model.onnx takes a model.engine."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

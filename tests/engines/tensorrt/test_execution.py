@@ -1,7 +1,5 @@
 """Engines run on host arrays, on one stream, and give everything back."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What the CUDA runtime says of the GPU."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

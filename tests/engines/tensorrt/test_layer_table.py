@@ -1,7 +1,5 @@
 """Reading the builder's table of fused layers."""
 
-from __future__ import annotations
-
 import pytest
 
 from qsam2_deploy.engines.tensorrt.layer_table import (

@@ -1,7 +1,5 @@
 """What is stored in blocks comes back, and takes the less the more it repeats itself."""
 
-from __future__ import annotations
-
 import zlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The sizes that an engine takes, and what can be asked of the builder."""
 
-from __future__ import annotations
-
 import pytest
 
 from qsam2_deploy.engines.tensorrt.options import BuildOptions, Limits

@@ -1,7 +1,5 @@
 """TensorRT-RTX builds without a GPU, so what it says of our graphs can be seen anywhere."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Every kind of change to a valid model is refused in one sentence that names what is wrong."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

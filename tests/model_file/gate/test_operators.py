@@ -1,7 +1,5 @@
 """The gate's table is what the exporter writes: no operator, attribute or type is missing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
