@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from qsam2_deploy.calibration.session import TrackingSession
+from qsam2_deploy.calibration.statistics import observed_inputs
 from qsam2_deploy.engines.onnxruntime.cpu import lower_here
 from qsam2_deploy.export.graph import GraphBuilder, Tensor, model_from_graphs
 from qsam2_deploy.export.layers import conv, conv_transpose, linear
@@ -106,22 +107,14 @@ def _record(
 ) -> dict[str, list[torch.Tensor]]:
     kept: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
 
-    def hook(name: str) -> Callable[..., None]:
-        def remember(_: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-            x = arguments[0]
-            if sum(t.numel() for t in kept[name]) + x.numel() <= _MOST_VALUES or not kept[name]:
-                kept[name].append(x.detach().clone())
+    def remember(name: str, x: torch.Tensor) -> None:
+        if sum(t.numel() for t in kept[name]) + x.numel() <= _MOST_VALUES or not kept[name]:
+            kept[name].append(x.detach().clone())
 
-        return remember
-
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
-    try:
+    with observed_inputs(layers, remember):
         session = TrackingSession(model)
         for image in images:
             session(image)
-    finally:
-        for handle in handles:
-            handle.remove()
     return kept
 
 

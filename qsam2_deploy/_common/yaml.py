@@ -52,12 +52,7 @@ def yaml_errors(
     *,
     raises: type[InputError] = InputError,
 ) -> Iterator[None]:
-    """Turn what goes wrong while the block reads a YAML file into one sentence.
-
-    Args:
-        path: the file.
-        what: what it is, for messages.
-        raises: the class of the error.
+    """Turn what goes wrong while the block reads a YAML file, ``what``, into one sentence.
 
     Raises:
         InputError: of the class ``raises``.

@@ -25,11 +25,7 @@ class TrackingSession:
     """
 
     def __init__(self, model: Any) -> None:
-        """Start without any memory.
-
-        Args:
-            model: upstream ``SAM2Base`` in evaluation mode.
-        """
+        """Take upstream's ``SAM2Base`` in evaluation mode; start without any memory."""
         self._model = model
         self._images = 0
         self._memory: dict[str, dict[int, Any]] = {}

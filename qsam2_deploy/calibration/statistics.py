@@ -56,6 +56,13 @@ class LayerStatistics:
     histogram: Histogram = field(default_factory=Histogram)
 
     @property
+    def grams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """``gram`` and ``heldout_gram``, where they were asked for."""
+        if self.gram is None or self.heldout_gram is None:
+            raise ValueError("the statistics must be collected with their Gram matrices")
+        return self.gram, self.heldout_gram
+
+    @property
     def absmax(self) -> float:
         """Largest magnitude."""
         return max(-self.low, self.high)
@@ -176,7 +183,7 @@ def collect_statistics(
                 "diverged, or the image is to be left out"
             ) from error
 
-    with torch.no_grad(), _hooks(layers, observe):
+    with torch.no_grad(), observed_inputs(layers, observe):
         for index, image in enumerate(progress(images, description, total=count, unit="image")):
             current = index
             model(image)
@@ -218,9 +225,11 @@ def _empty_statistics(features: int, grams: bool, device: torch.device) -> Layer
 
 
 @contextmanager
-def _hooks(
+def observed_inputs(
     layers: Mapping[str, nn.Module], observe: Callable[[str, torch.Tensor], None]
 ) -> Iterator[None]:
+    """Call ``observe`` with the name and the input of each layer that runs within the block."""
+
     def hook_for(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         return lambda _, inputs: observe(name, inputs[0])
 

@@ -77,9 +77,7 @@ def _calibrate_layer(
     config: CalibrationConfig,
 ) -> tuple[torch.Tensor, vrc.VrcReport]:
     """Return the calibrated ``weight [out, in]`` of one layer, and the report on it."""
-    gram, heldout = statistics.gram, statistics.heldout_gram
-    if gram is None or heldout is None:
-        raise ValueError("the statistics must be collected with their Gram matrices")
+    gram, heldout = statistics.grams
     spectrum = _spectrum(name, gram)
     step = histogram_step(statistics.histogram, plan.inputs.grid)
     lam = vrc.choose_lambda(

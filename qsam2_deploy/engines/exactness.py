@@ -39,11 +39,7 @@ _TOLERANCE = 1e-5
 
 
 def inexact_products(run: RunProbe) -> list[str]:
-    """Return which products an engine computes wrong, of :data:`PRODUCTS`.
-
-    Args:
-        run: the engine.
-    """
+    """Return which products an engine computes wrong, of :data:`PRODUCTS`."""
     found = run(probe_component())
     wrong = []
     for name, expected in _expected().items():

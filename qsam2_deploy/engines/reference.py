@@ -26,12 +26,7 @@ class ReferenceBackend(ABC):
     """Runs a bundle in ONNX Runtime, lowered as the subclass says; the bundle stays as it is."""
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        """Take a bundle.
-
-        Args:
-            bundle: of the model.
-            threads: of the engine.
-        """
+        """Take a model, and the number of threads of its engine."""
         self._bundle, self._threads = bundle, threads
         self._sessions: dict[str, Any] = {}
 

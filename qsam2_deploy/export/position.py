@@ -19,12 +19,6 @@ def sine_2d(g: GraphBuilder, encoding: Any, size: int, *, name: str) -> Tensor:
 
     The first half of the channels depends on the row only, the second on the column only; sines
     and cosines alternate.
-
-    Args:
-        g: the graph.
-        encoding: the module.
-        size: side of the square.
-        name: name of the constants.
     """
     half = encoding.num_pos_feats
     place = np.arange(1, size + 1, dtype=np.float32)

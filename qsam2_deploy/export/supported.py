@@ -8,10 +8,7 @@ from ..errors import UnsupportedModelError
 
 
 def check_supported(model: Any) -> None:
-    """Refuse a model with an option that the graphs do not implement.
-
-    Args:
-        model: upstream ``SAM2Base``.
+    """Refuse upstream's ``SAM2Base`` with an option that the graphs do not implement.
 
     Raises:
         UnsupportedModelError: names the option, its value, and what is supported.

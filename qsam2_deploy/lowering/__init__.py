@@ -224,10 +224,6 @@ def lower_to_tensorrt_reference(component: onnx.ModelProto, precision: str) -> N
 
     Weights are those that were trained, attention products have no steps, and activations are on
     their grids with ``int8`` alone; all that is left out is half precision. In place.
-
-    Args:
-        component: is changed.
-        precision: of :data:`TENSORRT_PRECISIONS`.
     """
     from .float_attention import float_attention
 

@@ -38,9 +38,7 @@ CONV = "ConvInteger"
 def integer_conv(model: onnx.ModelProto, *, unsigned: bool = False) -> int:
     """Replace the quantized convolutions of ``model`` in place.
 
-    Args:
-        model: is changed.
-        unsigned: give weights unsigned codes, too.
+    ``unsigned`` gives weights unsigned codes, too.
 
     Returns:
         How many were replaced.

@@ -38,9 +38,7 @@ class _Layer:
 def integer_matmul(model: onnx.ModelProto, *, unsigned: bool = False) -> int:
     """Replace the quantized linear layers of ``model`` in place.
 
-    Args:
-        model: is changed.
-        unsigned: give weights unsigned codes, too.
+    ``unsigned`` gives weights unsigned codes, too.
 
     Returns:
         How many were replaced.

@@ -18,14 +18,10 @@ def put_kernels(
     new: Mapping[str, list[onnx.NodeProto]],
     shapes: Mapping[str, onnx.ValueInfoProto],
 ) -> None:
-    """Put operators of ours in the places of nodes, by name, in place.
+    """Put operators of ours in the places of nodes, as :func:`.graph.replace_nodes` does.
 
-    No shapes can be inferred through them, so those of their outputs are written down.
-
-    Args:
-        model: is changed.
-        new: see :func:`.graph.replace_nodes`.
-        shapes: of :func:`inferred_values`.
+    No shapes can be inferred through them, so those of their outputs, ``shapes`` of
+    :func:`inferred_values`, are written down.
     """
     from onnx import helper
 

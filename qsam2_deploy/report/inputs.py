@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from ..calibration.data import CalibrationImages
 from ..calibration.histogram import Histogram
 from ..calibration.session import TrackingSession
-from ..calibration.statistics import collect_statistics
+from ..calibration.statistics import collect_statistics, observed_inputs
 from ..quant.layers.layer import QuantLayer
 from .layers import ErrorMeter, QuantizationError
 
@@ -60,14 +60,10 @@ def runner(model: Any, layers: Mapping[str, Any]) -> Callable[[torch.Tensor], An
     return TrackingSession(model)
 
 
-@contextmanager
-def _metered(layers: Mapping[str, QuantLayer], meters: Mapping[str, ErrorMeter]) -> Iterator[None]:
-    def hook_for(name: str) -> Callable[[Any, tuple[torch.Tensor, ...]], None]:
-        return lambda layer, inputs: meters[name].add(layer.input_quantizer, inputs[0].detach())
+def _metered(
+    layers: Mapping[str, QuantLayer], meters: Mapping[str, ErrorMeter]
+) -> AbstractContextManager[None]:
+    def meter(name: str, x: torch.Tensor) -> None:
+        meters[name].add(layers[name].input_quantizer, x.detach())
 
-    handles = [layer.register_forward_pre_hook(hook_for(name)) for name, layer in layers.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return observed_inputs(layers, meter)

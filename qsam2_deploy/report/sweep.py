@@ -94,9 +94,7 @@ def lambda_sweep(
     recipe: Mapping[str, Any],
 ) -> LambdaSweep:
     """Return the errors of the float ``weight [out, in]`` for each of :data:`RATIOS`."""
-    gram, heldout = statistics.gram, statistics.heldout_gram
-    if gram is None or heldout is None:
-        raise ValueError("the statistics must be collected with their Gram matrices")
+    gram, heldout = statistics.grams
     judge = heldout if statistics.heldout_tokens else gram
     spectrum = vrc.decompose(gram)
     mean = float(spectrum.values.mean())

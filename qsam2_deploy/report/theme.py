@@ -48,11 +48,7 @@ _REFERENCES = (
 
 
 def png_of(draw: Draw, size: tuple[float, float]) -> bytes:
-    """Return a chart as a PNG on white.
-
-    Args:
-        draw: draws it.
-        size: width and height, inches.
+    """Return a chart of this width and height in inches as a PNG on white.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.

@@ -261,11 +261,6 @@ class Tracker:
         Numbers that are not finite give an absent object whose entry has ``finite = False``; the
         memory encoder does not run for it, and it must not be stored.
 
-        Args:
-            features: of the frame.
-            banks: one for each object.
-            moment: where in the video.
-
         Returns:
             One entry per bank, memory features included.
         """

@@ -21,7 +21,7 @@ from qsam2_deploy.errors import EngineError, ModelFileError
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER
-from tests.model_file.test_bundle import random_inputs
+from tests.support.components import random_inputs
 
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 

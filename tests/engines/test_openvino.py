@@ -1,6 +1,5 @@
 """OpenVINO computes what ONNX Runtime computes, from the same file."""
 
-import builtins
 import shutil
 import subprocess
 import sys
@@ -34,7 +33,7 @@ from qsam2_deploy.spec import (
     MEMORY_ENCODER,
     ModelSpec,
 )
-from tests.model_file.test_bundle import random_inputs
+from tests.support.components import all_outputs, assert_equal, random_inputs
 
 TOLERANCE = 2e-4
 """Largest difference of a float model, as a share of the range of ONNX Runtime's numbers."""
@@ -148,17 +147,7 @@ def outputs(
     path: Path, cache: Path | None, components: Sequence[str] = COMPONENTS, **options: Any
 ) -> dict[str, Any]:
     with OpenVinoBackend(path, threads=1, cache=cache, **options) as backend:
-        return {
-            f"{name}/{key}": value
-            for name in components
-            for key, value in backend.run(name, random_inputs(backend.spec, name)).items()
-        }
-
-
-def assert_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, name)
+        return all_outputs(backend, components)
 
 
 @pytest.fixture(scope="module")
@@ -366,16 +355,7 @@ def test_a_model_that_the_engine_refuses(model_path):
 
 
 def test_openvino_is_not_installed(tmp_path, monkeypatch):
-    original = builtins.__import__
-
-    def blocked(name: str, *args: Any, level: int = 0) -> Any:
-        # With a level it is our own module of that name.
-        if name.partition(".")[0] == "openvino" and args[3:] in ((), (0,)) and level == 0:
-            raise ImportError(name)
-        return original(name, *args, level=level) if level else original(name, *args)
-
-    monkeypatch.delitem(sys.modules, "openvino", raising=False)
-    monkeypatch.setattr(builtins, "__import__", blocked)
+    monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingDependencyError, match=r"'openvino'.*'qsam2-deploy\[openvino\]'"):
         open_backend(tmp_path / "m.onnx", "openvino")
 

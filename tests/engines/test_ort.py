@@ -1,4 +1,3 @@
-import builtins
 import sys
 from typing import Any
 
@@ -10,7 +9,7 @@ from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError, ModelFileError
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ENCODER
-from tests.model_file.test_bundle import random_inputs
+from tests.support.components import random_inputs
 
 pytest.importorskip("onnxruntime")
 
@@ -118,15 +117,7 @@ def test_a_failed_start_leaves_nothing_half_open(model_path, monkeypatch):
 
 
 def test_onnxruntime_is_not_installed(tmp_path, monkeypatch):
-    original = builtins.__import__
-
-    def blocked(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.partition(".")[0] == "onnxruntime":
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
-    monkeypatch.setattr(builtins, "__import__", blocked)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependencyError, match=r"'onnxruntime'.*'qsam2-deploy\[ort\]'"):
         OrtBackend(tmp_path / "m.onnx")
 

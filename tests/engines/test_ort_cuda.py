@@ -22,7 +22,7 @@ from qsam2_deploy.predictors.image_predictor import SAM2ImagePredictor
 from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ATTENTION
 from qsam2_deploy.tracking.results import Prompt
-from tests.model_file.test_bundle import random_inputs
+from tests.support.components import random_inputs
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

@@ -20,7 +20,7 @@ from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.onnx_graph.index import GraphIndex, value_of
 from qsam2_deploy.onnx_graph.tensors import copy_of
 from qsam2_deploy.spec import COMPONENTS, MASK_DECODER, MEMORY_ATTENTION, MEMORY_ENCODER
-from tests.model_file.test_bundle import random_inputs
+from tests.support.components import random_inputs
 from tests.support.graphs import model_of
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16

@@ -1,4 +1,3 @@
-import builtins
 import json
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from qsam2_deploy.spec import (
     ModelSpec,
 )
 from tests.predictors.fake_backend import fake_spec
+from tests.support.components import random_inputs
 
 onnx = pytest.importorskip("onnx")
 
@@ -173,15 +173,7 @@ def test_a_missing_component(tmp_path):
 
 
 def test_onnx_is_not_installed(tmp_path, monkeypatch):
-    original = builtins.__import__
-
-    def blocked(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.partition(".")[0] == "onnx":
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.delitem(sys.modules, "onnx")
-    monkeypatch.setattr(builtins, "__import__", blocked)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'qsam2-deploy\[ort\]'"):
         read_bundle(tmp_path / "m.onnx")
 
@@ -282,20 +274,3 @@ def test_split_of_a_damaged_model_writes_nothing(tmp_path, tiny):
     with pytest.raises(ModelFileError):
         write_split(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def random_inputs(spec: ModelSpec, component: str, points: int = 3) -> dict[str, Any]:
-    """Return inputs of the right shapes for two objects, some points, three memories, pointers."""
-    rng = np.random.default_rng(0)
-    sizes = {"B": 2, "P": points, "F": 3, "N": 3}
-    result: dict[str, Any] = {}
-    for tensor in spec.component(component).inputs:
-        shape = [sizes[d] if isinstance(d, str) else d for d in tensor.shape]
-        if tensor.dtype == "float32":
-            result[tensor.name] = rng.standard_normal(shape).astype(np.float32)
-        elif tensor.dtype == "bool":
-            result[tensor.name] = rng.random(shape) < 0.5
-        else:
-            low = -1 if tensor.name == "point_labels" else 0
-            result[tensor.name] = rng.integers(low, 4, shape).astype(tensor.dtype)
-    return result

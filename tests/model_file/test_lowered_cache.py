@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +20,7 @@ from qsam2_deploy.model_file import lowered_cache
 from qsam2_deploy.model_file.lowered_cache import LoweredCache
 from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.spec import COMPONENTS
-from tests.model_file.test_bundle import random_inputs
+from tests.support.components import all_outputs, assert_equal
 
 ABOUT = {"digest": "d" * 64, "engine": "e", "engine_version": "1", "options": "o"}
 
@@ -42,17 +41,7 @@ def lowerings(monkeypatch) -> list[str]:
 
 def outputs(model: Path, cache: Path | None) -> dict[str, Any]:
     with OrtBackend(model, threads=1, cache=cache) as backend:
-        return {
-            f"{name}/{key}": value
-            for name in COMPONENTS
-            for key, value in backend.run(name, random_inputs(backend.spec, name)).items()
-        }
-
-
-def assert_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, name)
+        return all_outputs(backend)
 
 
 def test_the_second_opening_lowers_nothing_and_computes_the_same(

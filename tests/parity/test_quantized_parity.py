@@ -41,7 +41,6 @@ from qsam2_deploy.spec import (
     SPEC_KEY,
     ModelSpec,
 )
-from tests.model_file.test_bundle import random_inputs
 from tests.parity.clip import HEIGHT, WIDTH
 from tests.parity.compare import compare
 from tests.parity.floor import FACTOR, measured_bound, nudged
@@ -51,6 +50,7 @@ from tests.parity.shared import SharedBackend
 from tests.parity.test_component_parity import random
 from tests.parity.trained import trained_model
 from tests.parity.variants import without_autocast
+from tests.support.components import random_inputs
 from tests.support.official_components import OFFICIAL_COMPONENTS
 from tests.support.quantized_layers import steps_apart
 

@@ -94,10 +94,10 @@ class FakeBackend:
             raise EngineError("the fake backend is broken")
         assert component in COMPONENTS
         expected = self.spec.component(component)
-        sizes = _check(expected.inputs, inputs, {})
+        sizes = check_arrays(expected.inputs, inputs, {})
         self.calls.append((component, {key: value.copy() for key, value in inputs.items()}))
         outputs: Arrays = getattr(self, f"_{component}")(**inputs)
-        _check(expected.outputs, outputs, sizes)
+        check_arrays(expected.outputs, outputs, sizes)
         self._spoil(component, outputs)
         return outputs
 
@@ -194,7 +194,7 @@ class FakeBackend:
         return {"memory": np.stack(result).astype(np.float32)}
 
 
-def _check(
+def check_arrays(
     expected: tuple[TensorSpec, ...],
     arrays: Mapping[str, npt.NDArray[Any]],
     sizes: Mapping[str, int],

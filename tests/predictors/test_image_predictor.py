@@ -12,6 +12,7 @@ from qsam2_deploy.predictors.image_predictor import SAM2ImagePredictor
 from qsam2_deploy.spec import IMAGE_ENCODER, MASK_DECODER, ModelSpec
 from qsam2_deploy.tracking.preprocess import preprocess_image
 from qsam2_deploy.tracking.resize import resize_bilinear
+from tests.predictors.fake_backend import FakeBackend, check_arrays
 
 S, C = 64, 32
 NO_MEM_EMBED = np.linspace(-1, 1, C, dtype=np.float32)
@@ -19,35 +20,17 @@ SPEC = ModelSpec(name="fake", image_size=S, d_model=C, constants={"no_mem_embed"
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 
-class FakeBackend:
-    """Checks the inputs against the specification and gives reproducible random outputs."""
+class RandomBackend(FakeBackend):
+    """Gives reproducible random outputs."""
 
     def __init__(self, spec: ModelSpec = SPEC) -> None:
-        self.spec = spec
-        self.calls: list[tuple[str, dict[str, np.ndarray]]] = []
-        self.entered = 0
+        super().__init__(spec)
         self.mask_logits: np.ndarray | None = None
-
-    def __enter__(self) -> FakeBackend:
-        self.entered += 1
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.entered -= 1
 
     def run(self, component: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         spec = self.spec.component(component)
-        sizes: dict[str, int] = {}
-        assert set(inputs) == {tensor.name for tensor in spec.inputs}
-        for tensor in spec.inputs:
-            value = inputs[tensor.name]
-            assert value.dtype == tensor.dtype, tensor.name
-            assert value.flags.c_contiguous, tensor.name
-            wanted = tuple(
-                sizes.setdefault(d, n) if isinstance(d, str) else d
-                for d, n in zip(tensor.shape, value.shape, strict=True)
-            )
-            assert value.shape == wanted, tensor.name
+        sizes = check_arrays(spec.inputs, inputs, {})
+        assert all(value.flags.c_contiguous for value in inputs.values())
         self.calls.append((component, dict(inputs)))
         rng = np.random.default_rng(len(self.calls))
         outputs = {
@@ -60,7 +43,7 @@ class FakeBackend:
         return outputs
 
     @property
-    def last(self) -> dict[str, np.ndarray]:
+    def prompted(self) -> dict[str, np.ndarray]:
         """Inputs of the mask decoder's last run."""
         component, inputs = self.calls[-1]
         assert component == MASK_DECODER
@@ -68,8 +51,8 @@ class FakeBackend:
 
 
 @pytest.fixture
-def backend() -> FakeBackend:
-    return FakeBackend()
+def backend() -> RandomBackend:
+    return RandomBackend()
 
 
 @pytest.fixture
@@ -83,37 +66,39 @@ def test_encoder_input_and_embedding(predictor, backend):
     component, inputs = backend.calls[0]
     assert component == IMAGE_ENCODER
     np.testing.assert_array_equal(inputs["image"], preprocess_image(IMAGE, SPEC))
-    features = FakeBackend().run(IMAGE_ENCODER, inputs)["features"]
+    features = RandomBackend().run(IMAGE_ENCODER, inputs)["features"]
     expected = features + NO_MEM_EMBED[None, :, None, None]
     np.testing.assert_array_equal(predictor.get_image_embedding(), expected)
 
 
 def test_points_are_scaled_and_padded(predictor, backend):
     predictor.predict([[25, 10], [50, 40]], [1, 0])
-    np.testing.assert_allclose(backend.last["point_coords"], [[[32, 16], [64, 64], [0, 0]]])
-    np.testing.assert_array_equal(backend.last["point_labels"], [[1, 0, -1]])
-    assert not backend.last["has_mask"].any()
-    assert not backend.last["mask_input"].any()
+    np.testing.assert_allclose(backend.prompted["point_coords"], [[[32, 16], [64, 64], [0, 0]]])
+    np.testing.assert_array_equal(backend.prompted["point_labels"], [[1, 0, -1]])
+    assert not backend.prompted["has_mask"].any()
+    assert not backend.prompted["mask_input"].any()
 
 
 def test_shares_instead_of_pixels(predictor, backend):
     predictor.predict([[0.5, 0.25]], [1], normalize_coords=False)
-    np.testing.assert_allclose(backend.last["point_coords"][0, 0], [32, 16])
+    np.testing.assert_allclose(backend.prompted["point_coords"][0, 0], [32, 16])
 
 
 def test_box_comes_before_points(predictor, backend):
     predictor.predict([[25, 20]], [1], box=[0, 0, 50, 40])
-    np.testing.assert_allclose(backend.last["point_coords"], [[[0, 0], [64, 64], [32, 32], [0, 0]]])
-    np.testing.assert_array_equal(backend.last["point_labels"], [[2, 3, 1, -1]])
+    np.testing.assert_allclose(
+        backend.prompted["point_coords"], [[[0, 0], [64, 64], [32, 32], [0, 0]]]
+    )
+    np.testing.assert_array_equal(backend.prompted["point_labels"], [[2, 3, 1, -1]])
 
 
 def test_mask_alone_has_no_points_at_all(predictor, backend):
     mask = np.random.default_rng(1).standard_normal((1, S // 4, S // 4)).astype(np.float32)
     predictor.predict(mask_input=mask)
-    assert backend.last["point_coords"].shape == (1, 0, 2)
-    assert backend.last["point_labels"].shape == (1, 0)
-    assert backend.last["has_mask"].tolist() == [True]
-    np.testing.assert_array_equal(backend.last["mask_input"][0], mask)
+    assert backend.prompted["point_coords"].shape == (1, 0, 2)
+    assert backend.prompted["point_labels"].shape == (1, 0)
+    assert backend.prompted["has_mask"].tolist() == [True]
+    np.testing.assert_array_equal(backend.prompted["mask_input"][0], mask)
 
 
 def test_several_boxes_make_several_objects(predictor, backend):
@@ -121,11 +106,11 @@ def test_several_boxes_make_several_objects(predictor, backend):
     mask = np.ones((1, S // 4, S // 4), np.float32)
     masks, ious, low_res = predictor.predict(box=boxes, mask_input=mask, multimask_output=False)
     assert (masks.shape, ious.shape, low_res.shape) == ((3, 1, 40, 50), (3, 1), (3, 1, 16, 16))
-    assert backend.last["conditioned"].shape[0] == 3
-    assert (backend.last["conditioned"] == predictor.get_image_embedding()).all()
-    np.testing.assert_allclose(backend.last["point_coords"][1, 1], [32, 32])
-    assert backend.last["has_mask"].tolist() == [True] * 3
-    assert (backend.last["mask_input"] == 1).all()
+    assert backend.prompted["conditioned"].shape[0] == 3
+    assert (backend.prompted["conditioned"] == predictor.get_image_embedding()).all()
+    np.testing.assert_allclose(backend.prompted["point_coords"][1, 1], [32, 32])
+    assert backend.prompted["has_mask"].tolist() == [True] * 3
+    assert (backend.prompted["mask_input"] == 1).all()
 
 
 def test_single_box_in_a_batch_is_squeezed(predictor):
@@ -151,10 +136,10 @@ def test_three_candidates(predictor, backend):
 def test_one_candidate_falls_back_when_it_is_unstable(predictor, backend, stable):
     logits = np.stack([np.full((16, 16), v) for v in (3.0 if stable else 0.01, 11, 12, 13)])
     backend.mask_logits = logits[None].astype(np.float32)
-    all_ious = FakeBackend()
+    all_ious = RandomBackend()
     all_ious.calls = backend.calls[:1]
     _, ious, low_res = predictor.predict([[1, 1]], [1], multimask_output=False)
-    outputs = all_ious.run(MASK_DECODER, backend.last)
+    outputs = all_ious.run(MASK_DECODER, backend.prompted)
     chosen = 0 if stable else 1 + int(outputs["ious"][0, 1:].argmax())
     assert low_res.shape == (1, 16, 16)
     np.testing.assert_array_equal(low_res[0], backend.mask_logits[0, chosen])
@@ -200,7 +185,7 @@ def test_batch_of_images_of_different_sizes(predictor, backend):
     assert [len(x) for x in (masks, ious, low_res)] == [2, 2, 2]
     first, second = (inputs["point_coords"][0, 0] for _, inputs in backend.calls[-2:])
     np.testing.assert_allclose([first, second], [[32, 16], [32, 32]])
-    assert (backend.last["conditioned"] == predictor.get_image_embedding()[1:]).all()
+    assert (backend.prompted["conditioned"] == predictor.get_image_embedding()[1:]).all()
 
 
 def test_reset_forgets_the_image(predictor):
@@ -252,14 +237,14 @@ def test_bad_prompts(predictor, backend, prompt, message):
 
 
 def test_model_without_the_constant():
-    predictor = SAM2ImagePredictor(FakeBackend(ModelSpec(name="x", image_size=S, d_model=C)))
+    predictor = SAM2ImagePredictor(RandomBackend(ModelSpec(name="x", image_size=S, d_model=C)))
     with pytest.raises(ModelFileError, match="no_mem_embed"):
         predictor.set_image(IMAGE)
 
 
 def test_engine_is_opened_when_needed_and_closed(monkeypatch, tmp_path):
     opened: list[tuple[object, ...]] = []
-    backend = FakeBackend()
+    backend = RandomBackend()
     monkeypatch.setattr(
         image_predictor,
         "open_backend",

@@ -50,9 +50,7 @@ class GptqPtq(PtqMethod):
 
     def _solve(self, layer: QuantLayer, statistics: LayerStatistics) -> torch.Tensor | None:
         """Return GPTQ's weights, or None if plain rounding is better on held-out images."""
-        gram, heldout = statistics.gram, statistics.heldout_gram
-        if gram is None or heldout is None:
-            raise ValueError("the statistics must be collected with their Gram matrices")
+        gram, heldout = statistics.grams
         weight, quantizer = layer.rows(layer.weight), layer.weight_quantizer
         solution = gptq(
             weight,

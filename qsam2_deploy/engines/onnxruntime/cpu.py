@@ -95,12 +95,7 @@ class OrtBackend(SessionBackend):
 
 
 def run_session(session: Any, component: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-    """Return all outputs of an ``InferenceSession`` by name.
-
-    Args:
-        session: of `session_from_lowered`.
-        component: what messages call it.
-        inputs: arrays by name.
+    """Return all outputs of an ``InferenceSession`` by name; messages call it ``component``.
 
     Raises:
         EngineError: ONNX Runtime fails.

@@ -144,10 +144,7 @@ def check_provider(provider: str = PROVIDER) -> None:
 def cuda_session(model: bytes, name: str, provider: str = PROVIDER) -> Any:
     """Return the ``InferenceSession`` of a serialised lowered component on the GPU.
 
-    Args:
-        model: the component.
-        name: what messages call it.
-        provider: of ONNX Runtime.
+    Messages call it ``name``; ``provider`` is one of ONNX Runtime.
 
     Raises:
         EngineError: ONNX Runtime refuses the model, or cannot use the GPU; says why.

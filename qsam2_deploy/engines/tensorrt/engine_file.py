@@ -180,12 +180,7 @@ class EngineFile:
 def write_engine(
     path: str | os.PathLike[str], header: EngineHeader, plans: Mapping[str, bytes]
 ) -> int:
-    """Write an engine file; it appears whole or not at all.
-
-    Args:
-        path: of the file.
-        header: what it says of itself.
-        plans: the plan of each component.
+    """Write an engine file of the plans of all components; it appears whole or not at all.
 
     Returns:
         Its size in bytes.

@@ -156,13 +156,9 @@ class EngineRunner:
         repeats: int = 20,
         warm_up: int = 3,
     ) -> float:
-        """Return the median time of one run on the GPU, copies left out.
+        """Return the median time of ``repeats`` runs on the GPU after ``warm_up`` others.
 
-        Args:
-            component: its name.
-            inputs: as for :meth:`run`.
-            repeats: timed runs.
-            warm_up: runs before them.
+        Copies are left out.
 
         Raises:
             EngineError: an input does not fit, or the engine failed.

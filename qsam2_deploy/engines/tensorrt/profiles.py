@@ -45,13 +45,7 @@ class Profile:
 
 
 def component_profiles(spec: ModelSpec, component: str, limits: Limits) -> tuple[Profile, ...]:
-    """Return the profiles of one component, in the order in which the engine has them.
-
-    Args:
-        spec: of the model.
-        component: its name.
-        limits: the largest sizes.
-    """
+    """Return the profiles of one component, in the order in which the engine has them."""
     letters = {d for t in spec.component(component).inputs for d in t.shape if isinstance(d, str)}
     if not letters:
         return ()

@@ -112,13 +112,7 @@ class Outputs:
             self._stack = stack.pop_all()
 
     def write(self, index: int, frame: RgbImage, result: FrameResult, seconds: float) -> None:
-        """Write one frame.
-
-        Args:
-            index: its number in the source.
-            frame: uint8 RGB ``[height, width, 3]``.
-            result: what was found on it.
-            seconds: how long that took.
+        """Write a frame, uint8 RGB ``[height, width, 3]``, and what was found in how many seconds.
 
         Raises:
             InputError: the disk is full, or the like.

@@ -27,12 +27,9 @@ __all__ = ["MAX_FILE_BYTES", "check_model"]
 
 
 def check_model(model: onnx.ModelProto, spec: ModelSpec, origin: str) -> None:
-    """Check a whole model; fields that this version of ``onnx`` does not know are dropped from it.
+    """Check a whole model as it was read from ``origin``, a name for messages.
 
-    Args:
-        model: as it was read.
-        spec: its metadata.
-        origin: the file, for messages.
+    Fields that this version of ``onnx`` does not know are dropped from it.
 
     Raises:
         ModelFileError: qsam2-export cannot have written it, or it contradicts its metadata; one

@@ -74,12 +74,7 @@ def generated_validation(
 
 
 def whole_clip(sequence: VideoSequence, size: int, *, most: int = 30) -> Clip:
-    """Return the first annotated frames of a sequence, each squashed to ``size`` x ``size``.
-
-    Args:
-        sequence: the video.
-        size: side of the frames, pixels.
-        most: largest number of frames.
+    """Return the first annotated frames of a sequence, each squashed to ``size`` x ``size`` pixels.
 
     Raises:
         InputError: fewer than two frames are annotated, or the first one shows no object.

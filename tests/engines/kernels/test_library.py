@@ -18,8 +18,7 @@ from qsam2_deploy.engines.onnxruntime.kernels import (
 )
 from qsam2_deploy.errors import EngineError, InputError
 from qsam2_deploy.lowering.fused_attention import OPERATOR
-from qsam2_deploy.spec import COMPONENTS
-from tests.model_file.test_bundle import random_inputs
+from tests.support.components import all_outputs, random_inputs
 
 
 @pytest.fixture
@@ -153,11 +152,7 @@ def test_a_model_computes_the_same(library, integer_attention_path, tmp_path):
     outputs = {}
     for kernels in (False, True, True):
         with OrtBackend(integer_attention_path, 1, cache=tmp_path, kernels=kernels) as backend:
-            outputs[kernels] = {
-                f"{name}/{key}": value
-                for name in COMPONENTS
-                for key, value in backend.run(name, random_inputs(backend.spec, name)).items()
-            }
+            outputs[kernels] = all_outputs(backend)
     found = sum(OPERATOR.encode() in p.read_bytes() for p in tmp_path.iterdir())
     assert found == 2  # the encoder and the memory attention
     for name, value in outputs[True].items():

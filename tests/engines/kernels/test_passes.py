@@ -26,7 +26,7 @@ from tests.lowering.attention_graph import (
     expected,
     random_factors,
 )
-from tests.model_file.test_bundle import random_inputs
+from tests.support.components import random_inputs
 from tests.support.graphs import model_of
 
 
