@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from qsam2_deploy.quant.checkpoints.architecture import build_model, official_config
-from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
-from tests.support.weights import random_state_dict, small_config, write_checkpoint
+from tests.support.weights import load_written, random_state_dict, small_config, write_checkpoint
 
 LINEAR = re.compile(r"trunk\.blocks\.\d+\.(attn\.qkv|attn\.proj|mlp\.layers\.\d)\.weight$")
 
@@ -48,7 +47,7 @@ def test_same_seed_gives_the_same_weights():
 
 def test_checkpoint_loads_with_the_configuration_beside_it(tmp_path):
     path = write_checkpoint(tmp_path / "model.pt", object_score_bias=-9.0)
-    loaded = load_checkpoint(path, config=path.with_suffix(".yaml"))
+    loaded = load_written(path)
     assert loaded.model.image_size == 128
     bias = loaded.model.sam_mask_decoder.pred_obj_score_head.layers[2].bias
     assert bias.tolist() == [-9.0]

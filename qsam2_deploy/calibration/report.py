@@ -90,12 +90,12 @@ class CalibrationReport:
     @property
     def std_ratio(self) -> float:
         """Median over layers of the weights' standard deviation, after VRC by before."""
-        return _median(layer.vrc.std_ratio for layer in self.layers if layer.vrc)
+        return finite_median(layer.vrc.std_ratio for layer in self.layers if layer.vrc)
 
     @property
     def output_error(self) -> float:
         """Median over layers of VRC's relative output error on held-out inputs."""
-        return _median(layer.vrc.output_error for layer in self.layers if layer.vrc)
+        return finite_median(layer.vrc.output_error for layer in self.layers if layer.vrc)
 
     @property
     def blocks(self) -> tuple[BlockReport, ...]:
@@ -126,7 +126,8 @@ def _block_report(name: str, reports: list[VrcReport]) -> BlockReport:
     )
 
 
-def _median(values: Iterable[float]) -> float:
+def finite_median(values: Iterable[float]) -> float:
+    """Return the median of what is finite; NaN of nothing."""
     finite = [value for value in values if math.isfinite(value)]
     return statistics.median(finite) if finite else math.nan
 

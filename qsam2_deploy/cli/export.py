@@ -23,32 +23,33 @@ def _parser() -> Parser:
         "qsam2-segment runs without torch.",
         epilog=_EXAMPLES,
     )
-    parser.add_argument("checkpoint", metavar="MODEL.pt", help="the checkpoint")
-    parser.add_argument("output", metavar="MODEL.onnx", help="the file to write")
-    parser.add_argument(
+    add = parser.add_argument
+    add("checkpoint", metavar="MODEL.pt", help="the checkpoint")
+    add("output", metavar="MODEL.onnx", help="the file to write")
+    add(
         "--config",
         metavar="FILE.yaml",
         help="YAML file of the architecture, if it is no official one and not in the checkpoint",
     )
-    parser.add_argument(
+    add(
         "--image-size",
         type=int,
         metavar="S",
         help="side of the model's input in pixels, a multiple of 32 (default: as configured)",
     )
-    parser.add_argument(
+    add(
         "--opset",
         type=int,
         metavar="N",
         help="ONNX opset, 17 to 25 (default: the lowest that has the types of the weights)",
     )
-    parser.add_argument(
+    add(
         "--attention",
         metavar="KIND",
         help="attention products: float exports them without steps, int8 needs their steps "
         "(default: as calibrated)",
     )
-    parser.add_argument(
+    add(
         "--pool-memory",
         type=whole_number(1),
         default=1,
@@ -56,7 +57,7 @@ def _parser() -> Parser:
         help="average the memory over windows of N x N tokens, which makes each frame cheaper and "
         "changes the model until a checkpoint is trained with it (default: 1, as trained)",
     )
-    parser.add_argument(
+    add(
         "--split",
         metavar="DIR",
         help="also write the four components as ordinary ONNX models into DIR",

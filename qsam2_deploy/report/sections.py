@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
+from ..calibration.report import finite_median
 from ..quant.checkpoints.architecture import OFFICIAL_NAMES
 from ..training.run.curves import SIZE as CURVES_SIZE
 from ..training.run.curves import add_curves
@@ -50,10 +50,10 @@ def _tiles(findings: Findings) -> dict[str, str]:
         "quantized layers": str(len(findings.rows)),
         "packed weights": megabytes(sizes.packed),
         **_against_bfloat16(sizes.bfloat16 / sizes.packed),
-        "weight error, median layer": percent(_median(r.weight.error for r in findings.rows)),
+        "weight error, median layer": percent(finite_median(r.weight.error for r in findings.rows)),
         "weight error, worst layer": percent(max(row.weight.error for row in findings.rows)),
-        **({"std reduction, median": percent(_median(reductions))} if reductions else {}),
-        **({"held-out error, median": percent(_median(held_out))} if held_out else {}),
+        **({"std reduction, median": percent(finite_median(reductions))} if reductions else {}),
+        **({"held-out error, median": percent(finite_median(held_out))} if held_out else {}),
         "worst layer": charts.short_name(worst.name),
     }
 
@@ -146,7 +146,7 @@ def _block_ratios(findings: Findings) -> dict[str, float]:
         numbers = vrc_numbers(findings.entry.get("vrc"), name)
         if numbers is not None:
             blocks.setdefault(block_of(name), []).append(numbers.std_ratio)
-    medians = {block: _median(values) for block, values in blocks.items()}
+    medians = {block: finite_median(values) for block, values in blocks.items()}
     return {block: value for block, value in medians.items() if math.isfinite(value)}
 
 
@@ -232,8 +232,3 @@ def _small(
 
 def _needs(what: str, flags: str) -> str:
     return f"{what}: give <code>{flags}</code>."
-
-
-def _median(values: Iterable[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
-    return statistics.median(finite) if finite else math.nan

@@ -19,12 +19,11 @@ from benchmarks.speed.roofline import DEVICES, Device, bank_bytes, bound
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.inspection.products import multiply_adds
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.spec import COMPONENTS, ModelSpec
 from tests.support.graphs import model_of
 from tests.support.quantized_layers import graph_of, make_layer
 from tests.support.quantized_model import quantize_model
-from tests.support.weights import small_config, write_checkpoint
+from tests.support.weights import load_written, small_config, write_checkpoint
 
 SMALL = 96
 
@@ -35,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("roofline")
     checkpoint = write_checkpoint(folder / "small.pt", small_config(SMALL))
-    loaded = load_checkpoint(checkpoint, config=checkpoint.with_suffix(".yaml"))
+    loaded = load_written(checkpoint)
     quantized = quantize_model(loaded, 4, activation_bits=8)
     onnx_from_checkpoint(quantized, folder / "tiny_w4a8.onnx", show_progress=False)
     return folder

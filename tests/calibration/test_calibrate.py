@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,22 +16,25 @@ from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.quant.checkpoints.entry import float_state
 from qsam2_deploy.quant.layers.modules import QuantLinear, quantized_layers
 from tests.support.external_data import DATA, needs_data
+from tests.support.weights import load_written
 
 NANO = DATA / "checkpoints" / "nano128.pt"
 FIRST = "image_encoder.trunk.blocks.0.attn.qkv"
+
+
+def calibrated(checkpoint: Path, data: Path, folder: Path, **settings: Any) -> CalibrationReport:
+    config, yaml = CalibrationConfig(**settings), checkpoint.with_suffix(".yaml")
+    return calibrate_checkpoint(
+        checkpoint, data, folder / "quantized.pt", config=config, model_config=yaml
+    )
 
 
 @pytest.fixture(scope="module")
 def calibrate(float_checkpoint, photos, tmp_path_factory) -> Any:
     @functools.cache
     def run(**settings: Any) -> CalibrationReport:
-        return calibrate_checkpoint(
-            float_checkpoint,
-            photos,
-            tmp_path_factory.mktemp("out") / "quantized.pt",
-            config=CalibrationConfig(**{"limit": 4, **settings}),
-            model_config=float_checkpoint.with_suffix(".yaml"),
-        )
+        folder = tmp_path_factory.mktemp("out")
+        return calibrated(float_checkpoint, photos, folder, **{"limit": 4, **settings})
 
     return run
 
@@ -40,7 +44,7 @@ def test_eight_bits_stay_close_to_float(calibrate, float_checkpoint):
     assert report.images == 4
     assert report.feature_images == 1
     assert 0 < report.feature_error < 0.1
-    plain = load_checkpoint(float_checkpoint, config=float_checkpoint.with_suffix(".yaml"))
+    plain = load_written(float_checkpoint)
     linears = [
         n
         for n, m in plain.model.named_modules()
@@ -58,7 +62,7 @@ def test_eight_bits_stay_close_to_float(calibrate, float_checkpoint):
 
 def test_the_file_computes_what_the_report_says(calibrate, photos, float_checkpoint):
     report = calibrate(bits="w4a4")
-    plain = load_checkpoint(float_checkpoint, config=float_checkpoint.with_suffix(".yaml")).model
+    plain = load_written(float_checkpoint).model
     quantized = load_checkpoint(report.output).model
     for layer in quantized_layers(quantized).values():
         layer.export_form()
@@ -201,25 +205,15 @@ def test_half_precision_is_for_the_whole_model():
 
 
 def test_one_image_is_enough_for_every_layer_to_run(float_checkpoint, photos, tmp_path):
-    report = calibrate_checkpoint(
-        float_checkpoint,
-        photos / "a" / "0.png",
-        tmp_path / "q.pt",
-        config=CalibrationConfig(scope="all", vrc="none"),
-        model_config=float_checkpoint.with_suffix(".yaml"),
-    )
+    report = calibrated(float_checkpoint, photos / "a" / "0.png", tmp_path, scope="all", vrc="none")
     assert report.images == 1
     assert all(layer.input_absmax > 0 for layer in report.layers)
 
 
 def test_a_plan_that_fits_nothing_leaves_no_file(float_checkpoint, photos, tmp_path):
     with pytest.raises(InputError, match=r"'memory_encoder\.\*' fits no layer of the scope"):
-        calibrate_checkpoint(
-            float_checkpoint,
-            photos,
-            tmp_path / "q.pt",
-            config=CalibrationConfig(plan=(("memory_encoder.*", "w4a4"),), limit=1),
-            model_config=float_checkpoint.with_suffix(".yaml"),
+        calibrated(
+            float_checkpoint, photos, tmp_path, plan=(("memory_encoder.*", "w4a4"),), limit=1
         )
     assert not list(tmp_path.iterdir())
 
@@ -272,13 +266,7 @@ def test_every_method_is_started_and_stored(calibrate, settings, parts):
 
 
 def test_few_inputs_leave_weights_alone(float_checkpoint, photos, tmp_path):
-    report = calibrate_checkpoint(
-        float_checkpoint,
-        photos / "a" / "0.png",
-        tmp_path / "q.pt",
-        config=CalibrationConfig(vrc="trace"),
-        model_config=float_checkpoint.with_suffix(".yaml"),
-    )
+    report = calibrated(float_checkpoint, photos / "a" / "0.png", tmp_path, vrc="trace")
     # Three stages down, a 128 pixel image has 16 tokens for 128 features.
     deep = [layer for layer in report.layers if ".blocks.4.mlp." in layer.name]
     assert deep

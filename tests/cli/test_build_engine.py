@@ -15,7 +15,7 @@ from qsam2_deploy.spec import COMPONENTS
 from tests.cli.refusal import assert_refused
 from tests.engines.tensorrt.fake_library import FakeTensorRT
 from tests.support.lowered_gpu import LoweredGpu, not_finite
-from tests.support.weights import small_config, write_checkpoint
+from tests.support.weights import load_written, small_config, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +25,12 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(checkpoint) -> Path:
-    from qsam2_deploy.export import onnx_from_checkpoint
-
-    path, config = checkpoint.with_name("float.onnx"), checkpoint.with_suffix(".yaml")
-    onnx_from_checkpoint(checkpoint, path, config=config, show_progress=False)
-    return path
-
-
-@pytest.fixture(scope="module")
 def quantized(checkpoint) -> Path:
     from qsam2_deploy.export import onnx_from_checkpoint
-    from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
     from tests.support.quantized_model import quantize_model
 
     path = checkpoint.with_name("quantized.onnx")
-    loaded = load_checkpoint(checkpoint, config=checkpoint.with_suffix(".yaml"))
+    loaded = load_written(checkpoint)
     onnx_from_checkpoint(quantize_model(loaded, 4), path, show_progress=False)
     return path
 
@@ -70,14 +60,14 @@ def test_it_builds_and_says_what(trt, quantized, tmp_path, precision, capsys):
     assert json.loads(numbers.read_text())["precision"] == precision
 
 
-def test_options_are_passed_on(trt, model, tmp_path, capsys):
+def test_options_are_passed_on(trt, model_path, tmp_path, capsys):
     output, cache = tmp_path / "m.engine", tmp_path / "timings"
     asked = (
         "--workspace 64 --optimization-level 2 --version-compatible --quiet --max-objects 2 "
         "--hardware-compatibility ampere_plus --max-points 3 --max-conditioning 1"
     )
     flags = [*asked.split(), "--timing-cache", str(cache)]
-    assert main([str(model), str(output), "--fp16", *flags]) == 0
+    assert main([str(model_path), str(output), "--fp16", *flags]) == 0
     assert capsys.readouterr() == ("", "")
     config = trt.configs[2]
     assert config.pools == {"workspace": 64 << 20}
@@ -87,13 +77,13 @@ def test_options_are_passed_on(trt, model, tmp_path, capsys):
     header = read_engine(output).header
     assert header.target.version_compatible
     assert header.profiles["memory_attention"][0].dimensions["F"] == (1, 7, 7)
-    assert main([str(model), str(output), "--fp16", "--builder", "tensorrt-rtx",
+    assert main([str(model_path), str(output), "--fp16", "--builder", "tensorrt-rtx",
                  "--compute-capability", "8.6", "--compute-capability", "8.9"]) == 0  # fmt: skip
     assert read_engine(output).header.target.compute_capabilities == ("8.6", "8.9")
 
 
-def test_verbose_prints_what_the_library_says(trt, model, tmp_path, capsys):
-    assert main([str(model), str(tmp_path / "m.engine"), "--fp16", "--verbose"]) == 0
+def test_verbose_prints_what_the_library_says(trt, model_path, tmp_path, capsys):
+    assert main([str(model_path), str(tmp_path / "m.engine"), "--fp16", "--verbose"]) == 0
     assert capsys.readouterr().err.splitlines() == ["warning: a warning"] * 4
 
 
@@ -125,9 +115,9 @@ def test_what_the_self_test_did_is_said(quantized, tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.parametrize("flags", [[], ["--no-self-test"]])
-def test_attention_can_be_kept_from_fusing(trt, model, tmp_path, flags, capsys):
+def test_attention_can_be_kept_from_fusing(trt, model_path, tmp_path, flags, capsys):
     output = tmp_path / "m.engine"
-    assert main([str(model), str(output), "--fp16", "--no-fused-attention", *flags]) == 0
+    assert main([str(model_path), str(output), "--fp16", "--no-fused-attention", *flags]) == 0
     out = capsys.readouterr().out
     assert out.count("attention not fused") == len(COMPONENTS)
     assert ("it was not asked for" in out) == bool(flags)
@@ -152,8 +142,8 @@ def test_without_paths_it_says_what_it_needs(precision, capsys):
         assert wanted in out
 
 
-def test_bad_input_is_one_line(trt, model, tmp_path, capsys):
-    path, output = str(model), str(tmp_path / "m.engine")
+def test_bad_input_is_one_line(trt, model_path, tmp_path, capsys):
+    path, output = str(model_path), str(tmp_path / "m.engine")
     text = tmp_path / "text.onnx"
     text.write_text("no model")
     for arguments, message in (
@@ -175,7 +165,7 @@ def test_bad_input_is_one_line(trt, model, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == [text]
 
 
-def test_without_a_library_it_says_which_extra(model, tmp_path, capsys, monkeypatch):
+def test_without_a_library_it_says_which_extra(model_path, tmp_path, capsys, monkeypatch):
     for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
         monkeypatch.setitem(sys.modules, name, None)
     for machine, message in (
@@ -183,6 +173,6 @@ def test_without_a_library_it_says_which_extra(model, tmp_path, capsys, monkeypa
         ("aarch64", "sudo apt install python3-libnvinfer-dev"),
     ):
         monkeypatch.setattr("platform.machine", lambda machine=machine: machine)
-        assert main([str(model), str(tmp_path / "m.engine"), "--fp16"]) == 2
+        assert main([str(model_path), str(tmp_path / "m.engine"), "--fp16"]) == 2
         assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -11,18 +11,17 @@ from qsam2_deploy.inspection.engines import ENGINES
 from qsam2_deploy.spec import COMPONENTS
 from tests import tensorrt_double as doubles
 from tests.cli.refusal import assert_refused
-from tests.support.weights import small_config, write_checkpoint
+from tests.support.weights import load_written, small_config, write_checkpoint
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     from qsam2_deploy.export import onnx_from_checkpoint
-    from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
     from tests.support.quantized_model import quantize_model
 
     config = small_config(64, d_model=32, memory_dim=8, embed_dim=8)
     path = write_checkpoint(tmp_path_factory.mktemp("inspect") / "small.pt", config)
-    loaded = load_checkpoint(path, config=path.with_suffix(".yaml"))
+    loaded = load_written(path)
     onnx_from_checkpoint(quantize_model(loaded, 2), path.with_suffix(".onnx"), show_progress=False)
     return path.with_suffix(".onnx")
 

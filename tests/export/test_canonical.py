@@ -15,11 +15,12 @@ from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.export.graph import model_from_graphs, needed_opset
 from qsam2_deploy.export.linear_weights import LinearWeights
 from qsam2_deploy.model_file.bundle import read_bundle
-from qsam2_deploy.quant.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import Checkpoint
 from qsam2_deploy.quant.layers.modules import SCOPES, LayerPlan, layers_in_scope, quantize_layers
 from qsam2_deploy.quant.quantizers.grid import MIN_SCALE
 from tests.support.quantized_layers import KINDS, builder_for, graph_of, make_layer
 from tests.support.quantized_model import quantize_model
+from tests.support.weights import load_written
 
 PACKED = {TensorProto.INT2: 2, TensorProto.INT4: 4, TensorProto.INT8: 8}
 
@@ -119,7 +120,7 @@ def test_needed_opset_of_a_float_model():
 # ------------------------------------------------------------------------------ whole models
 @pytest.fixture
 def loaded(checkpoint) -> Checkpoint:
-    return load_checkpoint(checkpoint, config=checkpoint.with_suffix(".yaml"))
+    return load_written(checkpoint)
 
 
 @pytest.mark.parametrize(("bits", "opset"), [(2, 25), (3, 21), (8, 17)])

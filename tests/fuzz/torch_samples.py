@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from qsam2_deploy.export import onnx_from_checkpoint
-from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import save_checkpoint
 from qsam2_deploy.quant.checkpoints.entry import float_state, make_entry, packed_weight_names
 from qsam2_deploy.quant.checkpoints.packed import packed_weight, unpack_weight
 from qsam2_deploy.quant.layers.modules import quantized_layers
 from qsam2_deploy.training.run.state import TrainingState
 from tests.fuzz.samples import tiny_config
 from tests.support.quantized_model import quantize_model
-from tests.support.weights import write_checkpoint
+from tests.support.weights import load_written, write_checkpoint
 
 KINDS: tuple[dict[str, Any], ...] = (
     {},
@@ -49,7 +49,7 @@ def _write_model(
     packed: bool = False,
 ) -> None:
     write_checkpoint(path, tiny_config())
-    loaded = load_checkpoint(path, config=path.with_suffix(".yaml"))
+    loaded = load_written(path)
     entry, state = None, loaded.model.state_dict()
     if bits is not None:
         loaded = quantize_model(loaded, bits[0], activation_bits=bits[1], attention=attention)

@@ -26,7 +26,7 @@ from qsam2_deploy.quant.checkpoints.checkpoint import Checkpoint, load_checkpoin
 from qsam2_deploy.quant.layers.attention import attentions, float_attention, product_plan
 from qsam2_deploy.quant.layers.modules import LayerPlan, layers_in_scope, quantized_layers
 from tests.parity.test_component_parity import Pair, random
-from tests.support.weights import small_config, write_checkpoint
+from tests.support.weights import load_written, small_config, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def quantized(folder: Path, layers: tuple[str, ...] = ()) -> Checkpoint:
     """
     torch.set_num_threads(1)
     path = write_checkpoint(folder / "small.pt", small_config())
-    checkpoint = load_checkpoint(path, config=path.with_suffix(".yaml"))
+    checkpoint = load_written(path)
     model: Any = checkpoint.model
     images = [random(1, 3, 128, 128, seed=seed) for seed in range(2)]
     plan = {

@@ -16,7 +16,7 @@ from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.quant.checkpoints.architecture import OFFICIAL_NAMES, official_config
 from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from tests.support.official_components import OFFICIAL_COMPONENTS, real_rotation
-from tests.support.weights import small_config, write_checkpoint
+from tests.support.weights import load_written, small_config, write_checkpoint
 
 TOLERANCE = 5e-5
 """Largest difference allowed, as a share of the reference's range."""
@@ -170,7 +170,7 @@ def test_absent_object_gets_its_pointer(tmp_path, bias, absent):
     """A negative score gives ``no_obj_ptr`` to every candidate, a positive one to none."""
     checkpoint = tmp_path / "model.pt"
     write_checkpoint(checkpoint, object_score_bias=bias)
-    loaded = load_checkpoint(checkpoint, config=checkpoint.with_suffix(".yaml"))
+    loaded = load_written(checkpoint)
     spec = onnx_from_checkpoint(loaded, tmp_path / "model.onnx")
     h = spec.feature_size
     with open_backend(tmp_path / "model.onnx", "ort", threads=2) as backend, torch.inference_mode():

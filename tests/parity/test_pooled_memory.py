@@ -20,11 +20,11 @@ from qsam2_deploy.export.pooled_memory import score_shift
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.onnx_graph.attention_pattern import find_quantized_attentions
 from qsam2_deploy.onnx_graph.index import GraphIndex
-from qsam2_deploy.quant.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from qsam2_deploy.quant.checkpoints.checkpoint import Checkpoint
 from qsam2_deploy.quant.layers.attention_layer import AttentionSteps, QuantAttention
 from tests.parity.test_attention_parity import quantized
 from tests.parity.test_component_parity import Pair, assert_close, random
-from tests.support.weights import small_config, write_checkpoint
+from tests.support.weights import load_written, small_config, write_checkpoint
 
 POOLING = 2
 
@@ -43,7 +43,7 @@ def exported(checkpoint: Checkpoint, folder: Path, engine: str = "ort") -> Itera
 def float_checkpoint(tmp_path_factory) -> Checkpoint:
     torch.set_num_threads(1)
     path = write_checkpoint(tmp_path_factory.mktemp("float") / "model.pt", small_config())
-    return load_checkpoint(path, config=path.with_suffix(".yaml"))
+    return load_written(path)
 
 
 @pytest.fixture(scope="module")

@@ -77,13 +77,12 @@ def _export_quantized(
 ) -> Path:
     torch = pytest.importorskip("torch", reason="torch is needed to export the test model")
     from qsam2_deploy.export import onnx_from_checkpoint
-    from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
     from tests.support.quantized_model import quantize_model
-    from tests.support.weights import write_checkpoint
+    from tests.support.weights import load_written, write_checkpoint
 
     torch.set_num_threads(1)
     path = write_checkpoint(folder / "model.pt", config)
-    loaded = load_checkpoint(path, config=path.with_suffix(".yaml"))
+    loaded = load_written(path)
     quantized = quantize_model(loaded, bits, attention=attention)
     onnx_from_checkpoint(quantized, path.with_suffix(".onnx"), show_progress=False)
     return path.with_suffix(".onnx")

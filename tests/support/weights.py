@@ -27,6 +27,7 @@ import torch
 import yaml
 
 from qsam2_deploy.quant.checkpoints.architecture import build_model
+from qsam2_deploy.quant.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from tests.support.small_config import small_config
 
 __all__ = ["random_state_dict", "small_config", "write_checkpoint"]
@@ -125,6 +126,11 @@ def write_checkpoint(
     torch.save({"model": state}, path)
     path.with_suffix(".yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     return path
+
+
+def load_written(path: Path) -> Checkpoint:
+    """Load what :func:`write_checkpoint` has written."""
+    return load_checkpoint(path, config=path.with_suffix(".yaml"))
 
 
 def _gain(name: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -9,6 +11,13 @@ from torch.nn import functional
 from ...errors import InputError
 from .layer import QuantLayer
 from .layer_plan import LayerPlan
+
+_SETTINGS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
+
+
+def _settings(conv: nn.Conv2d | nn.ConvTranspose2d) -> dict[str, Any]:
+    """Return what both kinds are made with; the weights are adopted."""
+    return {"device": "meta", **{name: getattr(conv, name) for name in _SETTINGS}}
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):
@@ -20,16 +29,7 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
                 f"cannot quantize the layer {layer_name!r}: its padding must be 'zeros', but got "
                 f"{conv.padding_mode!r}"
             )
-        super().__init__(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,  # type: ignore[arg-type]
-            stride=conv.stride,  # type: ignore[arg-type]
-            padding=conv.padding,  # type: ignore[arg-type]
-            dilation=conv.dilation,  # type: ignore[arg-type]
-            groups=conv.groups,
-            device="meta",
-        )
+        super().__init__(**_settings(conv), groups=conv.groups)
         self._adopt(conv, plan, layer_name)
 
     def rows(self, weight: torch.Tensor) -> torch.Tensor:
@@ -56,16 +56,7 @@ class QuantConvTranspose2d(QuantLayer, nn.ConvTranspose2d):
                 f"cannot quantize the layer {layer_name!r}: a transposed convolution must have one "
                 f"group, but got {conv.groups}"
             )
-        super().__init__(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,  # type: ignore[arg-type]
-            stride=conv.stride,  # type: ignore[arg-type]
-            padding=conv.padding,  # type: ignore[arg-type]
-            output_padding=conv.output_padding,  # type: ignore[arg-type]
-            dilation=conv.dilation,  # type: ignore[arg-type]
-            device="meta",
-        )
+        super().__init__(**_settings(conv), output_padding=conv.output_padding)  # type: ignore[arg-type]
         self._adopt(conv, plan, layer_name)
 
     def rows(self, weight: torch.Tensor) -> torch.Tensor:

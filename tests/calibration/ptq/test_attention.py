@@ -1,7 +1,5 @@
 """The logarithmic grid of probabilities, and quantized attention products."""
 
-from typing import Any
-
 import pytest
 import torch
 from sam2.modeling.backbones.hieradet import MultiScaleAttention
@@ -13,7 +11,7 @@ from qsam2_deploy.calibration.ptq.attention import (
     log_quantize,
     quantized_attention,
 )
-from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
+from tests.support.weights import load_written
 
 
 @pytest.mark.parametrize("tau", TAUS)
@@ -34,9 +32,7 @@ def test_the_logarithmic_grid(bits, tau):
 
 
 def test_more_levels_for_more_bits(float_checkpoint, photos):
-    model: Any = load_checkpoint(
-        float_checkpoint, config=float_checkpoint.with_suffix(".yaml")
-    ).model
+    model = load_written(float_checkpoint).model
     encoder = model.image_encoder
     images = calibration_images(photos, 128, limit=2)
     with torch.no_grad():
@@ -74,9 +70,7 @@ def test_tau_has_the_least_error_of_the_output(sharpness, expected):
 
 def test_while_it_is_observed_attention_is_float(float_checkpoint):
     """In every block, with pooled queries and without, and in more than one chunk of queries."""
-    model: Any = load_checkpoint(
-        float_checkpoint, config=float_checkpoint.with_suffix(".yaml")
-    ).model
+    model = load_written(float_checkpoint).model
     generator = torch.Generator().manual_seed(0)
     for block in model.image_encoder.trunk.blocks:
         attention = block.attn

@@ -14,6 +14,7 @@ from qsam2_deploy.calibration.statistics import LayerStatistics
 from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.quant.layers.modules import QuantLinear, quantized_layers
 from qsam2_deploy.quant.quantizers.grid import AFFINE, Grid
+from tests.support.weights import load_written
 
 FEW = PtqOptions(iterations=15, rounding_rate=0.3)
 
@@ -41,7 +42,7 @@ WITH_VRC = [("gptq", "noise"), pytest.param("qdrop", "noise", marks=pytest.mark.
 @pytest.mark.parametrize(("name", "vrc"), [*((n, "none") for n in ptq_names()), *WITH_VRC])
 def test_the_file_computes_what_the_report_says(calibrate, photos, float_checkpoint, name, vrc):
     report = calibrate(name, vrc=vrc)
-    plain = load_checkpoint(float_checkpoint, config=float_checkpoint.with_suffix(".yaml")).model
+    plain = load_written(float_checkpoint).model
     loaded = load_checkpoint(report.output)
     image = calibration_images(photos, 128, limit=4)[3]
     with torch.no_grad():

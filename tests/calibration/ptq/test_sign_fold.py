@@ -1,7 +1,5 @@
 """Folding signs changes no float output; it is done only where keys have two peaks."""
 
-from typing import Any
-
 import pytest
 import torch
 from sam2.modeling.sam.transformer import Attention, RoPEAttention
@@ -16,7 +14,7 @@ from qsam2_deploy.calibration.ptq.sign_fold import (
     is_bimodal,
     key_statistics,
 )
-from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
+from tests.support.weights import load_written
 
 RANDOM = torch.Generator().manual_seed(0)
 
@@ -56,9 +54,7 @@ def test_attention_stays_the_same(kind):
 
 
 def test_the_encoder_stays_the_same(float_checkpoint, photos):
-    model: Any = load_checkpoint(
-        float_checkpoint, config=float_checkpoint.with_suffix(".yaml")
-    ).model
+    model = load_written(float_checkpoint).model
     image = calibration_images(photos, 128, limit=1)[0]
     blocks = model.image_encoder.trunk.blocks
     for block in blocks:  # two peaks for the keys of every block
@@ -86,9 +82,7 @@ def test_the_encoder_stays_the_same(float_checkpoint, photos):
 
 
 def test_keys_of_one_peak_are_left_alone(float_checkpoint, photos):
-    model: Any = load_checkpoint(
-        float_checkpoint, config=float_checkpoint.with_suffix(".yaml")
-    ).model
+    model = load_written(float_checkpoint).model
     for block in model.image_encoder.trunk.blocks:
         block.attn.qkv.bias.zero_()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -18,9 +18,8 @@ from qsam2_deploy.model_file.gate.operators import (  # noqa: E402
     OPSETS,
     STORED_BITS,
 )
-from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint  # noqa: E402
 from tests.support.quantized_model import quantize_model  # noqa: E402
-from tests.support.weights import small_config, write_checkpoint  # noqa: E402
+from tests.support.weights import load_written, small_config, write_checkpoint  # noqa: E402
 
 KINDS: dict[str, dict[str, Any]] = {
     "float": {},
@@ -54,7 +53,7 @@ def _export(
 ) -> Path:
     config = small_config(64, version=version, d_model=32, memory_dim=8, embed_dim=8)
     path = write_checkpoint(folder / f"{number}.pt", config)
-    loaded = load_checkpoint(path, config=path.with_suffix(".yaml"))
+    loaded = load_written(path)
     if half:
         loaded.model.half().float()
     if bits is not None:
