@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,6 @@ def measure_length(args: argparse.Namespace) -> Result:
 
 
 def _timed(segmenter: VideoSegmenter, frame: Any, prompts: Any) -> float:
-    import time
-
     began = time.perf_counter()
     for item in segmenter.track(frame, prompts).objects:
         _ = item.mask
@@ -111,12 +110,7 @@ def _timed(segmenter: VideoSegmenter, frame: Any, prompts: Any) -> float:
 
 
 def _measured(
-    args: argparse.Namespace,
-    model: Path,
-    *,
-    threads: int,
-    objects: int = 1,
-    streamed: bool = False,
+    args: argparse.Namespace, model: Path, *, threads: int, objects: int = 1, streamed: bool = False
 ) -> Result:
     """Return the time of a tracked frame with a full memory, in all and by component."""
     backend = Stopwatch(open_backend(model, args.backend, threads))

@@ -16,6 +16,7 @@ from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.quant.checkpoints.entry import float_state
 from qsam2_deploy.quant.layers.modules import QuantLinear, quantized_layers
 from tests.support.external_data import DATA, needs_data
+from tests.support.marks import slow
 from tests.support.weights import load_written
 
 NANO = DATA / "checkpoints" / "nano128.pt"
@@ -94,15 +95,7 @@ def test_first_and_last_layers_are_wide(calibrate):
     assert {(layer.weight_bits, layer.input_bits) for layer in layers} == {(2, 3)}
 
 
-@pytest.mark.parametrize(
-    "mode",
-    [
-        "noise",
-        "target",
-        pytest.param("absolute", marks=pytest.mark.slow),
-        pytest.param("trace", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("mode", ["noise", "target", slow("absolute"), slow("trace")])
 def test_vrc_lowers_the_deviation_where_it_is_applied(calibrate, mode):
     report = calibrate(bits="w4a4", vrc=mode)
     applied = [layer.vrc for layer in report.layers if layer.vrc.applied]
@@ -229,16 +222,10 @@ def test_minmax_starts_from_the_largest_magnitude(calibrate):
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        pytest.param(
-            {"method": "lsq"}, (("lsq", "symmetric"), ("lsq", "symmetric")), marks=pytest.mark.slow
-        ),
+        slow({"method": "lsq"}, (("lsq", "symmetric"), ("lsq", "symmetric"))),
         ({"method": "lsq+"}, (("lsq+", "symmetric"), ("lsq+", "affine"))),
         ({"method": "pact"}, (("sawb", "midrise"), ("pact", "symmetric"))),
-        pytest.param(
-            {"method": "statsq"},
-            (("statsq", "midrise"), ("lsq", "symmetric")),
-            marks=pytest.mark.slow,
-        ),
+        slow({"method": "statsq"}, (("statsq", "midrise"), ("lsq", "symmetric"))),
         (
             {"method": "sawb,lsc", "activation_grid": "affine", "options": (("momentum", 0.5),)},
             (("sawb", "midrise"), ("lsc", "affine")),

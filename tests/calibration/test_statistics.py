@@ -10,11 +10,7 @@ from torch import nn
 
 from qsam2_deploy.calibration.data import CalibrationImages
 from qsam2_deploy.calibration.histogram import BINS, Histogram
-from qsam2_deploy.calibration.statistics import (
-    collect_statistics,
-    is_heldout,
-    layer_groups,
-)
+from qsam2_deploy.calibration.statistics import collect_statistics, is_heldout, layer_groups
 from qsam2_deploy.errors import Qsam2Error
 
 

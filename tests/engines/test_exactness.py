@@ -13,11 +13,7 @@ from qsam2_deploy.engines.onnxruntime import cpu as ort
 from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.engines.openvino import requests as openvino_requests
 from qsam2_deploy.errors import EngineError
-from qsam2_deploy.lowering import (
-    lower_for_ort,
-    lower_for_tensorrt_int8,
-    lower_to_float,
-)
+from qsam2_deploy.lowering import lower_for_ort, lower_for_tensorrt_int8, lower_to_float
 from qsam2_deploy.lowering.fold_weights import fold_weights
 from tests.support.plain_engine import run_plainly
 

@@ -26,14 +26,9 @@ from qsam2_deploy.errors import EngineError, InputError, MissingDependencyError
 from qsam2_deploy.lowering import lower_for_openvino
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.predictors.segmenter import Prompt, VideoSegmenter
-from qsam2_deploy.spec import (
-    COMPONENTS,
-    IMAGE_ENCODER,
-    MEMORY_ATTENTION,
-    MEMORY_ENCODER,
-    ModelSpec,
-)
+from qsam2_deploy.spec import COMPONENTS, IMAGE_ENCODER, MEMORY_ATTENTION, MEMORY_ENCODER, ModelSpec
 from tests.support.components import all_outputs, assert_equal, random_inputs
+from tests.support.marks import slow
 
 TOLERANCE = 2e-4
 """Largest difference of a float model, as a share of the range of ONNX Runtime's numbers."""
@@ -88,9 +83,7 @@ def memory_attention(path: Path) -> Requests:
     return Requests(lowered, MEMORY_ATTENTION, engine_settings(1), ("memory", "pointers"))
 
 
-@pytest.mark.parametrize(
-    "frames", [1, 2, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 7))]
-)
+@pytest.mark.parametrize("frames", [1, 2, 7, *(slow(n) for n in range(3, 7))])
 def test_a_model_of_its_own_for_sizes_that_repeat(integer_attention_path, frames):
     requests = memory_attention(integer_attention_path)
     spec = read_bundle(integer_attention_path).spec
@@ -288,11 +281,7 @@ def test_inputs_need_not_be_contiguous(opened):
 
 
 @pytest.mark.parametrize(
-    ("fixture", "overlap"),
-    [
-        ("model_path", 0.99),
-        pytest.param("integer_attention_path", 0.9, marks=pytest.mark.slow),
-    ],
+    ("fixture", "overlap"), [("model_path", 0.99), slow("integer_attention_path", 0.9)]
 )
 def test_masks(fixture, overlap, request):
     """Tracking with both engines: half of the frame, or all where the object is said to be away."""

@@ -82,10 +82,7 @@ PROMPTS: list[Any] = [
     {"frame": 15, "object": 2, "box": [100, 80, 300, 240]},
     {"frame": 20, "object": 3, "mask": "mask.png"},
 ]
-PLAN: dict[str, str] = {
-    "image_encoder.trunk.blocks.*.mlp.*": "w2a4",
-    "memory_encoder.*": "float",
-}
+PLAN: dict[str, str] = {"image_encoder.trunk.blocks.*.mlp.*": "w2a4", "memory_encoder.*": "float"}
 LOG: list[Any] = [
     {"step": 1, "stage": "a", "seconds": 1.0, "losses": {"focal": 1.0}, "learning_rate": 0.1},
     {"step": 2, "stage": "a", "seconds": 2.0, "scores": {"J": 50.0}},

@@ -7,13 +7,7 @@ import onnx
 import pytest
 
 from qsam2_deploy.lowering.float_attention import float_attention
-from tests.lowering.attention_graph import (
-    STEPS,
-    attention_graph,
-    expected,
-    random_factors,
-    run,
-)
+from tests.lowering.attention_graph import STEPS, attention_graph, expected, random_factors, run
 
 
 def softmax_attention(factors: dict[str, np.ndarray]) -> np.ndarray:

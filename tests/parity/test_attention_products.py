@@ -16,10 +16,7 @@ from onnx import helper
 
 from qsam2_deploy.engines.onnxruntime import cpu as ort
 from qsam2_deploy.engines.onnxruntime.cpu import session_from_lowered
-from qsam2_deploy.engines.openvino.requests import (
-    INTEGERS,
-    products,
-)
+from qsam2_deploy.engines.openvino.requests import INTEGERS, products
 from qsam2_deploy.errors import EngineError
 from qsam2_deploy.lowering import (
     OPENVINO_QUERY_BLOCK,

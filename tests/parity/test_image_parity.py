@@ -89,6 +89,7 @@ class Pair:
     """The same model on both sides, with the same image."""
 
     def __init__(self, checkpoint: Path, folder: Path, image: np.ndarray) -> None:
+        torch.set_num_threads(1)
         config = checkpoint.with_suffix(".yaml")
         path = folder / "model.onnx"
         onnx_from_checkpoint(checkpoint, path, config=config)
@@ -115,14 +116,6 @@ class Pair:
         masks = self.ours.predict(**prompt)[0]
         assert (masks == (expected[0] > 0)).mean() > 0.999
         return expected
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _few_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

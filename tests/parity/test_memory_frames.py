@@ -17,6 +17,7 @@ from tests.parity.scenarios import LEFT, scenario
 from tests.parity.shared import Float32Memories
 from tests.parity.trained import trained_model
 from tests.parity.variants import official_predictor
+from tests.support.marks import slow
 
 Make = Callable[[str], Pair]
 
@@ -35,8 +36,8 @@ def _official(count: int) -> Any:
     [
         ("reverse", 1),
         ("reverse", 4),
-        pytest.param("reverse", 2, marks=pytest.mark.slow),
-        *(pytest.param("long video, mixed", count, marks=pytest.mark.slow) for count in (1, 2, 4)),
+        slow("reverse", 2),
+        *(slow("long video, mixed", count) for count in (1, 2, 4)),
     ],
 )
 def test_as_a_model_with_fewer(count, name, pair, records):

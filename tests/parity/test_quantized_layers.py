@@ -12,10 +12,7 @@ import pytest
 import torch
 
 from qsam2_deploy.engines.onnxruntime import cpu as ort
-from qsam2_deploy.engines.openvino.requests import (
-    FLOATS,
-    products,
-)
+from qsam2_deploy.engines.openvino.requests import FLOATS, products
 from qsam2_deploy.lowering import lower_for_openvino, lower_for_ort, lower_to_float
 from qsam2_deploy.lowering.integer_conv import CONV
 from qsam2_deploy.lowering.integer_matmul import FUSED

@@ -51,6 +51,7 @@ from tests.parity.test_component_parity import random
 from tests.parity.trained import trained_model
 from tests.parity.variants import without_autocast
 from tests.support.components import random_inputs
+from tests.support.marks import slow
 from tests.support.official_components import OFFICIAL_COMPONENTS
 from tests.support.quantized_layers import steps_apart
 
@@ -120,8 +121,8 @@ class _Made:
 
 
 _KINDS = [
-    pytest.param(("w8a8", "encoder", "float"), marks=pytest.mark.slow),
-    pytest.param(("w4a6", "all", "float"), marks=pytest.mark.slow),
+    slow(("w8a8", "encoder", "float")),
+    slow(("w4a6", "all", "float")),
     ("w4a6", "all", "int8"),
 ]
 
@@ -285,10 +286,7 @@ def test_masks_follow_the_fake_quantized_model(quantized, kernels, clips):
 
 
 @pytest.mark.parametrize(
-    "quantized",
-    _KINDS,
-    indirect=True,
-    ids=["w8a8", "w4a6", "w4a6, integer attention"],
+    "quantized", _KINDS, indirect=True, ids=["w8a8", "w4a6", "w4a6, integer attention"]
 )
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_openvino_computes_the_same_for_sizes_that_repeat(quantized, component):

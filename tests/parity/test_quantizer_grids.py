@@ -11,11 +11,7 @@ from qsam2_deploy.calibration.start import start_from_statistics, start_weights
 from qsam2_deploy.calibration.statistics import collect_statistics
 from qsam2_deploy.engines.onnxruntime.cpu import lower_here
 from qsam2_deploy.errors import UnsupportedModelError
-from qsam2_deploy.lowering import (
-    lower_for_tensorrt_int4,
-    lower_for_tensorrt_int8,
-    lower_to_float,
-)
+from qsam2_deploy.lowering import lower_for_tensorrt_int4, lower_for_tensorrt_int8, lower_to_float
 from qsam2_deploy.lowering.integer_conv import CONV
 from qsam2_deploy.lowering.integer_matmul import FUSED
 from qsam2_deploy.quant.layers.layer import QuantLayer

@@ -17,6 +17,7 @@ from tests.parity.floor import MATTERS, TIGHT, nudged
 from tests.parity.pair import Pair
 from tests.parity.scenarios import SCENARIOS, Scenario, scenario
 from tests.parity.variants import VARIANTS, official_predictor
+from tests.support.marks import slow
 
 Make = Callable[[str], Pair]
 StateDict = dict[str, torch.Tensor]
@@ -89,12 +90,7 @@ def test_every_part_matters(name, what, damage, pair, records):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "several objects",
-        pytest.param("long video", marks=pytest.mark.slow),
-        pytest.param("comes and goes, click", marks=pytest.mark.slow),
-    ],
+    "name", ["several objects", slow("long video"), slow("comes and goes, click")]
 )
 def test_rounding_errors_stay_far_below_the_bound(name, pair, records):
     """With memories in float32; 4e-7 to 1e-6 of the range were measured."""
@@ -124,8 +120,8 @@ def test_masks_are_neither_empty_nor_full(records):
     [
         "two nearest prompts",
         "single mask",
-        pytest.param("strided memory", marks=pytest.mark.slow),
-        pytest.param("pointers from the future", marks=pytest.mark.slow),
+        slow("strided memory"),
+        slow("pointers from the future"),
     ],
 )
 def test_rules_of_variants_matter(name, pair, records):

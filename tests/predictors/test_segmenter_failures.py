@@ -6,12 +6,7 @@ import pytest
 
 from qsam2_deploy.errors import EngineError, PromptError, VideoError
 from qsam2_deploy.predictors.segmenter import VideoSegmenter
-from qsam2_deploy.spec import (
-    IMAGE_ENCODER,
-    MASK_DECODER,
-    MEMORY_ATTENTION,
-    MEMORY_ENCODER,
-)
+from qsam2_deploy.spec import IMAGE_ENCODER, MASK_DECODER, MEMORY_ATTENTION, MEMORY_ENCODER
 from qsam2_deploy.tracking.results import Prompt
 from tests.predictors.fake_backend import FakeBackend, fake_spec
 from tests.predictors.stream import WIDTH, bank_of, click, frame, ids, mask_prompt, same

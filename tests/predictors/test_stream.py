@@ -19,6 +19,7 @@ from qsam2_deploy.spec import IMAGE_ENCODER, MEMORY_ATTENTION
 from qsam2_deploy.tracking.results import FrameResult, Prompt
 from tests.predictors.fake_backend import Arrays, FakeBackend
 from tests.predictors.stream import bank_of, click, frame, ids, mask_prompt, same
+from tests.support.marks import slow
 
 FRAMES = 12
 PROMPTS: dict[int, list[Prompt]] = {
@@ -118,8 +119,8 @@ def test_a_stream_equals_tracking(concurrent, act):
     [
         ("model_path", "ort"),
         ("integer_attention_path", "ort"),
-        pytest.param("model_path", "openvino", marks=pytest.mark.slow),
-        pytest.param("integer_attention_path", "openvino", marks=pytest.mark.slow),
+        slow("model_path", "openvino"),
+        slow("integer_attention_path", "openvino"),
     ],
 )
 def test_a_real_model_streams_the_same_masks(engine, model, request):

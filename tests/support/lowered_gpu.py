@@ -38,10 +38,7 @@ class LoweredGpu(FunctionalGpu):
         self.built: list[tuple[str, str, bool]] = []
 
     def open_runner(
-        self,
-        spec: ModelSpec,
-        plans: Mapping[str, bytes],
-        profiles: Mapping[str, Sequence[Profile]],
+        self, spec: ModelSpec, plans: Mapping[str, bytes], profiles: Mapping[str, Sequence[Profile]]
     ) -> EngineRunner:
         """Return the real runner on the doubles; it computes what was parsed last."""
         (component,) = plans

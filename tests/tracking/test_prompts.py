@@ -37,8 +37,7 @@ def test_normalised_coordinates():
 
 
 @given(
-    st.lists(st.tuples(st.floats(0, 99), st.floats(0, 49)), min_size=1, max_size=5),
-    st.booleans(),
+    st.lists(st.tuples(st.floats(0, 99), st.floats(0, 49)), min_size=1, max_size=5), st.booleans()
 )
 def test_official_scripts_may_give_a_leading_axis(points, axis):
     labels = [1] * len(points)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from qsam2_deploy.data.generated.clips import GeneratedClips
@@ -117,3 +118,17 @@ def assert_equal_states(one, other):
         assert torch.equal(one, other)
     else:
         assert one == other
+
+
+def stop_before(run: TrainingRun, step: int) -> None:
+    """Train, and interrupt the run before a step, as with Ctrl-C."""
+    real = run._step
+
+    def stopping(*arguments):
+        if run.state.step == step:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    run._step = stopping
+    with pytest.raises(KeyboardInterrupt):
+        run.train()

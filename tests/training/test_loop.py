@@ -11,6 +11,7 @@ from qsam2_deploy.training.distributed import World
 from qsam2_deploy.training.run import loop
 from qsam2_deploy.training.run.log import read_log
 from qsam2_deploy.training.run.validate import ClipValidation
+from tests.support.marks import slow
 from tests.training.small import (
     CLIPS,
     CPU,
@@ -20,6 +21,7 @@ from tests.training.small import (
     assert_equal_states,
     new_run,
     square_clip,
+    stop_before,
     tiny_model,
 )
 
@@ -41,28 +43,11 @@ def whole(tmp_path_factory):
 def interrupted(folder, step, **changes):
     """A run that stops before ``step``, as with Ctrl-C."""
     run = new_run(folder, from_scratch=True, **changes)
-    real = run._step
-
-    def stopping(*arguments):
-        if run.state.step == step:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    run._step = stopping
-    with pytest.raises(KeyboardInterrupt):
-        run.train()
+    stop_before(run, step)
     return run
 
 
-@pytest.mark.parametrize(
-    ("step", "saved"),
-    [
-        (1, None),
-        (3, 2),
-        pytest.param(2, 2, marks=pytest.mark.slow),
-        pytest.param(4, 4, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize(("step", "saved"), [(1, None), (3, 2), slow(2, 2), slow(4, 4)])
 def test_a_resumed_run_is_bit_exact(tmp_path, whole, step, saved):
     """In the first stage, at the boundary, and in the second; saves come every two steps."""
     interrupted(tmp_path, step)

@@ -24,7 +24,14 @@ from qsam2_deploy.training.config import (
 )
 from qsam2_deploy.training.run.log import read_log
 from tests.support.quantized_model import quantize_in_place
-from tests.training.small import MASK_ONLY, SIZE, FixedClip, assert_equal_states, new_run
+from tests.training.small import (
+    MASK_ONLY,
+    SIZE,
+    FixedClip,
+    assert_equal_states,
+    new_run,
+    stop_before,
+)
 from tests.training.small import tiny_model as float_model
 
 DISTILL = DistillWeights(features=1.0, masks=1.0, scores=1.0)
@@ -95,16 +102,7 @@ def whole(tmp_path_factory):
 def test_a_resumed_run_is_bit_exact(tmp_path, whole, stop):
     """Before, at and after the change of widths."""
     run = qat_run(tmp_path)
-    real = run._step
-
-    def stopping(*arguments):
-        if run.state.step == stop:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    run._step = stopping
-    with pytest.raises(KeyboardInterrupt):
-        run.train()
+    stop_before(run, stop)
     other = qat_run(tmp_path)
     other.resume()
     assert other.state.step == stop

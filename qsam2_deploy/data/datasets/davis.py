@@ -17,24 +17,24 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import VideoError
-from ..sample import Frames, Masks
+from ..sample import Masks
 from .image_files import (
     FRAME_SUFFIXES,
     MASK_SUFFIXES,
     VOID,
+    FrameFiles,
     Labels,
     check_mask_size,
     chosen_names,
     files_by_number,
     image_size,
     list_folder,
-    read_frame_of,
     read_labels,
 )
 
 
 @dataclass(frozen=True)
-class DavisSequence:
+class DavisSequence(FrameFiles):
     """One sequence; a :class:`~qsam2_deploy.data.sample.VideoSequence`.
 
     Every frame is annotated. The objects are those of the first mask, as in the benchmark: an
@@ -55,22 +55,9 @@ class DavisSequence:
     object_ids: tuple[int, ...]
 
     @property
-    def frame_count(self) -> int:
-        """Number of frames."""
-        return len(self.frame_files)
-
-    @property
     def annotated(self) -> tuple[int, ...]:
         """Indices of the annotated frames: all of them."""
         return tuple(range(len(self.mask_files)))
-
-    def frame(self, index: int) -> Frames:
-        """Return frame ``index``: [H, W, 3] uint8, RGB.
-
-        Raises:
-            VideoError: the file is damaged, or of another size than the first frame.
-        """
-        return read_frame_of(self.frame_files[index], self.size)
 
     def masks(self, index: int) -> dict[int, Masks]:
         """Return the mask [H, W] bool of every object in frame ``index``, empty where absent.
@@ -93,10 +80,7 @@ class DavisSequence:
 
 
 def davis_sequences(
-    root: str | os.PathLike[str],
-    names: Iterable[str] | None = None,
-    *,
-    resolution: str = "480p",
+    root: str | os.PathLike[str], names: Iterable[str] | None = None, *, resolution: str = "480p"
 ) -> list[DavisSequence]:
     """Open sequences of a dataset in the DAVIS layout.
 
@@ -143,11 +127,7 @@ def _open(name: str, images: Path, annotations: Path) -> DavisSequence:
 
 
 def _check_complete(
-    name: str,
-    frames: dict[int, Path],
-    masks: dict[int, Path],
-    images: Path,
-    annotations: Path,
+    name: str, frames: dict[int, Path], masks: dict[int, Path], images: Path, annotations: Path
 ) -> None:
     if not frames:
         raise VideoError(f"the sequence {name!r} has no frames; expected {images / '00000.jpg'}")

@@ -200,3 +200,23 @@ def _unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"there is no file {path}; the dataset is not complete"
     return f"cannot read {path} as an image, it may be damaged: {error}"
+
+
+class FrameFiles:
+    """A sequence whose frames are files, all of one size."""
+
+    frame_files: tuple[Path, ...]
+    size: tuple[int, int]
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames."""
+        return len(self.frame_files)
+
+    def frame(self, index: int) -> Frames:
+        """Return frame ``index``: [H, W, 3] uint8, RGB.
+
+        Raises:
+            VideoError: the file is damaged, or of another size than the first frame.
+        """
+        return read_frame_of(self.frame_files[index], self.size)

@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import VideoError
-from ..sample import Frames, Masks, VideoSequence
+from ..sample import Masks, VideoSequence
 from .image_files import (
     FRAME_SUFFIXES,
     MASK_SUFFIXES,
+    FrameFiles,
     check_mask_size,
     chosen_names,
     files_by_number,
     image_size,
     list_folder,
     listed_names,
-    read_frame_of,
     read_mask,
 )
 from .sav_train import sav_train_sequences
@@ -37,7 +37,7 @@ MASKS_FOLDER = "Annotations_6fps"
 
 
 @dataclass(frozen=True)
-class SavSequence:
+class SavSequence(FrameFiles):
     """One video of SA-V validation or test; a ``VideoSequence``.
 
     Objects may overlap, each has its own annotated frames, and object numbers start at 0.
@@ -55,11 +55,6 @@ class SavSequence:
     size: tuple[int, int]
 
     @property
-    def frame_count(self) -> int:
-        """Number of frames."""
-        return len(self.frame_files)
-
-    @property
     def object_ids(self) -> tuple[int, ...]:
         """Ids of all objects, ascending."""
         return tuple(self.mask_files)
@@ -68,14 +63,6 @@ class SavSequence:
     def annotated(self) -> tuple[int, ...]:
         """Indices of the frames in which at least one object is annotated, ascending."""
         return tuple(sorted({index for files in self.mask_files.values() for index in files}))
-
-    def frame(self, index: int) -> Frames:
-        """Return frame ``index``: [H, W, 3] uint8, RGB.
-
-        Raises:
-            VideoError: the file is damaged, or of another size than the first frame.
-        """
-        return read_frame_of(self.frame_files[index], self.size)
 
     def masks(self, index: int) -> dict[int, Masks]:
         """Return the masks [H, W] bool of the objects that are annotated in frame ``index``.

@@ -207,7 +207,24 @@ class Event(_Resource):
         self._cuda.release("cudaEventDestroy", self.handle)
 
 
-class DeviceArray(_Resource):
+class Sized:
+    """Something of a shape and a dtype."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes from one element of the first axis to the next."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Size of its elements in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class DeviceArray(_Resource, Sized):
     """An array in device memory, contiguous, owned.
 
     Attributes:
@@ -234,11 +251,6 @@ class DeviceArray(_Resource):
         told = f"{purpose} of {self.nbytes / _MIB:.1f} MiB"
         cuda.make_current()
         self.pointer = int(cuda.call("cudaMalloc", max(self.nbytes, ALIGNMENT), purpose=told))
-
-    @property
-    def nbytes(self) -> int:
-        """Size of its elements in bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import EngineError
-from .cuda import ALIGNMENT, Cuda, DeviceArray, PinnedArray, Stream
+from .cuda import ALIGNMENT, Cuda, DeviceArray, PinnedArray, Sized, Stream
 
 Shape = tuple[int, ...]
 
@@ -110,7 +110,7 @@ class DeviceMemory:
         return bool(unused)
 
 
-class DeviceTensor:
+class DeviceTensor(Sized):
     """An array in device memory that only an engine reads; numpy makes a copy on the host of it.
 
     Attributes:
@@ -135,20 +135,8 @@ class DeviceTensor:
             raise EngineError("the tensor is gone: the engine that made it was closed")
         return self._block.pointer
 
-    @property
-    def row_bytes(self) -> int:
-        """Bytes from one element of the first axis to the next."""
-        return math.prod(self.shape[1:]) * self.dtype.itemsize
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
     def __array__(
-        self,
-        dtype: npt.DTypeLike | None = None,
-        copy: bool | None = None,
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> npt.NDArray[Any]:
         """Wait for the GPU and return a copy on the host."""
         array = self._memory.to_host(self.pointer, self.shape, self.dtype)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import VideoError
-from .cuda import Cuda
+from .cuda import Cuda, Sized
 
 
-class ForeignArray:
+class ForeignArray(Sized):
     """An array with ``__cuda_array_interface__``, which stays its owner's.
 
     Attributes:
@@ -54,16 +54,6 @@ class ForeignArray:
                 f"{list(array.shape)}"
             )
         return array
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes from one element of the first axis to the next."""
-        return math.prod(self.shape[1:]) * self.dtype.itemsize
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
     def wait(self, cuda: Cuda) -> None:
         """Wait until whoever wrote the array is done.

@@ -14,6 +14,7 @@ from qsam2_deploy.calibration.statistics import LayerStatistics
 from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
 from qsam2_deploy.quant.layers.modules import QuantLinear, quantized_layers
 from qsam2_deploy.quant.quantizers.grid import AFFINE, Grid
+from tests.support.marks import slow
 from tests.support.weights import load_written
 
 FEW = PtqOptions(iterations=15, rounding_rate=0.3)
@@ -36,7 +37,7 @@ def calibrate(float_checkpoint, photos, tmp_path_factory) -> Any:
     return run
 
 
-WITH_VRC = [("gptq", "noise"), pytest.param("qdrop", "noise", marks=pytest.mark.slow)]
+WITH_VRC = [("gptq", "noise"), slow("qdrop", "noise")]
 
 
 @pytest.mark.parametrize(("name", "vrc"), [*((n, "none") for n in ptq_names()), *WITH_VRC])
@@ -92,9 +93,7 @@ def test_mse_is_the_start_of_lsc_and_minmax_that_of_minmax(calibrate):
 GRIDS = (("weight_grid", "midrise"), ("activation_grid", "affine"), ("granularity", "tensor"))
 
 
-@pytest.mark.parametrize(
-    "name", ["percentile", "gptq", pytest.param("qdrop", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["percentile", "gptq", slow("qdrop")])
 def test_other_grids_and_one_step_for_a_weight(calibrate, photos, float_checkpoint, name):
     report = calibrate(name, **dict(GRIDS))
     layers = quantized_layers(load_checkpoint(report.output).model)

@@ -11,12 +11,7 @@ from qsam2_deploy.engines.onnxruntime.kernels.library import SOURCES
 from tools.fuzz_kernels.__main__ import fuzz, table
 from tools.fuzz_kernels.calls import random_call
 from tools.fuzz_kernels.child import model_of
-from tools.fuzz_kernels.sanitized import (
-    COMPILER,
-    build_sanitized,
-    preloaded,
-    sanitizer_environment,
-)
+from tools.fuzz_kernels.sanitized import COMPILER, build_sanitized, preloaded, sanitizer_environment
 
 OPERATORS = (
     "QuantizedAttention",
@@ -77,11 +72,7 @@ PLANTED = {
         "work.rows = x.count / layer->weight.depth + 1;",
     ),
     "a table that is not looked at": ("rotary_op.c", "given.sizes[1] != work->half", "0"),
-    "a sum that overflows": (
-        "conv_op.c",
-        "*values[i] > DEPTH_MAX",
-        "0",
-    ),
+    "a sum that overflows": ("conv_op.c", "*values[i] > DEPTH_MAX", "0"),
 }
 
 

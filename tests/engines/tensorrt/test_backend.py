@@ -173,42 +173,36 @@ def test_an_input_is_not_overwritten_before_it_was_read(integrated, model_path, 
     gpu.check()
 
 
-def test_threads_take_turns(gpu, engine):
-    with open_engine(gpu, engine) as backend:
-        given = [random_inputs(backend.spec, MASK_DECODER, B=count) for count in (1, 2, 3)]
-        expected = [backend.run(MASK_DECODER, inputs)["mask_logits"] for inputs in given]
+def test_threads_take_turns(opened):
+    given = [random_inputs(opened.spec, MASK_DECODER, B=count) for count in (1, 2, 3)]
+    expected = [opened.run(MASK_DECODER, inputs)["mask_logits"] for inputs in given]
 
-        def run(index: int) -> bool:
-            got = backend.run(MASK_DECODER, given[index % 3])["mask_logits"]
-            return np.array_equal(got, expected[index % 3])
+    def run(index: int) -> bool:
+        got = opened.run(MASK_DECODER, given[index % 3])["mask_logits"]
+        return np.array_equal(got, expected[index % 3])
 
-        with ThreadPoolExecutor(3) as pool:
-            assert all(pool.map(run, range(60)))
-    gpu.check()
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(run, range(60)))
 
 
-def test_gathered_memories_have_one_address_while_they_fill_up(gpu, engine):
-    with open_engine(gpu, engine) as backend:
-        inputs = random_inputs(backend.spec, MEMORY_ENCODER)
-        assert backend.memories is not None
-        kept = [backend.memories.keep(backend.run(MEMORY_ENCODER, inputs)) for _ in range(7)]
-        pointers = set()
-        for count in range(1, 8):
-            rows = [[memories[row] for memories in kept[:count]] for row in range(2)]
-            pointers.add(backend.memories.gather(rows).pointer)
-        assert len(pointers) == 1
-        del kept, rows
-    gpu.check()
+def test_gathered_memories_have_one_address_while_they_fill_up(opened):
+    inputs = random_inputs(opened.spec, MEMORY_ENCODER)
+    assert opened.memories is not None
+    kept = [opened.memories.keep(opened.run(MEMORY_ENCODER, inputs)) for _ in range(7)]
+    pointers = set()
+    for count in range(1, 8):
+        rows = [[memories[row] for memories in kept[:count]] for row in range(2)]
+        pointers.add(opened.memories.gather(rows).pointer)
+    assert len(pointers) == 1
+    del kept, rows
 
 
-def test_a_memory_that_is_not_finite_is_not_kept(gpu, engine):
-    with open_engine(gpu, engine) as backend:
-        inputs = random_inputs(backend.spec, MEMORY_ENCODER)
-        inputs["mask_logits"][1, 0, 3, 3] = np.nan
-        assert backend.memories is not None
-        kept = backend.memories.keep(backend.run(MEMORY_ENCODER, inputs))
-        assert [memory is None for memory in kept] == [False, True]
-    gpu.check()
+def test_a_memory_that_is_not_finite_is_not_kept(opened):
+    inputs = random_inputs(opened.spec, MEMORY_ENCODER)
+    inputs["mask_logits"][1, 0, 3, 3] = np.nan
+    assert opened.memories is not None
+    kept = opened.memories.keep(opened.run(MEMORY_ENCODER, inputs))
+    assert [memory is None for memory in kept] == [False, True]
 
 
 def test_old_memories_go_to_the_host_when_there_are_too_many(gpu, engine):
@@ -230,17 +224,15 @@ def test_old_memories_go_to_the_host_when_there_are_too_many(gpu, engine):
     gpu.check()
 
 
-def test_a_full_gpu_moves_memories_to_the_host(gpu, engine):
-    with open_engine(gpu, engine) as backend:
-        assert backend.memories is not None
-        inputs = random_inputs(backend.spec, MEMORY_ENCODER)
-        kept = [backend.memories.keep(backend.run(MEMORY_ENCODER, inputs)) for _ in range(4)]
-        gpu.cuda.limit = gpu.cuda.memory.used
-        kept.append(backend.memories.keep(backend.run(MEMORY_ENCODER, inputs)))
-        assert [memory.host is not None for memory in kept[0]] == [True, True]
-        assert [memory.host is None for memory in kept[4]] == [True, True]
-        del kept
-    gpu.check()
+def test_a_full_gpu_moves_memories_to_the_host(gpu, opened):
+    assert opened.memories is not None
+    inputs = random_inputs(opened.spec, MEMORY_ENCODER)
+    kept = [opened.memories.keep(opened.run(MEMORY_ENCODER, inputs)) for _ in range(4)]
+    gpu.cuda.limit = gpu.cuda.memory.used
+    kept.append(opened.memories.keep(opened.run(MEMORY_ENCODER, inputs)))
+    assert [memory.host is not None for memory in kept[0]] == [True, True]
+    assert [memory.host is None for memory in kept[4]] == [True, True]
+    del kept
 
 
 def test_it_can_be_entered_again(gpu, engine):

@@ -1,6 +1,7 @@
 """What goes wrong on a GPU is one sentence, and leaves nothing behind."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,17 +24,9 @@ def _load_fails(gpu: FunctionalGpu) -> None:
     gpu.trt.script.load_fails = True
 
 
-def _execution_fails(gpu: FunctionalGpu) -> None:
+def _execution_fails(gpu: FunctionalGpu, text: str = "the kernel\nis not there") -> None:
     def fail(context: Any, stream_handle: int) -> bool:
-        gpu.trt.log(_logger(gpu), "ERROR", "the kernel\nis not there")
-        return False
-
-    gpu.trt.script.returns["IExecutionContext.execute_async_v3"] = fail
-
-
-def _execution_is_out_of_memory(gpu: FunctionalGpu) -> None:
-    def fail(context: Any, stream_handle: int) -> bool:
-        gpu.trt.log(_logger(gpu), "ERROR", "Cuda failure: 2 (out of memory)")
+        gpu.trt.log(_logger(gpu), "ERROR", text)
         return False
 
     gpu.trt.script.returns["IExecutionContext.execute_async_v3"] = fail
@@ -66,7 +59,9 @@ FAULTS: dict[str, Callable[[FunctionalGpu], None]] = {
     "gives no execution context": _context_is_none,
     "refuses its profile 0": _profile_is_refused,
     r"failed while it ran \(TensorRT.*the kernel is not there\)": _execution_fails,
-    "the GPU is out of memory: image_encoder does not fit": _execution_is_out_of_memory,
+    "the GPU is out of memory: image_encoder does not fit": partial(
+        _execution_fails, text="Cuda failure: 2 (out of memory)"
+    ),
     "needs an NVIDIA GPU and its driver": _no_gpu,
     r"was built for Double of compute capability 8\.7, but this is Other of 9\.0": _another_gpu,
     "the GPU failed in cudaStreamSynchronize: cudaErrorIllegalAddress": _broken_gpu,
@@ -121,24 +116,20 @@ def test_a_frame_that_failed_is_not_taken(gpu, engine):
         (MEMORY_ATTENTION, {"N": 20}, "takes 0 to 19 object pointers.*--max-conditioning"),
     ],
 )
-def test_sizes_that_the_engine_was_not_built_for(gpu, engine, component, sizes, message):
-    with open_engine(gpu, engine) as backend:
-        with pytest.raises(EngineError, match=message):
-            backend.run(component, random_inputs(backend.spec, component, **sizes))
-        assert backend.run(component, random_inputs(backend.spec, component))
-    gpu.check()
+def test_sizes_that_the_engine_was_not_built_for(opened, component, sizes, message):
+    with pytest.raises(EngineError, match=message):
+        opened.run(component, random_inputs(opened.spec, component, **sizes))
+    assert opened.run(component, random_inputs(opened.spec, component))
 
 
-def test_inputs_that_do_not_fit(gpu, engine):
-    with open_engine(gpu, engine) as backend:
-        inputs = random_inputs(backend.spec, MASK_DECODER)
-        small = inputs | {"mask_input": inputs["mask_input"][..., :-1]}
-        with pytest.raises(EngineError, match=r"takes mask_input of \[B, 1, 16, 16\], but got"):
-            backend.run(MASK_DECODER, small)
-        inputs.pop("has_mask")
-        with pytest.raises(EngineError, match=r"takes conditioned, .*has_mask, but got"):
-            backend.run(MASK_DECODER, inputs)
-    gpu.check()
+def test_inputs_that_do_not_fit(opened):
+    inputs = random_inputs(opened.spec, MASK_DECODER)
+    small = inputs | {"mask_input": inputs["mask_input"][..., :-1]}
+    with pytest.raises(EngineError, match=r"takes mask_input of \[B, 1, 16, 16\], but got"):
+        opened.run(MASK_DECODER, small)
+    inputs.pop("has_mask")
+    with pytest.raises(EngineError, match=r"takes conditioned, .*has_mask, but got"):
+        opened.run(MASK_DECODER, inputs)
 
 
 def test_a_frame_of_another_size(gpu, engine):

@@ -8,13 +8,7 @@ import pytest
 from qsam2_deploy.engines.onnxruntime.cpu import OrtBackend
 from qsam2_deploy.engines.tensorrt.engine_file import read_engine
 from qsam2_deploy.engines.tensorrt.execution import EngineRunner
-from qsam2_deploy.spec import (
-    COMPONENTS,
-    MASK_DECODER,
-    MEMORY_ATTENTION,
-    MEMORY_ENCODER,
-    ModelSpec,
-)
+from qsam2_deploy.spec import COMPONENTS, MASK_DECODER, MEMORY_ATTENTION, MEMORY_ENCODER, ModelSpec
 from qsam2_deploy.tracking.bfloat16 import from_bfloat16_bits, to_bfloat16_bits
 from tests import cuda_double
 from tests import tensorrt_double as doubles

@@ -2,11 +2,7 @@
 
 import pytest
 
-from qsam2_deploy.engines.tensorrt.layer_table import (
-    fused_layers,
-    integer_share,
-    quantized_weights,
-)
+from qsam2_deploy.engines.tensorrt.layer_table import fused_layers, integer_share, quantized_weights
 from qsam2_deploy.lowering import lower_for_tensorrt
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.spec import MEMORY_ENCODER
