@@ -39,11 +39,7 @@ from qsam2_deploy.errors import EngineError
 from qsam2_deploy.export import onnx_from_checkpoint
 from qsam2_deploy.inspection.engines import openvino_integer_products
 from qsam2_deploy.inspection.report import Inspection, inspect_model
-from qsam2_deploy.lowering import (
-    lower_for_tensorrt_int4,
-    lower_for_tensorrt_int8,
-    lower_to_float,
-)
+from qsam2_deploy.lowering import lower_for_tensorrt_int4, lower_for_tensorrt_int8, lower_to_float
 from qsam2_deploy.media.reading.sources import open_frames
 from qsam2_deploy.model_file.bundle import read_bundle
 from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint

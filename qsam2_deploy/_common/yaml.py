@@ -47,10 +47,7 @@ def read_yaml_text(path: str | os.PathLike[str]) -> str:
 
 @contextmanager
 def yaml_errors(
-    path: str | os.PathLike[str],
-    what: str,
-    *,
-    raises: type[InputError] = InputError,
+    path: str | os.PathLike[str], what: str, *, raises: type[InputError] = InputError
 ) -> Iterator[None]:
     """Turn what goes wrong while the block reads a YAML file, ``what``, into one sentence.
 

@@ -81,12 +81,7 @@ def _calibrate_layer(
     spectrum = _spectrum(name, gram)
     step = histogram_step(statistics.histogram, plan.inputs.grid)
     lam = vrc.choose_lambda(
-        config.vrc,
-        config.lambda_value,
-        weight,
-        spectrum,
-        tokens=statistics.tokens,
-        input_step=step,
+        config.vrc, config.lambda_value, weight, spectrum, tokens=statistics.tokens, input_step=step
     )
     solution = vrc.shrink(weight, spectrum, lam)
     # The paper's layers are those of the encoder; elsewhere other images must confirm every change.

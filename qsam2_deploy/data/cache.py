@@ -164,10 +164,7 @@ class SequenceCache:
     """
 
     def __init__(
-        self,
-        sequences: Sequence[VideoSequence],
-        short_side: int = 360,
-        limit: int = DEFAULT_LIMIT,
+        self, sequences: Sequence[VideoSequence], short_side: int = 360, limit: int = DEFAULT_LIMIT
     ) -> None:
         """Read nothing yet.
 

@@ -78,9 +78,6 @@ SA_V = Rule(
 """``sav_dataset/sav_evaluator.py`` of the sam2 repository."""
 
 IMAGES = Rule(
-    "images",
-    "Images: mean over objects; J is the intersection over union.",
-    tuple,
-    still=True,
+    "images", "Images: mean over objects; J is the intersection over union.", tuple, still=True
 )
 """Every object of every image counts alike (mIoU)."""

@@ -132,10 +132,7 @@ def _score(sequence: VideoSequence, index: int, mask: Mask | None, truth: Mask) 
 
 
 def _sequence_result(
-    sequence: VideoSequence,
-    scores: Mapping[int, Sequence[FrameScore]],
-    rule: Rule,
-    seconds: float,
+    sequence: VideoSequence, scores: Mapping[int, Sequence[FrameScore]], rule: Rule, seconds: float
 ) -> SequenceResult:
     objects = []
     for object_id in sequence.object_ids:

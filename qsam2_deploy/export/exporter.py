@@ -36,12 +36,7 @@ from .memory_encoder import build_memory_encoder
 from .pooled_memory import check_pooling
 from .supported import check_supported
 
-_BUILDERS = (
-    build_image_encoder,
-    build_memory_attention,
-    build_mask_decoder,
-    build_memory_encoder,
-)
+_BUILDERS = (build_image_encoder, build_memory_attention, build_mask_decoder, build_memory_encoder)
 
 
 def onnx_from_checkpoint(

@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import ModelFileError
 from ..lowering import lower_to_float
 from ..onnx_graph.index import attribute
-from ..onnx_graph.tensors import (
-    PRODUCTS,
-    TensorType,
-    copy_of,
-    fix_dimensions,
-    inferred_tensors,
-)
+from ..onnx_graph.tensors import PRODUCTS, TensorType, copy_of, fix_dimensions, inferred_tensors
 
 if TYPE_CHECKING:
     import onnx

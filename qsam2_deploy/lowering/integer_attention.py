@@ -180,11 +180,7 @@ def _products(
 
 
 def _block(
-    model: onnx.ModelProto,
-    attention: QuantizedAttention,
-    codes: _Codes,
-    queries: str,
-    result: str,
+    model: onnx.ModelProto, attention: QuantizedAttention, codes: _Codes, queries: str, result: str
 ) -> list[onnx.NodeProto]:
     """Return the nodes from the codes of some queries to their weighted sums."""
     from onnx import helper

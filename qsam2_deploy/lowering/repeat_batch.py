@@ -49,11 +49,7 @@ def _is_repeated(shapes: Shapes, summand: str, other: str) -> bool:
 
 
 def _repeated(
-    model: onnx.ModelProto,
-    index: GraphIndex,
-    conv: onnx.NodeProto,
-    add: onnx.NodeProto,
-    other: str,
+    model: onnx.ModelProto, index: GraphIndex, conv: onnx.NodeProto, add: onnx.NodeProto, other: str
 ) -> list[onnx.NodeProto]:
     """Return ``add`` with a convolution of its own, whose input has the batch of ``other``."""
     from onnx import helper

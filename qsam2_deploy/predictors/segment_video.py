@@ -316,12 +316,7 @@ def _open_outputs(
         "fps": frames.fps,
     }
     return Outputs(
-        paths,
-        height=frames.height,
-        width=frames.width,
-        fps=frames.fps,
-        frames=total,
-        header=header,
+        paths, height=frames.height, width=frames.width, fps=frames.fps, frames=total, header=header
     )
 
 

@@ -22,13 +22,7 @@ from ..tracking.enlarged_masks import lazy_results
 from ..tracking.memory import MemoryBank, MemoryEntry
 from ..tracking.prompts import mask_input, point_inputs
 from ..tracking.results import FrameResult, Prompt
-from ..tracking.tracker import (
-    FrameFeatures,
-    Moment,
-    PointInputs,
-    Tracker,
-    rules_with_memory_frames,
-)
+from ..tracking.tracker import FrameFeatures, Moment, PointInputs, Tracker, rules_with_memory_frames
 from .look_ahead import look_ahead
 
 Frame = npt.NDArray[np.uint8]

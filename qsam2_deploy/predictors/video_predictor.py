@@ -230,11 +230,7 @@ class SAM2VideoPredictor(ModuleLike):
         return frame_idx, inference_state.obj_ids, masks
 
     def clear_all_prompts_in_frame(
-        self,
-        inference_state: InferenceState,
-        frame_idx: int,
-        obj_id: int,
-        need_output: bool = True,
+        self, inference_state: InferenceState, frame_idx: int, obj_id: int, need_output: bool = True
     ) -> Masks | None:
         """Remove all prompts of an object on a frame; see upstream."""
         track = inference_state.objects.setdefault(obj_id, ObjectTrack())

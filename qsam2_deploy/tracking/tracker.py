@@ -75,8 +75,7 @@ class PointInputs:
     def __add__(self, other: PointInputs) -> PointInputs:
         """Return the points of both, these first."""
         return PointInputs(
-            np.concatenate([self.coords, other.coords]),
-            np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.coords, other.coords]), np.concatenate([self.labels, other.labels])
         )
 
 

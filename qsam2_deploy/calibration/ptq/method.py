@@ -60,10 +60,7 @@ class PtqMethod:
         self.notes: dict[str, Any] = {}
 
     def prepare(
-        self,
-        model: nn.Module,
-        images: Images,
-        start: Callable[[], Callable[[torch.Tensor], Any]],
+        self, model: nn.Module, images: Images, start: Callable[[], Callable[[torch.Tensor], Any]]
     ) -> None:
         """Change the float ``model`` in place without changing its function; default: nothing."""
 

@@ -22,10 +22,7 @@ class Ptq4SamPtq(PtqMethod):
     """
 
     def prepare(
-        self,
-        model: nn.Module,
-        images: Images,
-        start: Callable[[], Callable[[torch.Tensor], Any]],
+        self, model: nn.Module, images: Images, start: Callable[[], Callable[[torch.Tensor], Any]]
     ) -> None:
         """Fold the signs of the attentions whose keys are bimodal, in place."""
         attentions = foldable_attentions(model)

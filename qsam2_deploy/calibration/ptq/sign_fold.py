@@ -81,9 +81,7 @@ def foldable_attentions(model: nn.Module) -> dict[str, Projections]:
 
 @torch.no_grad()
 def key_statistics(
-    run: Callable[[torch.Tensor], Any],
-    attentions: Mapping[str, Projections],
-    images: Images,
+    run: Callable[[torch.Tensor], Any], attentions: Mapping[str, Projections], images: Images
 ) -> dict[str, KeyStatistics]:
     """Run the images and return the statistics of the keys of the attentions that ran."""
     found: dict[str, KeyStatistics] = {}

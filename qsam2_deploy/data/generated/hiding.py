@@ -48,10 +48,7 @@ def goes_behind_wall(rng: np.random.Generator, radius: float) -> bool:
 
 
 def screen(
-    rng: np.random.Generator,
-    wardrobe: Wardrobe,
-    centres: npt.NDArray[np.float64],
-    radius: float,
+    rng: np.random.Generator, wardrobe: Wardrobe, centres: npt.NDArray[np.float64], radius: float
 ) -> Body:
     """Return an occluder that sweeps over an object.
 
@@ -74,12 +71,7 @@ def screen(
     return Body(shape, {0: wardrobe.skin(rng)}, pose, occluder=True)
 
 
-def passage(
-    rng: np.random.Generator,
-    wardrobe: Wardrobe,
-    centres: Curve,
-    radius: float,
-) -> Passage:
+def passage(rng: np.random.Generator, wardrobe: Wardrobe, centres: Curve, radius: float) -> Passage:
     """Return a wall and the way of an object behind it, from one end to the other.
 
     Arguments are those of `screen`.

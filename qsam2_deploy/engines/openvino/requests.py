@@ -224,10 +224,7 @@ def first_line(error: Exception) -> str:
 
 
 def _compiled(
-    lowered: bytes,
-    name: str,
-    settings: Mapping[str, Any],
-    sizes: Mapping[str, tuple[int, ...]],
+    lowered: bytes, name: str, settings: Mapping[str, Any], sizes: Mapping[str, tuple[int, ...]]
 ) -> Any:
     """Compile a component for inputs whose first dimensions are ``sizes``."""
     import openvino

@@ -50,10 +50,7 @@ def prompts_from_flags(
     points: dict[_Target, list[tuple[float, float, int]]] = {}
     rectangles: dict[_Target, tuple[float, float, float, float]] = {}
     files: dict[_Target, Path] = {}
-    for flag, texts, label in (
-        ("--click", clicks, None),
-        ("--negative-click", negative_clicks, 0),
-    ):
+    for flag, texts, label in (("--click", clicks, None), ("--negative-click", negative_clicks, 0)):
         for text in texts:
             target, value = _split(text)
             points.setdefault(target, []).append(_point(flag, text, value, label))

@@ -145,8 +145,5 @@ def video_stream(path: Path, *, start: int = 0) -> VideoStream:
         VideoError: the file cannot be used.
     """
     return VideoStream(
-        str(path),
-        lambda: open_video(path),
-        start=start,
-        count=lambda: index_video(path).length,
+        str(path), lambda: open_video(path), start=start, count=lambda: index_video(path).length
     )

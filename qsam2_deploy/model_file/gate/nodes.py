@@ -34,10 +34,7 @@ class NodeChecks:
         self._names: set[str] = set()
         self._extras = _extras()
         self.casts: dict[str, str] = {}
-        for kind, items in (
-            ("input", model.graph.input),
-            ("initializer", model.graph.initializer),
-        ):
+        for kind, items in (("input", model.graph.input), ("initializer", model.graph.initializer)):
             for item in items:
                 self._own(item.name, self._component(item.name, kind), kind)
 
@@ -117,8 +114,7 @@ class NodeChecks:
         least, most = operator.inputs
         if not least <= len(inputs) <= most:
             raise refusal(
-                self._origin,
-                f"{_told(node)} has {len(inputs)} inputs, expected {least} to {most}",
+                self._origin, f"{_told(node)} has {len(inputs)} inputs, expected {least} to {most}"
             )
         for position, value in enumerate(inputs):
             if not value and position in operator.absent:
@@ -127,8 +123,7 @@ class NodeChecks:
             constant = value in self._constants or value in self.casts
             if position in operator.constants and not constant:
                 raise refusal(
-                    self._origin,
-                    f"the input {position} of {_told(node)} must be a constant",
+                    self._origin, f"the input {position} of {_told(node)} must be a constant"
                 )
 
     def _component(self, name: str, kind: str) -> str:

@@ -270,12 +270,7 @@ def quantizer_class(name: str) -> type[Quantizer]:
 
 
 def make_quantizer(
-    name: str,
-    bits: int,
-    channels: int | None = None,
-    *,
-    grid: str = SYMMETRIC,
-    **options: Any,
+    name: str, bits: int, channels: int | None = None, *, grid: str = SYMMETRIC, **options: Any
 ) -> Quantizer:
     """Return a new quantizer of the method ``name``.
 

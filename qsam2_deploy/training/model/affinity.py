@@ -104,9 +104,7 @@ def object_ids(batch: ClipBatch, size: tuple[int, int] | torch.Size) -> torch.Te
     step_y, step_x = batch.masks.shape[-2] // height, batch.masks.shape[-1] // width
     masks = batch.masks[:, :, step_y // 2 :: step_y, step_x // 2 :: step_x]
     ids = torch.zeros(
-        (batch.frame_count, batch.clip_count, height, width),
-        dtype=torch.int64,
-        device=masks.device,
+        (batch.frame_count, batch.clip_count, height, width), dtype=torch.int64, device=masks.device
     )
     for number, clip in enumerate(batch.clip_of.tolist()):
         ids[:, clip][masks[:, number]] = number + 1

@@ -13,13 +13,7 @@ the same numbers to the bit.
 """
 
 from .build import build_kernels
-from .library import (
-    CACHE_VARIABLE,
-    SWITCH_VARIABLE,
-    find_kernels,
-    kernels_path,
-    processor_path,
-)
+from .library import CACHE_VARIABLE, SWITCH_VARIABLE, find_kernels, kernels_path, processor_path
 
 __all__ = [
     "CACHE_VARIABLE",
