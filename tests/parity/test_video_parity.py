@@ -6,8 +6,8 @@ import pytest
 
 from tests.parity.compare import compare
 from tests.parity.floor import NUDGES, TIGHT, measured_bound
-from tests.parity.pair import Pair, Records
-from tests.parity.scenarios import SCENARIOS, Scenario, scenario
+from tests.parity.pair import Pair
+from tests.parity.scenarios import SCENARIOS, scenario
 from tests.parity.session import Step
 
 Make = Callable[[str], Pair]
