@@ -17,6 +17,7 @@ _telemetry.silence()
 
 _LAZY = {
     "Prompt": "runtime",
+    "SAM2AutomaticMaskGenerator": "runtime",
     "SAM2ImagePredictor": "runtime",
     "SAM2VideoPredictor": "runtime",
     "VideoSegmenter": "runtime",
@@ -27,6 +28,7 @@ _LAZY = {
 
 __all__ = [
     "Prompt",
+    "SAM2AutomaticMaskGenerator",
     "SAM2ImagePredictor",
     "SAM2VideoPredictor",
     "VideoSegmenter",
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from .export import onnx_from_checkpoint
     from .runtime import (
         Prompt,
+        SAM2AutomaticMaskGenerator,
         SAM2ImagePredictor,
         SAM2VideoPredictor,
         VideoSegmenter,

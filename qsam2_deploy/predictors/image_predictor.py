@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,33 +15,23 @@ from PIL import Image
 
 from ..engines.open import open_backend
 from ..engines.protocol import Backend, engine_of
-from ..errors import ModelFileError, PromptError, VideoError
-from ..spec import IMAGE_ENCODER, MASK_DECODER, TrackingRules
-from ..tracking.postprocess import select_mask, small_regions
-from ..tracking.preprocess import preprocess_image
+from ..errors import PromptError, VideoError
 from ..tracking.resize import resize_bilinear
-from .image_prompts import DecoderPrompts, decoder_prompts
+from .image_prompts import decoder_prompts
+from .still_image import (
+    Embedding,
+    clamped_logits,
+    cleaned_logits,
+    decode_masks,
+    encode_image,
+    rgb_array,
+)
 from .tensor_like import on_host
 
 FloatArray = npt.NDArray[np.float32]
 Prediction = tuple[FloatArray, FloatArray, FloatArray]
 """Masks ``[C, height, width]``, qualities ``[C]`` and low-resolution logits ``[C, S/4, S/4]``;
 with a leading ``B`` where several objects were asked for."""
-
-_REGION_LOGIT = np.float32(10.0)
-"""How far beyond the threshold filled holes and removed specks are put."""
-
-_LOW_RES_LIMIT = np.float32(32.0)
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """What the encoder gave for one image; ``size`` is (height, width) of the image."""
-
-    size: tuple[int, int]
-    conditioned: FloatArray
-    high_res_0: FloatArray
-    high_res_1: FloatArray
 
 
 class SAM2ImagePredictor:
@@ -97,7 +86,7 @@ class SAM2ImagePredictor:
 
     def __enter__(self) -> SAM2ImagePredictor:
         """Open the engine."""
-        self._open()
+        self.opened()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -127,7 +116,7 @@ class SAM2ImagePredictor:
             ModelFileError: the model cannot be opened.
         """
         self.reset_predictor()
-        self._images = [self._encode(_rgb_array(image))]
+        self._images = [self._encode(image)]
 
     def set_image_batch(self, image_list: Sequence[npt.NDArray[np.uint8] | Image.Image]) -> None:
         """Encode several images, one after the other, for :meth:`predict_batch`.
@@ -145,7 +134,7 @@ class SAM2ImagePredictor:
                 f"image_list must be a list of one or more images, but got "
                 f"{type(image_list).__name__}; use set_image for a single image"
             )
-        self._images = [self._encode(_rgb_array(image)) for image in image_list]
+        self._images = [self._encode(image) for image in image_list]
         self._is_batch = True
 
     def predict(
@@ -256,29 +245,21 @@ class SAM2ImagePredictor:
         self._images = []
         self._is_batch = False
 
-    def _open(self) -> Backend:
+    def opened(self) -> Backend:
+        """Open the engine if it is not open yet, and return it.
+
+        It stays this predictor's: :meth:`close` closes it.
+
+        Raises:
+            ModelFileError: the model cannot be opened.
+        """
         if not self._is_open:
             self._backend.__enter__()
             self._is_open = True
         return self._backend
 
-    def _encode(self, image: npt.NDArray[np.uint8]) -> Embedding:
-        backend = self._open()
-        spec = backend.spec
-        if "no_mem_embed" not in spec.constants:
-            raise ModelFileError(
-                "the model has no constant 'no_mem_embed', which still images need; "
-                "export the checkpoint again with qsam2-export"
-            )
-        outputs = backend.run(IMAGE_ENCODER, {"image": preprocess_image(image, spec)})
-        # Upstream trains still images as first frames of videos: this stands for "no memory".
-        no_memory = spec.constants["no_mem_embed"].reshape(1, -1, 1, 1)
-        return Embedding(
-            size=(image.shape[0], image.shape[1]),
-            conditioned=outputs["features"] + no_memory,
-            high_res_0=outputs["high_res_0"],
-            high_res_1=outputs["high_res_1"],
-        )
+    def _encode(self, image: npt.NDArray[np.uint8] | Image.Image) -> Embedding:
+        return encode_image(self.opened(), rgb_array(image))
 
     def _predict(
         self,
@@ -289,20 +270,13 @@ class SAM2ImagePredictor:
         return_logits: bool,
         normalize: bool,
     ) -> Prediction:
-        backend = self._open()
+        backend = self.opened()
         points, labels, box, mask = (on_host(value) for value in prompt)
         size = image.size if normalize else (1, 1)
         prompts = decoder_prompts(points, labels, box, mask, size=size, spec=backend.spec)
-        outputs = backend.run(MASK_DECODER, _decoder_inputs(image, prompts))
-        low_res, ious = _choose_masks(
-            outputs["mask_logits"],
-            outputs["ious"],
-            outputs["pointers"],
-            multimask=multimask,
-            rules=backend.spec.rules,
-        )
+        low_res, ious = decode_masks(backend, image, prompts, multimask=multimask)
         masks = self._full_size(low_res, image.size, return_logits)
-        low_res = np.clip(low_res, -_LOW_RES_LIMIT, _LOW_RES_LIMIT)
+        low_res = clamped_logits(low_res)
         if len(masks) == 1:
             return masks[0], ious[0], low_res[0]
         return masks, ious, low_res
@@ -319,22 +293,12 @@ class SAM2ImagePredictor:
         return result
 
     def _cleaned(self, logits: FloatArray) -> FloatArray:
-        """Fill holes and remove specks, both found in the original mask ``[h, w]``."""
-        threshold = np.float32(self.mask_threshold)
-        cleaned = logits
-        if self._max_hole_area > 0:
-            holes = small_regions(logits <= threshold, self._max_hole_area)
-            cleaned = np.where(holes, threshold + _REGION_LOGIT, cleaned)
-        if self._max_sprinkle_area > 0:
-            specks = small_regions(logits > threshold, self._max_sprinkle_area)
-            cleaned = np.where(specks, threshold - _REGION_LOGIT, cleaned)
-        return cleaned
-
-
-def _rgb_array(image: npt.NDArray[np.uint8] | Image.Image) -> npt.NDArray[np.uint8]:
-    if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
-    return image
+        return cleaned_logits(
+            logits,
+            threshold=self.mask_threshold,
+            max_hole_area=self._max_hole_area,
+            max_sprinkle_area=self._max_sprinkle_area,
+        )
 
 
 def _per_image(
@@ -347,38 +311,3 @@ def _per_image(
             f"{name} must have one entry for each of the {count} images, but got {len(values)}"
         )
     return values
-
-
-def _decoder_inputs(
-    image: Embedding, prompts: DecoderPrompts
-) -> dict[str, npt.NDArray[np.generic]]:
-    batch = len(prompts.coords)
-    return {
-        "conditioned": np.repeat(image.conditioned, batch, axis=0),
-        "high_res_0": image.high_res_0,
-        "high_res_1": image.high_res_1,
-        "point_coords": prompts.coords,
-        "point_labels": prompts.labels,
-        "mask_input": prompts.mask_input,
-        "has_mask": prompts.has_mask,
-    }
-
-
-def _choose_masks(
-    mask_logits: FloatArray,
-    ious: FloatArray,
-    pointers: FloatArray,
-    *,
-    multimask: bool,
-    rules: TrackingRules,
-) -> tuple[FloatArray, FloatArray]:
-    """Return masks ``[B, C, h, w]`` and qualities ``[B, C]`` with ``C`` = 3 or 1."""
-    if multimask:
-        return mask_logits[:, 1:], ious[:, 1:]
-    # Still images ignore the object score: the user has said that the object is there.
-    chosen = [
-        select_mask(masks, quality, tokens, 1.0, multimask=False, rules=rules)
-        for masks, quality, tokens in zip(mask_logits, ious, pointers, strict=True)
-    ]
-    best = np.stack([mask for mask, _, _ in chosen])[:, None]
-    return best, np.asarray([[iou] for _, iou, _ in chosen], np.float32)

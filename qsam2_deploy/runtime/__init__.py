@@ -13,6 +13,7 @@ _LAZY = {
     "FrameResult": ".tracking.results",
     "ObjectResult": ".tracking.results",
     "Prompt": ".tracking.results",
+    "SAM2AutomaticMaskGenerator": ".predictors.automatic.generator",
     "SAM2ImagePredictor": ".predictors.image_predictor",
     "SAM2VideoPredictor": ".predictors.video_predictor",
     "VideoSegmenter": ".predictors.segmenter",
@@ -26,6 +27,7 @@ __all__ = [
     "FrameResult",
     "ObjectResult",
     "Prompt",
+    "SAM2AutomaticMaskGenerator",
     "SAM2ImagePredictor",
     "SAM2VideoPredictor",
     "VideoSegmenter",
@@ -38,6 +40,7 @@ __all__ = [
 if TYPE_CHECKING:
     from ..engine_build.build import engine_from_onnx
     from ..engines.open import open_backend
+    from ..predictors.automatic.generator import SAM2AutomaticMaskGenerator
     from ..predictors.build_sam import build_sam2_video_predictor
     from ..predictors.image_predictor import SAM2ImagePredictor
     from ..predictors.segment_video import segment_video

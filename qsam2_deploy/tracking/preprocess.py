@@ -35,7 +35,7 @@ def preprocess_frame(frame: npt.NDArray[np.uint8], spec: ModelSpec) -> FloatArra
     Raises:
         VideoError: ``frame`` is of another type or shape.
     """
-    _check_rgb(frame, "the frame")
+    check_rgb(frame, "the frame")
     size = spec.image_size
     pixels = np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize((size, size)))
     table = _normalised_levels(spec.mean, spec.std)
@@ -62,7 +62,7 @@ def preprocess_image(image: npt.NDArray[np.uint8], spec: ModelSpec) -> FloatArra
     Raises:
         VideoError: ``image`` is of another type or shape.
     """
-    _check_rgb(image, "the image")
+    check_rgb(image, "the image")
     planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
     planes /= np.float32(255)
     result = resize_bilinear_antialias(planes, spec.image_size, spec.image_size)
@@ -71,7 +71,16 @@ def preprocess_image(image: npt.NDArray[np.uint8], spec: ModelSpec) -> FloatArra
     return result[None]
 
 
-def _check_rgb(pixels: npt.NDArray[np.uint8], what: str) -> None:
+def check_rgb(pixels: npt.NDArray[np.uint8], what: str) -> None:
+    """Check that ``pixels`` is a uint8 array ``[height, width, 3]`` with at least one pixel.
+
+    Args:
+        pixels: what the user gave.
+        what: its name in the message, such as ``the image``.
+
+    Raises:
+        VideoError: it is not.
+    """
     if not isinstance(pixels, np.ndarray):
         raise VideoError(
             f"{what} must be a uint8 array of shape [height, width, 3], "

@@ -37,6 +37,37 @@ def resize_bilinear(x: FloatArray, height: int, width: int) -> FloatArray:
     return _resize(x, height, width, antialias=False)
 
 
+def resize_bilinear_around(
+    x: FloatArray, height: int, width: int, window: tuple[slice, slice]
+) -> tuple[FloatArray, int, int]:
+    """Return the part of :func:`resize_bilinear` that a window of the input has a share in.
+
+    Args:
+        x: float32 ``[h, w]``, all finite.
+        height: rows of the whole result, in pixels.
+        width: columns of the whole result, in pixels.
+        window: rows and columns of ``x``, with numbers from 0 and at least one of each.
+
+    Returns:
+        The part, float32, and its first row and column in the whole result. Outside of it, no
+        pixel of the window has a weight other than 0.
+    """
+    down = _touched(_bands(x.shape[0], height, antialias=False), window[0])
+    across = _touched(_bands(x.shape[1], width, antialias=False), window[1])
+    if not down or not across:  # Where it shrinks, no output may read the window at all.
+        return np.empty((0, 0), np.float32), 0, 0
+    top, left = down[0][0].start, across[0][0].start
+    first = down[0][1].start
+    source = np.asarray(x[first : down[-1][1].stop], np.float32)
+    narrow = np.empty((len(source), across[-1][0].stop - left), np.float32)
+    for outputs, inputs, weights in across:
+        narrow[:, _moved(outputs, left)] = source[:, inputs] @ weights.T
+    part = np.empty((down[-1][0].stop - top, narrow.shape[1]), np.float32)
+    for outputs, inputs, weights in down:
+        np.matmul(weights, narrow[_moved(inputs, first)], out=part[_moved(outputs, top)])
+    return part, top, left
+
+
 def resize_bilinear_antialias(x: FloatArray, height: int, width: int) -> FloatArray:
     """Resize as torch ``F.interpolate(mode="bilinear", antialias=True)``.
 
@@ -57,6 +88,15 @@ def resize_bilinear_antialias(x: FloatArray, height: int, width: int) -> FloatAr
 def _resize(x: FloatArray, height: int, width: int, *, antialias: bool) -> FloatArray:
     x = np.asarray(x, dtype=np.float32)
     return _columns(_rows(x, width, antialias), height, antialias)
+
+
+def _touched(bands: tuple[_Band, ...], window: slice) -> list[_Band]:
+    """Return the bands that read one of the inputs of ``window``; they follow each other."""
+    return [band for band in bands if band[1].start < window.stop and window.start < band[1].stop]
+
+
+def _moved(place: slice, by: int) -> slice:
+    return slice(place.start - by, place.stop - by)
 
 
 def _rows(x: FloatArray, width: int, antialias: bool) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,25 @@ def decode_rle(entry: Any, origin: str) -> Masks:
     values = np.arange(len(runs)) % 2 == 1
     mask: Masks = np.repeat(values, runs).reshape(width, height).T.copy()
     return mask
+
+
+def text_of_runs(runs: Sequence[int]) -> str:
+    """Return COCO's text of the runs of background and object in turn, down the columns.
+
+    Each run, from the fourth on its difference to the run before the last, is written in groups of
+    five bits from the lowest up, until only copies of the sign are left; a sixth bit says that
+    there are more, and 48 makes it a printable character (``rleToString`` of COCO's API).
+    """
+    characters = []
+    for index, run in enumerate(runs):
+        value = run - runs[index - 2] if index > 2 else run
+        more = True
+        while more:
+            bits = value & _PAYLOAD
+            value >>= 5
+            more = value != (-1 if bits & _SIGN else 0)
+            characters.append(chr(bits + _FIRST_CHARACTER + (_MORE if more else 0)))
+    return "".join(characters)
 
 
 def _runs(text: str) -> list[int]:
