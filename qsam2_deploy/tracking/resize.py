@@ -10,6 +10,7 @@ Results differ from torch by the rounding of sums only, about one unit in the la
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -37,10 +38,12 @@ def resize_bilinear(x: FloatArray, height: int, width: int) -> FloatArray:
     return _resize(x, height, width, antialias=False)
 
 
-def resize_bilinear_around(
+def bilinear_bands(
     x: FloatArray, height: int, width: int, window: tuple[slice, slice]
-) -> tuple[FloatArray, int, int]:
-    """Return the part of :func:`resize_bilinear` that a window of the input has a share in.
+) -> Iterator[tuple[int, int, FloatArray]]:
+    """Iterate over the part of :func:`resize_bilinear` that a window of the input has a share in.
+
+    It comes in bands of a few rows, which stay in the processor's cache while they are looked at.
 
     Args:
         x: float32 ``[h, w]``, all finite.
@@ -48,24 +51,25 @@ def resize_bilinear_around(
         width: columns of the whole result, in pixels.
         window: rows and columns of ``x``, with numbers from 0 and at least one of each.
 
-    Returns:
-        The part, float32, and its first row and column in the whole result. Outside of it, no
-        pixel of the window has a weight other than 0.
+    Yields:
+        The first row and the first column of a band in the whole result, and the band, float32
+        ``[rows, columns]``, which the next one overwrites. Bands follow each other without a gap.
+        Where there is none, no pixel of the window has a weight other than 0.
     """
     down = _touched(_bands(x.shape[0], height, antialias=False), window[0])
     across = _touched(_bands(x.shape[1], width, antialias=False), window[1])
-    if not down or not across:  # Where it shrinks, no output may read the window at all.
-        return np.empty((0, 0), np.float32), 0, 0
-    top, left = down[0][0].start, across[0][0].start
-    first = down[0][1].start
+    if not down or not across:
+        return
+    left, first = across[0][0].start, down[0][1].start
     source = np.asarray(x[first : down[-1][1].stop], np.float32)
     narrow = np.empty((len(source), across[-1][0].stop - left), np.float32)
     for outputs, inputs, weights in across:
         narrow[:, _moved(outputs, left)] = source[:, inputs] @ weights.T
-    part = np.empty((down[-1][0].stop - top, narrow.shape[1]), np.float32)
+    buffer = np.empty((_BLOCK, narrow.shape[1]), np.float32)
     for outputs, inputs, weights in down:
-        np.matmul(weights, narrow[_moved(inputs, first)], out=part[_moved(outputs, top)])
-    return part, top, left
+        band = buffer[: len(weights)]
+        np.matmul(weights, narrow[_moved(inputs, first)], out=band)
+        yield outputs.start, left, band
 
 
 def resize_bilinear_antialias(x: FloatArray, height: int, width: int) -> FloatArray:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...engines.protocol import Backend
-from ...tracking.resize import resize_bilinear_around
+from ...tracking.resize import bilinear_bands
 from ..image_prompts import decoder_prompts
 from ..still_image import (
     Embedding,
@@ -21,7 +21,7 @@ from ..still_image import (
 from .duplicates import best_of_overlapping
 from .grid import Box, Points
 from .rules import MaskRules
-from .runs import Edges, Mask, edges_of
+from .runs import Mask, Part
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -37,10 +37,10 @@ class Candidate:
         box: of its pixels, the last ones included, in the picture; zeros for an empty mask,
             moved by the corner of its crop.
         quality: predicted IoU.
-        stability: see :func:`_stability`.
+        stability: IoU of the masks at the threshold plus and minus the offset.
         point: float32 ``[2]``, (x, y) in pixels of the picture.
         crop: where it was found.
-        edges: its pixels in the picture.
+        part: its pixels in the picture.
     """
 
     box: Box
@@ -48,7 +48,7 @@ class Candidate:
     stability: np.float32
     point: FloatArray
     crop: Box
-    edges: Edges
+    part: Part
 
 
 def candidates_of_crop(
@@ -152,12 +152,10 @@ class _CropSearch:
         rules, (left, top, _, _) = self._rules, self._crop
         area = rules.min_mask_region_area
         low_res = cleaned_logits(low_res, threshold=0.0, max_hole_area=area, max_sprinkle_area=area)
-        logits, row, column = self._enlarged(low_res)
-        stability = _stability(logits, rules.mask_threshold, rules.stability_score_offset)
+        mask, row, column, stability = self._enlarged(low_res)
         wanted = np.float32(rules.stability_score_thresh)
         if wanted > 0 and not stability >= wanted:
             return None
-        mask = logits > np.float32(rules.mask_threshold)
         box = _shifted(_box(mask, row, column), left, top)
         if self._is_cut_off(box):
             return None
@@ -167,44 +165,48 @@ class _CropSearch:
             stability=stability,
             point=point + np.asarray((left, top), np.float32),
             crop=self._crop,
-            edges=edges_of(mask, top + row, left + column, self._picture[0]),
+            part=Part.of(mask, top + row, left + column),
         )
 
-    def _enlarged(self, low_res: FloatArray) -> tuple[FloatArray, int, int]:
-        """Return the part of the crop's logits that can be above any threshold, and its corner.
+    def _enlarged(self, low_res: FloatArray) -> tuple[Mask, int, int, np.float32]:
+        """Enlarge a mask to the crop, where it can be above any threshold.
 
-        Everywhere else they lie between values that are not.
+        Everywhere else logits lie between values that are not.
+
+        Returns:
+            The mask of that part, its first row and column in the crop, and the stability:
+            ``|logits > threshold + offset| / |logits > threshold - offset|``, NaN where both are
+            0. Pixels are counted in integers and divided in float32 (upstream
+            ``calculate_stability_score``).
         """
-        rules = self._rules
-        lowest = rules.mask_threshold - abs(rules.stability_score_offset)
-        above = low_res > np.float32(lowest)
+        threshold, offset = self._rules.mask_threshold, self._rules.stability_score_offset
+        high, low = np.float32(threshold + offset), np.float32(threshold - offset)
+        masks: list[Mask] = []
+        corner, inner, outer = (0, 0), 0, 0
+        for row, column, logits in self._bands(low_res, min(low, high)):
+            corner = corner if masks else (row, column)
+            masks.append(logits > np.float32(threshold))
+            inner += np.count_nonzero(logits > high)
+            outer += np.count_nonzero(logits > low)
+        mask = np.concatenate(masks) if masks else np.zeros((0, 0), np.bool_)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            stability: np.float32 = np.float32(inner) / np.float32(outer)
+        return mask, *corner, stability
+
+    def _bands(
+        self, low_res: FloatArray, lowest: np.float32
+    ) -> Iterator[tuple[int, int, FloatArray]]:
+        above = low_res > lowest
         rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
-        if len(rows) == 0:
-            return np.empty((0, 0), np.float32), 0, 0
-        window = (
-            slice(int(rows[0]), int(rows[-1]) + 1),
-            slice(int(columns[0]), int(columns[-1]) + 1),
-        )
-        return resize_bilinear_around(low_res, *self._image.size, window)
+        if len(rows):
+            window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            yield from bilinear_bands(low_res, *self._image.size, window)
 
     def _is_cut_off(self, box: Box) -> bool:
         """Whether a mask ends near an edge of the crop that is none of the picture's."""
         height, width = self._picture[:2]
         ends = zip(box, self._crop, (0, 0, width, height), strict=True)
         return any(abs(at - crop) <= _NEAR < abs(at - picture) for at, crop, picture in ends)
-
-
-def _stability(logits: FloatArray, threshold: float, offset: float) -> np.float32:
-    """Return ``|logits > threshold + offset| / |logits > threshold - offset|``.
-
-    NaN where both are 0. Counted in integers and divided in float32 (upstream
-    ``calculate_stability_score``).
-    """
-    inner = np.float32(np.count_nonzero(logits > np.float32(threshold + offset)))
-    outer = np.float32(np.count_nonzero(logits > np.float32(threshold - offset)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio: np.float32 = inner / outer
-    return ratio
 
 
 def _box(mask: Mask, top: int, left: int) -> Box:

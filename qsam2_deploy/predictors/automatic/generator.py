@@ -23,7 +23,7 @@ from ..still_image import rgb_array
 from .candidates import Candidate, candidates_of_crop, distinct
 from .grid import Box, Points, checked_grids, crop_boxes, grids_of_layers
 from .rules import MaskRules
-from .runs import Edges, area_of, counts_of, mask_of
+from .runs import Part
 
 
 class SAM2AutomaticMaskGenerator:
@@ -241,8 +241,8 @@ def _smaller_crops_first(found: list[Candidate]) -> npt.NDArray[np.float32]:
 
 def _record(found: Candidate, size: tuple[int, int], output_mode: str) -> dict[str, Any]:
     return {
-        "segmentation": _segmentation(found.edges, size, output_mode),
-        "area": area_of(found.edges),
+        "segmentation": _segmentation(found.part, size, output_mode),
+        "area": found.part.area,
         "bbox": _corner_and_sides(found.box),
         "predicted_iou": float(found.quality),
         "point_coords": [found.point.tolist()],
@@ -251,10 +251,10 @@ def _record(found: Candidate, size: tuple[int, int], output_mode: str) -> dict[s
     }
 
 
-def _segmentation(edges: Edges, size: tuple[int, int], output_mode: str) -> Any:
+def _segmentation(part: Part, size: tuple[int, int], output_mode: str) -> Any:
     if output_mode == "binary_mask":
-        return mask_of(edges, size)
-    counts = counts_of(edges, size[0] * size[1])
+        return part.mask(size)
+    counts = part.coco_counts(size)
     if output_mode == "uncompressed_rle":
         return {"size": list(size), "counts": counts}
     from ...data.datasets.rle import text_of_runs
