@@ -19,6 +19,7 @@ from ._main import (
 )
 
 if TYPE_CHECKING:
+    from ..predictors.everything import Everything
     from ..predictors.segment_video import SegmentSummary
 
 NAME = "qsam2-segment"
@@ -27,7 +28,7 @@ _DESCRIPTION = """\
 Segment objects in a video and track them through it.
 
 VIDEO is a video file, a folder of JPEG or PNG frames, an image, or the number of a camera.
-Say what to segment with clicks, boxes or masks, in pixels of the frame."""
+Say what to segment with clicks, boxes or masks, in pixels of the frame, or --everything."""
 
 _EPILOG = """\
 prompts:
@@ -43,6 +44,8 @@ examples:
       --out out.mp4 --masks masks --json out.json --contact-sheet out.png
   qsam2-segment cat.mp4 --model model.onnx --click 320,240 --negative-click 400,250 --out out.mp4
   qsam2-segment photo.jpg --model model.onnx --box 100,80,300,240 --out photo_masks.png
+  qsam2-segment photo.jpg --model model.onnx --everything --out photo_masks.png
+  qsam2-segment cat.mp4 --model model.onnx --everything --max-objects 5 --out out.mp4
   qsam2-segment 0 --model model.onnx --click 320,240 --max-frames 300 --out camera.mp4
 
 Ctrl-C stops after the current frame; what was written until then stays usable."""
@@ -68,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ..media.reading.sources import source_from_text
     from ..predictors.segment_video import segment_video
 
+    everything = _everything(args, parser)
     prompts = prompts_from_flags(args.click, args.negative_click, args.box, args.mask)
     for file in args.prompts:
         prompts += prompts_from_file(file)
@@ -75,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         source_from_text(args.video),
         args.model,
         prompts,
+        everything=everything,
         overlay=args.out,
         masks_dir=args.masks,
         json_path=args.json,
@@ -111,6 +116,7 @@ def _parser() -> Parser:
     what.add_argument("--box", metavar="X1,Y1,X2,Y2", help="a box around the object", **many)
     what.add_argument("--mask", metavar="FILE", help="an image of the object's mask", **many)
     what.add_argument("--prompts", metavar="FILE", type=Path, help="a JSON file of prompts", **many)
+    _add_everything(parser)
     results = parser.add_argument_group("results, at least one")
     results.add_argument(
         *("-o", "--out"), type=Path, metavar="FILE", help="overlay video, .mp4 (.png for an image)"
@@ -141,6 +147,58 @@ def _parser() -> Parser:
     return parser
 
 
+def _add_everything(parser: Parser) -> None:
+    group = parser.add_argument_group("everything")
+    add = group.add_argument
+    add(
+        "--everything",
+        action="store_true",
+        help="instead of prompts: all that is found on the first frame, numbered from the largest "
+        "object to the smallest; in a video each of them is tracked",
+    )
+    number: dict[str, Any] = {"type": float, "metavar": "X"}
+    add(
+        "--max-objects",
+        type=whole_number(1),
+        metavar="N",
+        help="keep the N best (255 of an image; 16 of a video, where each takes time)",
+    )
+    add(
+        "--points-per-side",
+        type=whole_number(1),
+        metavar="N",
+        help="look at N x N points (32)",
+    )
+    add("--pred-iou-thresh", help="predicted quality that masks must exceed (0.8)", **number)
+    add(
+        "--stability-score-thresh",
+        help="least stability of masks (0.95): what stays the same when the edge is moved",
+        **number,
+    )
+    add(
+        "--stability-score-offset",
+        help="how far the edge is moved for that, out and in, as a logit (1)",
+        **number,
+    )
+
+
+def _everything(args: Namespace, parser: Parser) -> Everything | None:
+    """Return what to look for, None if there are prompts."""
+    from ..predictors.everything import Everything
+
+    names = ("points_per_side", "pred_iou_thresh", "stability_score_thresh",
+             "stability_score_offset")  # fmt: skip
+    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.everything:
+        return Everything(args.max_objects, options)
+    if args.max_objects is not None:
+        options["max_objects"] = args.max_objects
+    if options:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+        parser.error(f"{flags}: only with --everything")
+    return None
+
+
 def _print_summary(summary: SegmentSummary, args: Namespace) -> None:
     for warning in summary.warnings:
         print(f"{NAME}: warning: {warning}", file=sys.stderr)
@@ -153,7 +211,9 @@ def _print_summary(summary: SegmentSummary, args: Namespace) -> None:
     )
     if summary.engine:
         print(f"engine: {summary.engine}")
-    for item in summary.objects:
+    if summary.note:
+        print(summary.note)
+    for item in summary.objects if summary.frames > 1 or not summary.note else ():
         print(
             f"object {item.object_id}: visible on {item.visible_share:.0%} of {item.frames} frames"
         )

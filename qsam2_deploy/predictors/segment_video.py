@@ -7,9 +7,10 @@ from collections import defaultdict, deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._common.progress import progress
 from ..errors import InputError, PromptError
@@ -20,6 +21,9 @@ from ..media.reading.sources import open_frames
 from ..media.writing.mask_writer import check_object_ids
 from ..media.writing.outputs import OutputPaths, Outputs
 from ..tracking.results import FrameResult, Prompt
+
+if TYPE_CHECKING:
+    from .everything import Everything
 
 
 class Segmenter(Protocol):
@@ -83,6 +87,7 @@ class SegmentSummary:
         warnings: sentences about what was not as it should be.
         interrupted: Ctrl-C ended the run early; the outputs hold what was done until then.
         engine: what the model ran on, such as ``openvino, exact``.
+        note: what was found on the first frame, where everything was looked for.
     """
 
     frames: int
@@ -95,6 +100,7 @@ class SegmentSummary:
     warnings: tuple[str, ...] = ()
     interrupted: bool = False
     engine: str = ""
+    note: str = ""
 
     @property
     def fps(self) -> float:
@@ -107,6 +113,7 @@ def segment_video(
     model: str | Path,
     prompts: Sequence[FramePrompt | Prompt],
     *,
+    everything: Everything | None = None,
     overlay: str | Path | None = None,
     masks_dir: str | Path | None = None,
     json_path: str | Path | None = None,
@@ -133,6 +140,8 @@ def segment_video(
         model: a ``model.onnx`` made by ``qsam2-export``.
         prompts: what to segment; a bare ``Prompt`` is for the first processed frame. Frame
             numbers are those of the source, also when ``start`` is not 0.
+        everything: instead of prompts: all that is found on the first processed frame becomes an
+            object, numbered from the largest to the smallest.
         overlay: video to write with the masks drawn on it (an image if there is one frame).
         masks_dir: folder to write one DAVIS-style PNG per frame to.
         json_path: file to write scores, areas, boxes and times to.
@@ -145,11 +154,13 @@ def segment_video(
         cache: folder for the lowered graphs, so that the model opens faster the next time.
         precision: ``exact`` or ``fast``, as ``open_backend`` has it.
         show_progress: show a progress bar; by default if standard error is a terminal.
-        segmenter: makes the segmenter, by default ``VideoSegmenter``.
+        segmenter: makes the segmenter, by default ``VideoSegmenter``, or with ``everything``
+            ``EverythingSegmenter``.
 
     Raises:
         VideoError: the source cannot be used.
-        PromptError: a prompt does not fit its frame.
+        PromptError: a prompt does not fit its frame, or comes with ``everything``, which has
+            found nothing.
         InputError: an output cannot be written, or would overwrite an input.
         Qsam2Error: the model cannot be loaded or run.
     """
@@ -157,14 +168,18 @@ def segment_video(
     paths.check(source, model)
     if max_frames is not None and max_frames < 1:
         raise InputError(f"the number of frames must be at least 1, but is {max_frames}")
+    if everything is not None and prompts:
+        raise PromptError("everything is looked for without prompts; leave one of them out")
     wanted = [p if isinstance(p, FramePrompt) else FramePrompt(None, p) for p in prompts]
     began = time.perf_counter()
     with open_frames(source, start=start) as frames:
         total = _frames_to_process(frames, max_frames)
-        schedule = _schedule(wanted, frames, total, masks=masks_dir is not None)
+        schedule: dict[int, list[Prompt]] = {}
+        if everything is None:
+            schedule = _schedule(wanted, frames, total, masks=masks_dir is not None)
         with (
             _open_outputs(paths, source, model, frames, total) as outputs,
-            (segmenter or _video_segmenter)(
+            (segmenter or _default_segmenter(everything))(
                 model,
                 backend=backend,
                 threads=threads,
@@ -177,7 +192,7 @@ def segment_video(
             run = _Run(frames, schedule, tracker, outputs, stop)
             run.process(total if max_frames is None else max_frames, total, show_progress)
             warnings = run.finish()
-            engine = getattr(tracker, "engine", "")
+            engine, note = (getattr(tracker, name, "") for name in ("engine", "note"))
     return SegmentSummary(
         frames=run.count,
         width=frames.width,
@@ -189,6 +204,7 @@ def segment_video(
         warnings=warnings,
         interrupted=run.interrupted,
         engine=engine,
+        note=note,
     )
 
 
@@ -322,6 +338,14 @@ def _open_outputs(
 
 def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
+
+
+def _default_segmenter(everything: Everything | None) -> SegmenterFactory:
+    if everything is None:
+        return _video_segmenter
+    from .everything import EverythingSegmenter
+
+    return partial(EverythingSegmenter, everything=everything)
 
 
 def _video_segmenter(model: str | Path, **options: Any) -> AbstractContextManager[Segmenter]:

@@ -13,6 +13,9 @@ from .palette import overlay_color
 OPACITY = 0.45
 """Share of the object's colour inside its mask."""
 
+CROWD = 20
+"""With more objects than this, a number that would lie on another one is left out."""
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -90,6 +93,7 @@ def _draw_labels(drawn: RgbImage, labels: list[tuple[int, int, int]]) -> RgbImag
     font = ImageFont.load_default(size)
     image = Image.fromarray(drawn)
     canvas = ImageDraw.Draw(image)
+    placed: list[tuple[float, float, float, float]] = []
     for object_id, x, y in labels:
         text = str(object_id)
         left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
@@ -98,6 +102,13 @@ def _draw_labels(drawn: RgbImage, labels: list[tuple[int, int, int]]) -> RgbImag
         x1 = min(max(0, x - box_width / 2), max(0, width - box_width))
         y1 = min(max(0, y - box_height), max(0, height - box_height))
         area = (x1, y1, x1 + box_width, y1 + box_height)
+        if len(labels) > CROWD and any(_touch(area, other) for other in placed):
+            continue
+        placed.append(area)
         canvas.rounded_rectangle(area, radius=pad, fill=overlay_color(object_id))
         canvas.text((x1 + pad - left, y1 + pad - top), text, fill=(0, 0, 0), font=font)
     return np.array(image, dtype=np.uint8)
+
+
+def _touch(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
