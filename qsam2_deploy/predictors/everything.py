@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..engines.open import open_backend
-from ..engines.protocol import WrappedBackend, engine_of
 from ..errors import InputError, PromptError
 from ..media.protocols import RgbImage
 from ..media.writing.mask_writer import LARGEST_OBJECT_ID
 from ..tracking.results import FrameResult, ObjectResult, Prompt
 from .automatic.generator import SAM2AutomaticMaskGenerator
 from .segmenter import VideoSegmenter
+from .shared_model import SharedModel
 
 MOST_TRACKED = 16
 """Objects that are tracked by default; the time of a frame grows with them."""
@@ -52,16 +52,6 @@ class Everything:
             )
 
 
-class _Entered(WrappedBackend):
-    """An engine that somebody else enters and leaves, so that several can use it."""
-
-    def __enter__(self) -> _Entered:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-
 class EverythingSegmenter:
     """Finds all objects of the first frame, and tracks them if there are more frames.
 
@@ -89,8 +79,9 @@ class EverythingSegmenter:
             MissingDependencyError: the engine is not installed.
         """
         self._everything = everything
-        self._backend = open_backend(model, backend, threads, cache=cache, precision=precision)
-        shared = _Entered(self._backend)
+        shared = SharedModel(
+            open_backend(model, backend, threads, cache=cache, precision=precision)
+        )
         self._generator = SAM2AutomaticMaskGenerator(shared, **everything.options)
         self._tracker = VideoSegmenter(shared, memory_frames=memory_frames)
         self._stack = ExitStack()
@@ -100,13 +91,13 @@ class EverythingSegmenter:
     @property
     def engine(self) -> str:
         """The engine and its precision; for people to read."""
-        return engine_of(self._backend)
+        return self._generator.engine
 
     def __enter__(self) -> EverythingSegmenter:
         """Load the model into the engine, once for both uses."""
         with ExitStack() as stack:
-            for entered in (self._backend, self._generator, self._tracker):
-                stack.enter_context(entered)
+            stack.enter_context(self._generator)
+            stack.enter_context(self._tracker)
             self._stack = stack.pop_all()
         return self
 
@@ -166,8 +157,8 @@ class EverythingSegmenter:
         default = MOST_TRACKED if tracked else LARGEST_OBJECT_ID
         most = self._everything.max_objects or default
         done = "tracked" if tracked else "kept"
-        which = "all of them" if len(found) <= most else f"the best {most} of them"
-        self.note = f"found {len(found)} masks on the first frame; {which} are {done}"
+        which = "all" if len(found) <= most else f"the best {most}"
+        self.note = f"masks found on the first frame: {len(found)}; {done}: {which}"
         return found[:most]
 
 

@@ -11,6 +11,7 @@ from ..predictors import image_predictor as _ours
 from ..predictors.camera_predictor import SAM2CameraPredictor
 from ..predictors.module_like import ModuleLike
 from ..predictors.shared_model import SharedModel
+from ..predictors.still_image import Embedding
 from ..predictors.tensor_like import as_output, on_host
 from ..predictors.video_predictor import SAM2VideoPredictor
 from ._settings import output_kind
@@ -63,7 +64,7 @@ class SAM2ImagePredictor(ModuleLike, _ours.SAM2ImagePredictor):
             self._features = None
 
     @property
-    def _images(self) -> list[_ours.Embedding]:
+    def _images(self) -> list[Embedding]:
         """What the base computes with, made of the attributes that programs read and write."""
         if self._features is None:
             return []
@@ -75,12 +76,12 @@ class SAM2ImagePredictor(ModuleLike, _ours.SAM2ImagePredictor):
                 f"{len(self._orig_hw)}; set both"
             )
         return [
-            _ours.Embedding((int(h), int(w)), *(x[i : i + 1] for x in (embeddings, *high_res)))
+            Embedding((int(h), int(w)), *(x[i : i + 1] for x in (embeddings, *high_res)))
             for i, (h, w) in enumerate(self._orig_hw)
         ]
 
     @_images.setter
-    def _images(self, images: list[_ours.Embedding]) -> None:
+    def _images(self, images: list[Embedding]) -> None:
         self._features, self._orig_hw = None, [image.size for image in images]
         if images:
             given = as_output(output_kind())

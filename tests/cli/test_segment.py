@@ -7,7 +7,9 @@ import pytest
 
 import qsam2_deploy.predictors.segment_video as library
 from qsam2_deploy.cli.segment import main
+from qsam2_deploy.predictors import everything
 from tests.cli.refusal import assert_refused
+from tests.predictors.fake_backend import FakeBackend
 from tests.predictors.test_segment_video import FakeSegmenter, failing_at, signal_once
 from tests.support.media_samples import decode_all, write_video
 
@@ -84,11 +86,48 @@ class TestRun:
             ("in.mp4 --click 1,1 --out out.mp4 --max-frames 0", "whole number from 1"),
             ("in.mp4 --click 1,1 --out out.mp4 --start x", "whole number from 0"),
             ("987 --click 1,1 --out out.mp4", "there is no camera 987"),
+            ("in.mp4 --everything --click 1,1 --out out.mp4", "without prompts"),
+            ("in.mp4 --click 1,1 --max-objects 3 --out out.mp4", "only with --everything"),
+            ("in.mp4 --everything --max-objects 300 --out out.mp4", "from 1 to 255"),
+            ("in.mp4 --everything --out out.mp4", "model.onnx"),
         ],
     )
     def test_bad_input_is_one_sentence(self, tmp_path, arguments, message, capsys):
         status = run_command(f"{arguments} --model model.onnx")
         assert_refused("qsam2-segment", status, message, capsys)
+        assert os.listdir(tmp_path) == ["in.mp4"]
+
+
+@pytest.mark.usefixtures("video")
+class TestEverything:
+    @pytest.fixture(autouse=True)
+    def backend(self, monkeypatch):
+        monkeypatch.setattr(everything, "open_backend", lambda *args, **options: FakeBackend())
+
+    def test_a_video(self, tmp_path, capsys):
+        status = run_command(
+            "in.mp4 --model m.onnx --everything --max-objects 2 --points-per-side 4 "
+            "--pred-iou-thresh 0.5 --stability-score-thresh 0 --stability-score-offset 0.5 "
+            "--out out.mp4 --json out.json --max-frames 3"
+        )
+        assert status == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[2] == "masks found on the first frame: 1; tracked: all"
+        assert lines[3] == "object 1: visible on 100% of 3 frames"
+        frames = json.loads((tmp_path / "out.json").read_text())["frames"]
+        assert [[o["object"] for o in frame["objects"]] for frame in frames] == [[1]] * 3
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ("--pred-iou-thresh nan", "pred_iou_thresh must be a finite number, but got nan"),
+            ("--pred-iou-thresh 0.95", "nothing was found on the first frame"),
+            ("--points-per-side 0", "whole number from 1"),
+        ],
+    )
+    def test_bad_input_is_one_sentence(self, tmp_path, arguments, message, capsys):
+        line = f"in.mp4 --model m.onnx --everything --out out.mp4 {arguments}"
+        assert_refused("qsam2-segment", run_command(line), message, capsys)
         assert os.listdir(tmp_path) == ["in.mp4"]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from qsam2_deploy.data.datasets.rle import decode_rle
+from qsam2_deploy.data.datasets.rle import decode_rle, text_of_runs
 from qsam2_deploy.data.datasets.sav import sav_sequences
 from qsam2_deploy.errors import VideoError
 from tests.data.datasets import HEIGHT, WIDTH, moving, square, write_frames, write_image, write_sav
@@ -29,19 +29,7 @@ def encode(mask, text=True):
     edges = np.flatnonzero(np.diff(flat, prepend=False, append=False))
     bounds = [0, *edges.tolist(), flat.size]
     runs = [b - a for a, b in itertools.pairwise(bounds)]
-    counts = "".join(_characters(runs, i) for i in range(len(runs))) if text else runs
-    return {"size": list(mask.shape), "counts": counts}
-
-
-def _characters(runs, i):
-    value = runs[i] - (runs[i - 2] if i > 2 else 0)
-    characters = ""
-    while True:
-        bits, value = value & 31, value >> 5
-        done = value == (-1 if bits & 16 else 0)
-        characters += chr(48 + (bits if done else bits | 32))
-        if done:
-            return characters
+    return {"size": list(mask.shape), "counts": text_of_runs(runs) if text else runs}
 
 
 class TestValidation:

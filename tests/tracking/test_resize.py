@@ -3,7 +3,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from qsam2_deploy.tracking.resize import resize_bilinear, resize_bilinear_antialias
+from qsam2_deploy.tracking.resize import (
+    bilinear_bands,
+    resize_bilinear,
+    resize_bilinear_antialias,
+)
 
 Resize = Callable[[np.ndarray, int, int], np.ndarray]
 BOTH = pytest.mark.parametrize("resize", [resize_bilinear, resize_bilinear_antialias])
@@ -64,3 +68,26 @@ def test_leading_dimensions_are_independent(resize):
     result = resize(x, 37, 5)
     for index in np.ndindex(2, 3):
         np.testing.assert_allclose(result[index], resize(x[index], 37, 5), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(90, 131), (20, 30), (7, 5), (64, 4)])
+def test_bands_are_the_part_that_a_window_touches(size: tuple[int, int]) -> None:
+    x = np.zeros((20, 30), np.float32)
+    window = slice(5, 9), slice(12, 20)
+    x[window] = np.random.default_rng(2).random((4, 8))
+    whole, rest = resize_bilinear(x, *size), resize_bilinear(x, *size)
+    bands = [(row, column, band.copy()) for row, column, band in bilinear_bands(x, *size, window)]
+    end = bands[0][0]
+    for row, column, band in bands:
+        assert row == end, "bands follow each other"
+        end = row + len(band)
+        place = slice(row, end), slice(column, column + band.shape[1])
+        np.testing.assert_allclose(band, whole[place], rtol=1e-6, atol=1e-6)
+        rest[place] = 0
+    assert not rest.any()
+
+
+def test_no_band_where_shrinking_skips_the_window() -> None:
+    x = np.ones((4, 4000), np.float32)
+    skipped = slice(0, 4), slice(3100, 3101)
+    assert list(bilinear_bands(x, 4, 41, skipped)) == []
