@@ -28,7 +28,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from benchmarks._report import add_report_options, write_report
+from benchmarks._report import benchmark_parser, write_report
 from qsam2_deploy.cli._main import command
 from qsam2_deploy.engines.open import open_backend
 from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
@@ -133,11 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.speed.automatic_masks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = benchmark_parser("benchmarks.speed.automatic_masks", __doc__)
     add = parser.add_argument
     add("photo", type=Path, metavar="PHOTO")
     add("--checkpoint", type=Path, required=True, help="float, for the official generator")
@@ -150,7 +146,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--backend", default="ort")
     add("--threads", type=int, default=1, help="of every contender (default 1)")
     add("--rounds", type=int, default=3)
-    add_report_options(parser)
     return parser
 
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.predictors.build_sam import build_sam2_video_predictor
+from tests.predictors.fake_backend import FakeBackend
 from tests.support.drawn_clip import drawn_clip
 
 FRAMES = 4
@@ -233,3 +234,19 @@ def test_the_modules_are_there_by_our_name(model_path: Path) -> None:
     assert predictor.predict(box=[1, 1, 5, 5], multimask_output=False)[0].shape == (1, 8, 8)
     with pytest.raises(Exception, match="no official model 'facebook/nothing'"):
         build_sam2_video_predictor_hf("facebook/nothing")
+
+
+def test_the_mask_generator_shares_the_model_and_ignores_what_it_does_not_know() -> None:
+    from qsam2_deploy.predictors.shared_model import SharedModel
+    from qsam2_deploy.sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+
+    backend = FakeBackend()
+    model = SharedModel(backend)
+    generator = SAM2AutomaticMaskGenerator(
+        model, 2, pred_iou_thresh=0.0, stability_score_thresh=0.0, apply_postprocessing=False
+    )
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    assert generator.generate(image)[0]["segmentation"].shape == (40, 50)
+    with SAM2AutomaticMaskGenerator(model, points_per_side=1) as other:
+        other.generate(image)
+        assert backend.entered == 1
