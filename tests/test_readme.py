@@ -134,9 +134,9 @@ def test_extras_exist():
 
 def test_python_parses_and_its_names_exist():
     blocks = _blocks("python")
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     imports = [n for b in blocks for n in ast.walk(ast.parse(b)) if isinstance(n, ast.ImportFrom)]
-    assert len(imports) == 3
+    assert len(imports) == 4
     for node in imports:
         module = importlib.import_module(node.module or "")
         assert all(hasattr(module, alias.name) for alias in node.names)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.errors import PromptError
-from qsam2_deploy.media.writing.drawing import OPACITY, contour, draw_overlay, mask_box
+from qsam2_deploy.media.writing.drawing import CROWD, OPACITY, contour, draw_overlay, mask_box
 from qsam2_deploy.media.writing.mask_writer import MaskWriter, label_image
 from qsam2_deploy.media.writing.palette import davis_palette, overlay_color
 from qsam2_deploy.tracking.results import FrameResult, ObjectResult
@@ -78,6 +78,16 @@ def test_labels_stay_on_the_frame(corner):
     drawn = draw_overlay(frame, FrameResult(0, (item(123, square(*corner)),)))
     assert drawn.shape == frame.shape
     assert drawn.any()
+
+
+@pytest.mark.parametrize(("objects", "shown"), [(CROWD, CROWD), (CROWD + 1, 1)])
+def test_numbers_of_a_crowd_do_not_cover_each_other(objects, shown):
+    frame = np.zeros((60, 80, 3), np.uint8)
+    mask = square(30, 40, 30, 40)
+    result = FrameResult(0, tuple(item(number, mask) for number in range(1, objects + 1)))
+    drawn = draw_overlay(frame, result)
+    above = drawn[:30]  # where there are nothing but numbers, the last one on top
+    assert (above == overlay_color(shown)).all(axis=2).any()
 
 
 def test_highest_logit_wins_in_any_order():

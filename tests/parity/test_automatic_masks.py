@@ -118,7 +118,7 @@ SCENARIOS = [
     pytest.param({"crop_n_layers": 1, "crop_n_points_downscale_factor": 2}, 4, id="crops"),
     pytest.param({"crop_n_layers": 1, "points_per_side": 3, "crop_overlap_ratio": 0.2,
                   "crop_nms_thresh": 0.3, "pred_iou_thresh": 0.2}, 1, id="little overlap"),
-    pytest.param({"use_m2m": True, "points_per_batch": 24}, 2, id="m2m"),
+    pytest.param({"use_m2m": True, "points_per_batch": 24, "points_per_side": 5}, 2, id="m2m"),
     pytest.param({"use_m2m": True, "pred_iou_thresh": 0.0, "points_per_side": 3}, 1, id="m2m, all"),
     pytest.param({"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}, 50, id="no filter"),
     pytest.param({"stability_score_thresh": 0.0, "box_nms_thresh": 0.3}, 4, id="few boxes"),
