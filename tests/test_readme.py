@@ -57,6 +57,9 @@ def _known_flags(name: str) -> frozenset[str]:
 
 
 def _flags(words: list[str]) -> set[str]:
+    """Those of the command; what follows a script is the script's own."""
+    script = next((i for i, word in enumerate(words) if word.endswith(".py")), len(words))
+    words = words[:script]
     return {word.partition("=")[0] for word in words if re.match("--?[a-z]", word)}
 
 
@@ -72,6 +75,7 @@ def test_the_readme_uses_every_command():
             "inspect",
             "pack",
             "report",
+            "run",
             "segment",
             "train",
         )
