@@ -12,6 +12,7 @@ from ..engines.protocol import Backend
 from ..errors import InputError, ModelFileError
 from .camera_predictor import SAM2CameraPredictor
 from .official_options import OfficialOptions, official_options
+from .pretrained import exported_model
 from .shared_model import SharedModel
 from .video_predictor import SAM2VideoPredictor
 
@@ -151,6 +152,24 @@ def _model(
         raise InputError(
             f"ckpt_path must be the path of a model.onnx, but got {type(given).__name__}"
         ) from error
+
+
+def build_sam2_video_predictor_hf(
+    model_id: str | os.PathLike[str], **kwargs: Any
+) -> SAM2VideoPredictor:
+    """Open a model by its name on the Hugging Face Hub, such as ``facebook/sam2.1-hiera-tiny``.
+
+    Args:
+        model_id: a name or path, as for :meth:`SAM2VideoPredictor.from_pretrained`, which says
+            what becomes of it.
+        **kwargs: further arguments of :func:`build_sam2_video_predictor`.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it cannot be used.
+        MissingDependencyError: a package is missing that gets or exports it.
+        ModelFileError: the model cannot be used.
+    """
+    return build_sam2_video_predictor(None, exported_model(model_id), **kwargs)
 
 
 def _exported(path: Path) -> Path:

@@ -18,6 +18,7 @@ from ..engines.protocol import Backend, engine_of
 from ..errors import PromptError, VideoError
 from ..tracking.resize import resize_bilinear
 from .image_prompts import decoder_prompts
+from .pretrained import FromPretrained
 from .still_image import (
     Embedding,
     clamped_logits,
@@ -34,7 +35,7 @@ Prediction = tuple[FloatArray, FloatArray, FloatArray]
 with a leading ``B`` where several objects were asked for."""
 
 
-class SAM2ImagePredictor:
+class SAM2ImagePredictor(FromPretrained):
     """Drop-in for upstream's image predictor.
 
     ::

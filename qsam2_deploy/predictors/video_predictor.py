@@ -35,6 +35,7 @@ from ..tracking.tracker import Moment, PointInputs, Tracker, rules_with_memory_f
 from .inference_state import InferenceState, ObjectTrack
 from .look_ahead import look_ahead
 from .module_like import ModuleLike
+from .pretrained import FromPretrained
 from .tensor_like import as_output, on_host
 from .video_encoder import Finish, VideoEncoder
 
@@ -42,7 +43,7 @@ Logits = npt.NDArray[np.float32]
 Masks = tuple[int, list[int], Logits]
 
 
-class SAM2VideoPredictor(ModuleLike):
+class SAM2VideoPredictor(FromPretrained, ModuleLike):
     """Segments objects in a video from prompts on any frames, as the official predictor does.
 
     All masks are float32 logits ``[objects, 1, height, width]`` at the video's size.

@@ -18,6 +18,7 @@ _LAZY = {
     "SAM2VideoPredictor": ".predictors.video_predictor",
     "VideoSegmenter": ".predictors.segmenter",
     "build_sam2_video_predictor": ".predictors.build_sam",
+    "build_sam2_video_predictor_hf": ".predictors.build_sam",
     "engine_from_onnx": ".engine_build.build",
     "open_backend": ".engines.open",
     "segment_video": ".predictors.segment_video",
@@ -32,6 +33,7 @@ __all__ = [
     "SAM2VideoPredictor",
     "VideoSegmenter",
     "build_sam2_video_predictor",
+    "build_sam2_video_predictor_hf",
     "engine_from_onnx",
     "open_backend",
     "segment_video",
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from ..engine_build.build import engine_from_onnx
     from ..engines.open import open_backend
     from ..predictors.automatic.generator import SAM2AutomaticMaskGenerator
-    from ..predictors.build_sam import build_sam2_video_predictor
+    from ..predictors.build_sam import build_sam2_video_predictor, build_sam2_video_predictor_hf
     from ..predictors.image_predictor import SAM2ImagePredictor
     from ..predictors.segment_video import segment_video
     from ..predictors.segmenter import VideoSegmenter

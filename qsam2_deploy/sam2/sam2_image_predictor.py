@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,6 @@ class SAM2ImagePredictor(ModuleLike, _ours.SAM2ImagePredictor):
         return as_output(output_kind())(super().get_image_embedding())
 
     @classmethod
-    def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2ImagePredictor:
+    def from_pretrained(cls, model_id: str | os.PathLike[str], **kwargs: Any) -> SAM2ImagePredictor:
         """Open a model by its name on the Hugging Face Hub."""
-        return cls(build_sam2_hf(model_id, **kwargs), **kwargs)
+        return cls(build_sam2_hf(str(model_id), **kwargs), **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from .._common.progress import progress as tqdm
@@ -15,9 +16,11 @@ class SAM2VideoPredictor(_ours.SAM2VideoPredictor):
     """The predictor of this package, by the name that it has upstream."""
 
     @classmethod
-    def from_pretrained(cls, model_id: str, **kwargs: Any) -> _ours.SAM2VideoPredictor:
+    def from_pretrained(  # type: ignore[override]  # as upstream, of the base
+        cls, model_id: str | os.PathLike[str], **kwargs: Any
+    ) -> _ours.SAM2VideoPredictor:
         """Open a model by its name on the Hugging Face Hub."""
-        return build_sam2_video_predictor_hf(model_id, **kwargs)
+        return build_sam2_video_predictor_hf(str(model_id), **kwargs)
 
 
 SAM2VideoPredictorVOS = SAM2VideoPredictor

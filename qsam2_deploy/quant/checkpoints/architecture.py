@@ -71,6 +71,22 @@ def recognise_architecture(state_dict: Mapping[str, torch.Tensor]) -> str | None
     return f"{'sam2.1' if new_in_21 == {True} else 'sam2'}_hiera_{size}"
 
 
+def nearest_official(state_dict: Mapping[str, torch.Tensor]) -> str | None:
+    """Return the official name whose trunk is most like that of a state dict, or None without one.
+
+    The width decides before the number of blocks. For messages: it says nothing of the rest.
+    """
+    patch_embed = state_dict.get(_PATCH_EMBED)
+    if patch_embed is None or patch_embed.ndim != 1:
+        return None
+    blocks = len({match[1] for match in map(_BLOCK.match, state_dict) if match})
+    width = patch_embed.shape[0]
+    nearest = min(_SIZES, key=lambda size: (abs(size[0] - width), abs(size[1] - blocks)))
+    new_in_21 = "no_obj_embed_spatial" in state_dict or "obj_ptr_tpos_proj.bias" in state_dict
+    version = "sam2.1" if new_in_21 else "sam2"
+    return f"{version}_hiera_{_SIZES[nearest]}"
+
+
 def official_config(name: str) -> Config:
     """Return the configuration of an official model from the installed ``sam2`` package.
 

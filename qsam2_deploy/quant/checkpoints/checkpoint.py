@@ -1,23 +1,24 @@
-"""Reading and writing checkpoints: official ones, and ours with a quantization entry.
+"""Reading and writing checkpoints: official ones, those of others, and ours with quantizers.
 
-The file is a ``torch.save`` of ``{"model": state_dict, "config": ..., "quantization": ...}``; the
-last two are optional, and official files lack them. Nothing but tensors and plain values is ever
-unpickled.
+What is written is a ``torch.save`` of ``{"model": state_dict, "config": ..., "quantization":
+...}``; the last two are optional, and official files lack them. What is read may be wrapped and
+named in other ways (``reading.py``, ``docs/formats.md``). Nothing but tensors and plain values is
+ever unpickled.
 """
 
 from __future__ import annotations
 
-import pickle
-import re
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..._common.contradictions import contradictions, shown
+from ..._common.contradictions import contradictions
 from ..._common.files import atomic_path, file_digest
+from ..._common.hub import CONFIG
 from ...errors import CheckpointError
 from .architecture import (
     build_model,
@@ -27,17 +28,13 @@ from .architecture import (
     read_config,
     recognise_architecture,
 )
-from .plain_file import load_plain, memory_of_file
+from .fitting import check_fit, check_memory, no_architecture
+from .plain_file import memory_of_file
+from .reading import AGAIN, Reading, StateDict, read_checkpoint
+from .transformers_config import read_transformers_config
 
 if TYPE_CHECKING:
-    import os
-
     from sam2.sam2_video_predictor import SAM2VideoPredictor
-
-StateDict = dict[str, torch.Tensor]
-
-_SHOWN_KEYS = 3
-_AGAIN = "download or copy it again, or give another file"
 
 
 @dataclass(frozen=True)
@@ -45,11 +42,11 @@ class Checkpoint:
     """A checkpoint with its model built and loaded.
 
     Attributes:
-        path: the file.
+        path: the file or folder.
         name: the official name of the architecture, else the file's stem.
         model: evaluation mode, float32, on the CPU; with quantized layers if the file has them.
         config: the configuration that ``model`` was built from, flags and image size included.
-        sha256: digest of the file, 64 hexadecimal digits.
+        sha256: digest of the file of its weights, 64 hexadecimal digits.
         quantization: the file's quantization entry, or None.
     """
 
@@ -69,33 +66,37 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Load a checkpoint and build its model.
 
-    The architecture comes from ``config`` if given, else from the file's own ``config`` entry,
-    else from the names and shapes of its tensors.
+    The architecture comes from ``config`` if given, else from the file's own ``config`` entry or,
+    with the names of transformers, the ``config.json`` beside it, else from the names and shapes
+    of its tensors.
 
     Args:
-        path: the checkpoint file.
+        path: the checkpoint: a file, a folder that transformers saved, or a name on the
+            Hugging Face Hub such as ``facebook/sam2.1-hiera-tiny``.
         config: a YAML file of a model configuration, or its content.
         image_size: replaces the configured image size, a multiple of 32.
 
     Raises:
         CheckpointError: the file or the configuration cannot be used; the message says why.
-        MissingDependencyError: ``sam2`` is not installed.
+        MissingDependencyError: ``sam2``, or what reads this kind of file, is not installed.
     """
-    source = Path(path)
-    content = _read(source)
-    with contradictions(source, "it cannot be loaded", raises=CheckpointError, advice=_AGAIN):
-        state, quantization = _state_dict(content, source), content.get("quantization")
+    found = read_checkpoint(path)
+    source, weights = found.path, found.location.weights
+    with contradictions(source, "it cannot be loaded", raises=CheckpointError, advice=AGAIN):
+        quantization = found.extra.get("quantization")
         packed = frozenset[str]()
         if quantization is not None:
             from .entry import apply_entry, packed_weight_names
 
             packed = packed_weight_names(quantization)
-        official = recognise_architecture(state)
-        chosen = _choose_config(config, content, official, source)
+        official = recognise_architecture(found.shapes)
+        check_memory(found)
+        chosen, origin = _choose_config(config, found, official)
         full = effective_config(chosen, image_size)
-        with memory_of_file(source.stat().st_size):
+        with memory_of_file(weights.stat().st_size):
             model = build_model(full)
-        _load_weights(model, state, source, packed)
+        check_fit(model.state_dict(), found, packed, origin)
+        model.load_state_dict(found.tensors(), strict=False)  # packed ones come with quantizers
         if quantization is not None:
             apply_entry(model, quantization, source)
     return Checkpoint(
@@ -103,7 +104,7 @@ def load_checkpoint(
         name=official or source.stem,
         model=model,
         config=full,
-        sha256=file_digest(source),
+        sha256=file_digest(weights),
         quantization=quantization,
     )
 
@@ -114,9 +115,9 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[StateDict, bool]:
     Raises:
         CheckpointError: the file cannot be used; the message says why.
     """
-    source = Path(path)
-    content = _read(source)
-    return _state_dict(content, source), content.get("quantization") is not None
+    found = read_checkpoint(path)
+    with contradictions(found.path, "it cannot be loaded", raises=CheckpointError, advice=AGAIN):
+        return found.tensors(), found.extra.get("quantization") is not None
 
 
 def save_checkpoint(
@@ -154,116 +155,18 @@ def save_atomically(content: Mapping[str, Any], path: str | os.PathLike[str]) ->
             raise reason if isinstance(reason, OSError) else OSError(str(error)) from error
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; expected a checkpoint file such as model.pt")
-    if not path.exists():
-        raise CheckpointError(f"there is no checkpoint {path}; check the path")
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    content = _unpickle(path)
-    if not isinstance(content, dict) or "model" not in content:
-        found = (
-            f"the keys {_some(content)}" if isinstance(content, dict) else type(content).__name__
-        )
-        raise CheckpointError(
-            f"the checkpoint {path} must be a dictionary with the entry 'model', but got {found}; "
-            'save it in the official format {"model": state_dict}'
-        )
-    return content
-
-
-def _unpickle(path: Path) -> Any:
-    try:
-        return load_plain(path)
-    except pickle.UnpicklingError as error:
-        if re.search(r"unsupported (global|class)", str(error), re.IGNORECASE):
-            raise CheckpointError(
-                f"the checkpoint {path} holds Python objects other than tensors and plain values, "
-                "which could run code when loaded; save it again as {'model': state_dict}"
-            ) from error
-        raise CheckpointError(_damaged(path)) from error
-    # What a file that is none raises depends on where it is read as what.
-    except Exception as error:
-        raise CheckpointError(_damaged(path)) from error
-
-
-def _damaged(path: Path) -> str:
-    return f"{path} is truncated or not a PyTorch checkpoint; {_AGAIN}"
-
-
-def _state_dict(content: Mapping[str, Any], path: Path) -> StateDict:
-    state = content["model"]
-    plain = isinstance(state, dict) and all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
-    )
-    if not plain or not state:
-        raise CheckpointError(
-            f"the entry 'model' of {path} is not a dictionary of named tensors; expected the "
-            "model's state_dict()"
-        )
-    return {key: _as_float32(key, value, path) for key, value in state.items()}
-
-
-def _as_float32(name: str, tensor: torch.Tensor, path: Path) -> torch.Tensor:
-    if not tensor.is_floating_point():
-        return tensor
-    if not bool(torch.isfinite(tensor).all()):
-        raise CheckpointError(
-            f"the tensor {_some([name])} of {path} holds numbers that are not finite; the "
-            "checkpoint is damaged or its training diverged"
-        )
-    return tensor.to(torch.float32)
-
-
 def _choose_config(
-    given: str | os.PathLike[str] | Mapping[str, Any] | None,
-    content: Mapping[str, Any],
-    official: str | None,
-    path: Path,
-) -> dict[str, Any]:
+    given: str | os.PathLike[str] | Mapping[str, Any] | None, found: Reading, official: str | None
+) -> tuple[dict[str, Any], str]:
+    """Return the configuration, and where it is from; the latter is empty for an official one."""
     if isinstance(given, Mapping):
-        return checked_config(dict(given), "given")
+        return checked_config(dict(given), "given"), "given"
     if given is not None:
-        return read_config(given)
-    if "config" in content:
-        return checked_config(content["config"], f"inside {path}")
+        return read_config(given), f"of {os.fspath(given)}"
+    if "config" in found.extra:
+        return checked_config(found.extra["config"], f"inside {found.path}"), "inside it"
+    if found.is_transformers and found.location.config is not None:
+        return read_transformers_config(found.location.config), CONFIG
     if official is not None:
-        return official_config(official)
-    raise CheckpointError(
-        f"the architecture of {path} is not an official SAM2 size; pass --config FILE.yaml with "
-        "its model configuration"
-    )
-
-
-def _load_weights(
-    model: torch.nn.Module, state: StateDict, path: Path, packed: Collection[str]
-) -> None:
-    expected = model.state_dict()
-    missing = [key for key in expected if key not in state and key not in packed]
-    unexpected = [key for key in state if key not in expected]
-    if missing or unexpected:
-        parts = [
-            f"{len(keys)} tensors are {word} ({_some(keys)})"
-            for word, keys in (("missing", missing), ("unexpected", unexpected))
-            if keys
-        ]
-        raise CheckpointError(
-            f"the checkpoint {path} does not fit its architecture: {' and '.join(parts)}; pass "
-            "--config FILE.yaml with the configuration that it was trained with"
-        )
-    for key, tensor in state.items():
-        if tensor.shape != expected[key].shape:
-            raise CheckpointError(
-                f"the tensor {_some([key])} of {path} must be of shape "
-                f"{tuple(expected[key].shape)}, but got {tuple(tensor.shape)}; pass --config "
-                "FILE.yaml with the configuration that it was trained with"
-            )
-    model.load_state_dict(state, strict=False)  # packed weights come with the quantizers
-
-
-def _some(keys: Collection[Any]) -> str:
-    named = ", ".join(shown(str(key))[1:-1] for key in list(keys)[:_SHOWN_KEYS])
-    return f"{named}, ..." if len(keys) > _SHOWN_KEYS else named
+        return official_config(official), ""
+    raise CheckpointError(no_architecture(found))
