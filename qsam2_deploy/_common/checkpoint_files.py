@@ -51,6 +51,13 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Location:
     return Location(given, weights, config if config.is_file() else None)
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a path says to be a checkpoint: by its suffix, as a folder, or as a name."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in (WEIGHTS, _BINARY))
+    return path.suffix in _SUFFIXES or hub_name(path) is not None
+
+
 def _in_folder(folder: Path) -> Path:
     """Return the one file of weights in a folder."""
     for name in (WEIGHTS, _BINARY):

@@ -22,6 +22,11 @@ EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
+CHECKPOINT_HELP = (
+    "SAM2 checkpoint: .pt (official, a trainer's, or of this package), .safetensors, a folder that "
+    "transformers saved, or a name on the Hugging Face Hub such as facebook/sam2.1-hiera-tiny"
+)
+
 Main = Callable[[Sequence[str] | None], int]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._main import EXIT_OK, Parser, command, require
+from ._main import CHECKPOINT_HELP, EXIT_OK, Parser, command, require
 
 if TYPE_CHECKING:
     from ..calibration import CalibrationConfig, CalibrationReport
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
-    add("checkpoint", metavar="CHECKPOINT", type=Path, help="official or compatible SAM2 file, .pt")
+    add("checkpoint", metavar="CHECKPOINT", type=Path, help=CHECKPOINT_HELP)
     add("--data", metavar="PATH", type=Path, required=True, help="image, folder of images or video")
     add("-o", "--output", metavar="FILE", type=Path, required=True, help="quantized checkpoint")
     add("--bits", default="w8a8", help="widths of weights and activations, 2 to 8 (default w8a8)")

@@ -20,8 +20,9 @@ NAME = "qsam2-eval"
 _DESCRIPTION = """\
 Score a model on annotated videos or images: J (region), F (boundary) and J&F, in percent.
 
-MODEL is a model.onnx made by qsam2-export, a model.engine, a PyTorch checkpoint (.pt, float or
-quantized, which runs in the official predictor), or a folder of PNG masks that any program wrote:
+MODEL is a model.onnx made by qsam2-export, a model.engine, a PyTorch checkpoint as qsam2-export
+takes it (float or quantized, which runs in the official predictor), or a folder of PNG masks that
+any program wrote:
 DIR/<sequence>/00000.png with object numbers, or DIR/<sequence>/<object>/00000.png."""
 
 _EPILOG = """\

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ._main import Parser, command, require, whole_number
+from ._main import CHECKPOINT_HELP, Parser, command, require, whole_number
 
 _EXAMPLES = """\
 examples:
   qsam2-export sam2.1_hiera_tiny.pt tiny.onnx
+  qsam2-export facebook/sam2.1-hiera-tiny tiny.onnx
   qsam2-export quantized.pt model.onnx
   qsam2-export mine.pt mine.onnx --config mine.yaml --image-size 512
   qsam2-export quantized.pt faster.onnx --pool-memory 2
@@ -24,7 +25,7 @@ def _parser() -> Parser:
         epilog=_EXAMPLES,
     )
     add = parser.add_argument
-    add("checkpoint", metavar="MODEL.pt", help="the checkpoint")
+    add("checkpoint", metavar="MODEL.pt", help=CHECKPOINT_HELP)
     add("output", metavar="MODEL.onnx", help="the file to write")
     add(
         "--config",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._main import EXIT_OK, Parser, command, require
+from ._main import CHECKPOINT_HELP, EXIT_OK, Parser, command, require
 from ._names import sequence_names
 
 if TYPE_CHECKING:
@@ -91,12 +91,17 @@ def _parser() -> Parser:
     add("-o", "--output", metavar="FILE", type=Path, help="trained checkpoint, .pt")
     add("--preview", metavar="FILE", type=Path, help="only draw the first clips of each stage")
     add("--recipe", metavar="FILE", type=Path, help="stages for the quantized checkpoint, .yaml")
-    add("--teacher", metavar="FILE", type=Path, help="float model for the quantized one to follow")
+    add(
+        "--teacher",
+        metavar="FILE",
+        type=Path,
+        help="float model for the quantized one to follow, as --init",
+    )
     add(
         "--init",
         metavar="FILE",
         type=Path,
-        help="checkpoint that a recipe starts from, instead of random weights",
+        help=f"what a recipe starts from, instead of random weights; {CHECKPOINT_HELP}",
     )
     add("--davis", metavar="ROOT", type=Path, help="train on videos in the DAVIS layout")
     add("--sequences", metavar="A,B", help="DAVIS sequences: names, a split, or a file")

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .._common.checkpoint_files import is_checkpoint
 from .._common.files import atomic_open, check_output
+from .._common.hub import hub_name
 from ..data.sample import VideoSequence
 from ..errors import InputError, ModelFileError, PromptError
 from .model import Model
@@ -30,8 +32,8 @@ class EvaluationConfig:
     """What to evaluate, on what, and what to write.
 
     Attributes:
-        model: a ``model.onnx``, a ``model.engine``, a checkpoint ``.pt``, or a folder of PNG
-            results.
+        model: a ``model.onnx``, a ``model.engine``, a checkpoint (``.pt``, ``.safetensors``, a
+            folder of transformers, a name on the hub), or a folder of PNG results.
         dataset: layout of the dataset, and with it the rule.
         root: folder of the dataset.
         sequences: names of sequences or images, or of a split of DAVIS; None for all.
@@ -70,7 +72,7 @@ class EvaluationConfig:
     show_progress: bool | None = None
 
     def __post_init__(self) -> None:
-        exported = self.model.suffix != ".pt" and not self.model.is_dir()
+        exported = not is_checkpoint(self.model) and not self.model.is_dir()
         if self.memory_frames is not None and not exported:
             raise InputError(
                 f"memory_frames is for exported models, such as a model.onnx, but got {self.model}"
@@ -95,7 +97,7 @@ def run_evaluation(
 
     Args:
         config: what to do.
-        open_checkpoint: opens a PyTorch checkpoint, for models that end in ``.pt``.
+        open_checkpoint: opens a PyTorch checkpoint, for models that are one by their names.
 
     Raises:
         VideoError: the dataset or the results cannot be read.
@@ -155,17 +157,18 @@ def _open_model(
     config: EvaluationConfig, rule: Rule, open_checkpoint: CheckpointOpener | None
 ) -> AbstractContextManager[Model]:
     path = config.model
-    if path.is_dir():
-        from .png_results import PngResults
-
-        return nullcontext(PngResults(path))
-    if not path.exists():
+    checkpoint = is_checkpoint(path)
+    if not path.exists() and not (checkpoint and hub_name(path)):
         raise ModelFileError(
             f"there is no model {path}; expected a model.onnx, a model.engine, a checkpoint .pt, "
             "or a folder of PNG results"
         )
-    if path.suffix == ".pt" and open_checkpoint is not None:
+    if checkpoint and open_checkpoint is not None:
         return open_checkpoint(config, rule.exclusive)
+    if path.is_dir():
+        from .png_results import PngResults
+
+        return nullcontext(PngResults(path))
     if path.suffix not in (".onnx", ".engine"):
         raise ModelFileError(
             f"cannot evaluate {path}; expected a model.onnx, a model.engine, a checkpoint .pt, "

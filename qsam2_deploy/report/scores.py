@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._common.checkpoint_files import is_checkpoint
 from .._common.files import file_digest
 from ..errors import InputError
 from ..evaluation.score_file import ScoreFile, read_scores
@@ -67,7 +68,7 @@ def _point(scores: ScoreFile, models: Sequence[Path]) -> ScorePoint:
 
 
 def _megabytes(path: Path) -> float:
-    if path.suffix != ".pt":
+    if not is_checkpoint(path):
         return path.stat().st_size / _MEGABYTE
     tensors, quantized = read_tensors(path)
     if quantized:

@@ -91,13 +91,14 @@ DAMAGED = {
         "Python objects other than tensors",
     ),
     "list": (lambda path: _write(path, [1, 2]), "entry 'model', but got list"),
-    "flat": (lambda path: _write(path, {"a": torch.ones(1)}), "entry 'model', but got the keys a"),
+    "flat": (lambda path: _write(path, {"a": torch.ones(1)}), "are not those of a SAM 2"),
+    "keys": (lambda path: _write(path, {"a": 1, "b": 2}), "'model', but got the keys a, b"),
     "no tensors": (lambda path: _write(path, {"model": {"a": 1}}), "not a dictionary of named"),
     "no names": (lambda path: _write(path, {"model": {1: torch.ones(1)}}), "not a dictionary of"),
     "no entries": (lambda path: _write(path, {"model": {}}), "not a dictionary of named"),
     "unknown": (
         lambda path: _write(path, {"model": {"a": torch.ones(1)}}),
-        "pass --config FILE.yaml",
+        r"the 1 tensors of .* \(a\) are not those of a SAM 2",
     ),
     "bad config": (
         lambda path: _write(path, {"model": {"a": torch.ones(1)}, "config": 3}),

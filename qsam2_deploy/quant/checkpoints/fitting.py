@@ -21,6 +21,8 @@ _PARTS = (
 
 _WITH_CONFIG = "pass --config FILE.yaml with the configuration that it was trained with"
 
+_OTHER_CONFIG = f"give the {CONFIG} that was saved with these weights"
+
 
 def check_memory(found: Reading) -> None:
     """Refuse a checkpoint that has an image encoder, but nothing of the memory.
@@ -68,10 +70,11 @@ def check_fit(
         )
     for key, tensor in found.shapes.items():
         if tensor.shape != expected[key].shape:
+            advice = _OTHER_CONFIG if origin == CONFIG else _WITH_CONFIG
             raise CheckpointError(
                 f"the tensor {some([key])} of {found.path} must be of shape "
-                f"{tuple(expected[key].shape)} in {_architecture(origin)}, but got "
-                f"{tuple(tensor.shape)}; {_advice(found, origin)}"
+                f"{tuple(expected[key].shape)}, but got {tuple(tensor.shape)}, to fit "
+                f"{_architecture(origin)}; {advice}"
             )
 
 
@@ -112,9 +115,9 @@ def _architecture(origin: str) -> str:
 
 
 def _advice(found: Reading, origin: str) -> str:
+    """Return what to do where tensors are missing or unexpected."""
     if origin == CONFIG:
-        return f"give the {CONFIG} that was saved with these weights"
-    if origin:
-        return f"save the state_dict of the whole model, or {_WITH_CONFIG}"
-    official = recognise_architecture(found.shapes)
-    return f"save the state_dict of the whole model, download {official}.pt, or {_WITH_CONFIG}"
+        return _OTHER_CONFIG
+    official = "" if origin else recognise_architecture(found.shapes)
+    download = f", download {official}.pt" if official else ""
+    return f"save the state_dict of the whole model{download}, or {_WITH_CONFIG}"

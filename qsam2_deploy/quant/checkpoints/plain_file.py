@@ -41,7 +41,10 @@ def load_plain(path: Path) -> Any:
     _check_archive(path, size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about foreign formats, which raise below anyway
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as stream:
+            # By its content: torch takes names that end in .safetensors for something else.
+            source = stream if path.suffix == ".safetensors" else path
+            content = torch.load(source, map_location="cpu", weights_only=True)
     _check_tree(content, size)
     return content
 

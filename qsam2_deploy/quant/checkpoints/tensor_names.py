@@ -20,6 +20,11 @@ _ANCHOR = re.compile(
 )
 """A tensor that every SAM 2 has once; quantized ones, too."""
 
+_PART = re.compile(
+    r"(?:^|\.)((?:image|vision|memory|prompt|sam_prompt)_encoder|memory_attention|(?:sam_)?mask_decoder)\."
+)
+"""What the names of most tensors begin with, in upstream and in transformers."""
+
 
 def bare_names(names: Collection[str], path: Path) -> tuple[dict[str, str], str]:
     """Return the names of a model by those of a file, and what is before them in the file.
@@ -45,7 +50,7 @@ def bare_names(names: Collection[str], path: Path) -> tuple[dict[str, str], str]
             "model"
         )
     prefix = _prefix(bare.values(), path)
-    within = [name for name, short in bare.items() if short.startswith(prefix)]
+    within = [name for name, short in bare.items() if _begins(short, prefix)]
     _refuse_mixture(names, within, path)
     return {name: short[len(prefix) :] for name, short in bare.items()}, _before(bare, prefix)
 
@@ -63,6 +68,12 @@ def _prefix(names: Collection[str], path: Path) -> str:
             "state_dict of one"
         )
     return found.pop() if found else ""
+
+
+def _begins(name: str, prefix: str) -> bool:
+    """Return whether ``prefix``, and nothing else, is before the name that a model gives."""
+    part = _PART.search(name)
+    return name.startswith(prefix) and (part is None or part.start(1) == len(prefix))
 
 
 def _before(bare: dict[str, str], prefix: str) -> str:
