@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.external_data import REASON
 
-pytest_plugins = ["tests.support.exported"]
+pytest_plugins = ["tests.support.exported", "tests.support.hub_cache"]
 
 # Tiny models gain nothing from many threads, and tests should not take the whole machine.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
