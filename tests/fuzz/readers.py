@@ -101,6 +101,48 @@ def _read_checkpoint(path: Path, rng: random.Random) -> None:
     load_checkpoint(path)
 
 
+def _make_safetensors(rng: random.Random) -> bytes:
+    """A file of safetensors with another header or other bytes; in upstream's names or others'."""
+    from tests.support.transformers_layout import parts_of, with_header
+
+    data = rng.choice(samples.safetensors_files())
+    kind = rng.randrange(8)
+    if kind == 0:
+        return changed_bytes(data, rng)
+    header, tensors = parts_of(data)
+    if kind == 1:
+        return with_header(header, changed_bytes(tensors, rng))
+    name = rng.choice([name for name in header if name != "__metadata__"])
+    if kind < 6:  # what is said of one tensor, which a few hundred others would hide
+        header[name] = changed_value(header[name], rng)
+    elif kind == 6:
+        header[rng.choice(("module.", "model.", "x.", "\n")) + name] = header.pop(name)
+    else:
+        header = changed_value(header, rng)
+    return with_header(header, tensors)
+
+
+def _read_safetensors(path: Path, rng: random.Random) -> None:
+    """Load it beside the right configuration; some by its names alone."""
+    from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
+
+    if rng.random() < 0.8:
+        path.with_name("config.json").write_text(json.dumps(samples.transformers_config()))
+    ours = samples.transformers_small_config() if rng.random() < 0.5 else None
+    load_checkpoint(path.rename(path.with_name("model.safetensors")), config=ours)
+
+
+def _read_transformers_config(path: Path, rng: random.Random) -> None:
+    """Load a folder of transformers whose configuration is another one."""
+    from qsam2_deploy.quant.checkpoints.checkpoint import load_checkpoint
+
+    folder = path.with_name("folder")
+    folder.mkdir(exist_ok=True)
+    (folder / "model.safetensors").write_bytes(samples.safetensors_files()[1])
+    shutil.copy(path, folder / "config.json")
+    load_checkpoint(folder)
+
+
 def _make_state(rng: random.Random) -> bytes:
     from tests.fuzz.torch_changes import changed_torch_file
 
@@ -236,6 +278,10 @@ READERS: dict[str, Reader] = {
     "model": Reader(_make_model, _read_model),
     "inspect": Reader(_make_model, _inspect_model),
     "checkpoint": Reader(_make_checkpoint, _read_checkpoint),
+    "safetensors": Reader(_make_safetensors, _read_safetensors),
+    "transformers-configuration": Reader(
+        lambda rng: changed_json(samples.transformers_config(), rng), _read_transformers_config
+    ),
     "training-state": Reader(_make_state, _read_state),
     "engine": Reader(_make_engine, _read_engine),
     "lowered": Reader(_make_lowered, _read_lowered),

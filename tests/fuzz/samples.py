@@ -32,6 +32,30 @@ def checkpoints() -> tuple[bytes, ...]:
     return _torch_files()["pt"]
 
 
+def transformers_small_config() -> dict[str, Any]:
+    """Return the smallest configuration that transformers can have, too: its memories are wide."""
+    from tests.support.transformers_layout import D_MODEL, MEMORY_DIM, WIDTH
+
+    return small_config(64, d_model=D_MODEL, memory_dim=MEMORY_DIM, embed_dim=WIDTH)
+
+
+def transformers_config() -> dict[str, Any]:
+    """Return the same as a ``config.json``."""
+    from tests.support import transformers_layout
+
+    return transformers_layout.transformers_config(64)
+
+
+@functools.cache
+def safetensors_files() -> tuple[bytes, ...]:
+    """Return one model as safetensors, under its official names and those of transformers."""
+    from qsam2_deploy.quant.checkpoints.architecture import build_model
+    from tests.support.transformers_layout import safetensors_bytes, transformers_state
+
+    state = build_model(transformers_small_config()).state_dict()
+    return safetensors_bytes(state), safetensors_bytes(transformers_state(state))
+
+
 def training_state() -> bytes:
     """Return the state of a training run."""
     return _torch_files()["state"][0]
