@@ -1,7 +1,5 @@
 """Checkpoints by their names on the Hugging Face Hub, without a network."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +17,7 @@ TINY = "facebook/sam2.1-hiera-tiny"
 
 
 @pytest.mark.parametrize("name", [TINY, "me/my_sam2", "a/b.c-d"])
-def test_names(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert hub_name(name) == name
     assert is_checkpoint(Path(name))
@@ -30,11 +28,11 @@ def test_names(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ["tiny.pt", "models/tiny.pt", "/models/tiny", "./models/tiny", "a/b/c", "../tiny", "~/tiny",
      "tiny", "a/", "/a", "", "a b/c", "a/model.safetensors", "a/m.onnx", "-a/b", "a/.b", "a\n/b"],
 )  # fmt: skip
-def test_paths_are_no_names(path: str) -> None:
+def test_paths_are_no_names(path):
     assert hub_name(path) is None
 
 
-def test_what_is_here_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_here_is_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("facebook").mkdir()
     assert hub_name(TINY) is None
@@ -44,7 +42,7 @@ def test_what_is_here_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert find_checkpoint(TINY).weights == Path(TINY)
 
 
-def test_without_the_library(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path) -> None:
+def test_without_the_library(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingDependencyError) as caught:
@@ -59,7 +57,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: 
 
 
 # ------------------------------------------------------------------ the library's own cache
-def test_an_official_model_in_the_cache(hub_cache: Path) -> None:
+def test_an_official_model_in_the_cache(hub_cache):
     cache_files(hub_cache, TINY, {"sam2.1_hiera_tiny.pt": b"x", "model.safetensors": b"y"})
     found = find_checkpoint(TINY)
     assert found.weights.name == "sam2.1_hiera_tiny.pt"
@@ -67,7 +65,7 @@ def test_an_official_model_in_the_cache(hub_cache: Path) -> None:
     assert found.config is None
 
 
-def test_what_transformers_has_downloaded_is_found(hub_cache: Path) -> None:
+def test_what_transformers_has_downloaded_is_found(hub_cache):
     cache_files(hub_cache, TINY, {"model.safetensors": b"y", "config.json": b"{}"})
     found = find_checkpoint(TINY)
     assert found.weights.name == "model.safetensors"
@@ -75,7 +73,7 @@ def test_what_transformers_has_downloaded_is_found(hub_cache: Path) -> None:
     assert found.config.read_bytes() == b"{}"
 
 
-def test_a_model_of_somebody(hub_cache: Path) -> None:
+def test_a_model_of_somebody(hub_cache):
     cache_files(hub_cache, "me/mine", {"model.safetensors": b"y", "config.json": b"{}"})
     assert find_checkpoint("me/mine").weights.read_bytes() == b"y"
 
@@ -84,9 +82,7 @@ def test_a_model_of_somebody(hub_cache: Path) -> None:
     ("name", "file"), [(TINY, "sam2.1_hiera_tiny.pt"), ("me/mine", "model.safetensors"),
                        ("facebook/sam2-hiera-base-plus", "sam2_hiera_base_plus.pt")],
 )  # fmt: skip
-def test_without_a_network_the_file_is_named(
-    name: str, file: str, hub_cache: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_network_the_file_is_named(name, file, hub_cache, capsys):
     with pytest.raises(CheckpointError) as caught:
         find_checkpoint(name)
     message = str(caught.value)
@@ -96,7 +92,7 @@ def test_without_a_network_the_file_is_named(
     assert capsys.readouterr().err == ""
 
 
-def test_a_configuration_that_cannot_be_asked_for_is_not_guessed(hub_cache: Path) -> None:
+def test_a_configuration_that_cannot_be_asked_for_is_not_guessed(hub_cache):
     cache_files(hub_cache, "me/mine", {"model.safetensors": b"y"})
     with pytest.raises(CheckpointError, match="not in the cache"):
         find_checkpoint("me/mine")
@@ -139,7 +135,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_model_that_has_only_the_other_file(answers: dict[str, Any], tmp_path: Path) -> None:
+def test_a_model_that_has_only_the_other_file(answers, tmp_path):
     answers["model.safetensors"] = tmp_path / "model.safetensors"
     assert checkpoint_from_hub(TINY) == tmp_path / "model.safetensors"
 
@@ -154,7 +150,7 @@ def test_a_model_that_has_only_the_other_file(answers: dict[str, Any], tmp_path:
         ("ValueError", "first line second line"),
     ],
 )
-def test_answers_become_one_sentence(answers: dict[str, Any], answer: str, message: str) -> None:
+def test_answers_become_one_sentence(answers, answer, message):
     answers["model.safetensors"] = answer
     with pytest.raises(CheckpointError, match=message) as caught:
         checkpoint_from_hub("me/mine")

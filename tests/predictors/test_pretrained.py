@@ -1,7 +1,5 @@
 """``from_pretrained``: checkpoints that are exported once, in a process of their own."""
 
-from __future__ import annotations
-
 import importlib.util
 import subprocess
 import sys
@@ -49,7 +47,7 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return asked
 
 
-def test_the_first_time_and_the_second(caches: Path, exports: list[list[str]]) -> None:
+def test_the_first_time_and_the_second(caches, exports):
     first = exported_model(DEMO)
     assert first.parent == caches
     assert first.name.startswith("demo-")
@@ -58,9 +56,7 @@ def test_the_first_time_and_the_second(caches: Path, exports: list[list[str]]) -
     assert len(exports) == 1
 
 
-def test_another_checkpoint_has_another_model(
-    caches: Path, exports: list[list[str]], tmp_path: Path
-) -> None:
+def test_another_checkpoint_has_another_model(caches, exports, tmp_path):
     checkpoint = tmp_path / "x.pt"
     names = set()
     for data in (b"a", b"b"):
@@ -71,9 +67,7 @@ def test_another_checkpoint_has_another_model(
     assert len(names) == len(exports) == 3
 
 
-def test_what_is_damaged_or_open_to_all_is_made_anew(
-    caches: Path, exports: list[list[str]]
-) -> None:
+def test_what_is_damaged_or_open_to_all_is_made_anew(caches, exports):
     model = exported_model(DEMO)
     model.write_bytes(b"x" * 500)
     exported_model(DEMO)
@@ -82,9 +76,7 @@ def test_what_is_damaged_or_open_to_all_is_made_anew(
     assert len(exports) == 3
 
 
-def test_a_cache_that_others_can_write_to_is_not_used(
-    caches: Path, exports: list[list[str]]
-) -> None:
+def test_a_cache_that_others_can_write_to_is_not_used(caches, exports):
     caches.mkdir(parents=True)
     caches.chmod(0o777)
     with pytest.warns(RuntimeWarning, match="is not used as a cache"):
@@ -93,20 +85,18 @@ def test_a_cache_that_others_can_write_to_is_not_used(
     assert list(caches.iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_made(
-    exports: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_made(exports, tmp_path, monkeypatch):
     (tmp_path / "caches").write_text("a file")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     assert exported_model(DEMO).is_file()
 
 
-def test_exported_models_are_opened_as_they_are(tmp_path: Path) -> None:
+def test_exported_models_are_opened_as_they_are(tmp_path):
     assert exported_model("m.onnx") == Path("m.onnx")
     assert exported_model(tmp_path / "m.engine") == tmp_path / "m.engine"
 
 
-def test_a_name_on_the_hub(hub_cache: Path, caches: Path, exports: list[list[str]]) -> None:
+def test_a_name_on_the_hub(hub_cache, caches, exports):
     cache_files(hub_cache, TINY, {"sam2.1_hiera_tiny.pt": b"x"})
     model = exported_model(TINY)
     assert model.name.startswith("sam2.1_hiera_tiny-")
@@ -114,9 +104,7 @@ def test_a_name_on_the_hub(hub_cache: Path, caches: Path, exports: list[list[str
 
 
 @pytest.mark.parametrize("package", ["torch", "sam2", "onnx"])
-def test_where_nothing_can_export(
-    package: str, caches: Path, exports: list[list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_nothing_can_export(package, caches, exports, monkeypatch):
     monkeypatch.setattr(
         pretrained.importlib.util, "find_spec", lambda name: None if name == package else name
     )
@@ -127,7 +115,7 @@ def test_where_nothing_can_export(
     assert exports == []
 
 
-def test_arguments_of_upstream() -> None:
+def test_arguments_of_upstream():
     upstream = {"device": "cuda", "mode": "eval", "apply_postprocessing": True}
     own = {"backend": "ort", "threads": 2}
     assert own_options({**upstream, "hydra_overrides_extra": [], **own}) == own
@@ -144,7 +132,7 @@ needs_export = pytest.mark.skipif(
 
 
 @needs_export
-def test_every_predictor_opens_a_checkpoint(caches: Path) -> None:
+def test_every_predictor_opens_a_checkpoint(caches):
     image = np.zeros((48, 64, 3), np.uint8)
     with SAM2ImagePredictor.from_pretrained(DEMO, device="cuda", backend="ort") as predictor:
         predictor.set_image(image)
@@ -159,7 +147,7 @@ def test_every_predictor_opens_a_checkpoint(caches: Path) -> None:
 
 
 @needs_export
-def test_what_cannot_be_exported_is_told_in_its_own_sentence(caches: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_exported_is_told_in_its_own_sentence(caches, tmp_path):
     (tmp_path / "x.pt").write_bytes(b"no checkpoint")
     with pytest.raises(CheckpointError) as caught:
         exported_model(tmp_path / "x.pt")
@@ -169,7 +157,7 @@ def test_what_cannot_be_exported_is_told_in_its_own_sentence(caches: Path, tmp_p
 
 
 @needs_export
-def test_torch_is_not_imported_by_it(caches: Path) -> None:
+def test_torch_is_not_imported_by_it(caches):
     code = (
         "import sys\n"
         "from qsam2_deploy.runtime import SAM2VideoPredictor\n"

@@ -1,7 +1,5 @@
 """Checkpoints as trainers and other programs write them: wrapped, prefixed, as safetensors."""
 
-from __future__ import annotations
-
 import json
 import os
 import struct
@@ -70,13 +68,13 @@ def _same(path: Path, float_checkpoint: Path, state: State) -> None:
 
 
 @pytest.mark.parametrize("kind", WRAPPED)
-def test_wrapped(kind: str, float_checkpoint: Path, state: State, tmp_path: Path) -> None:
+def test_wrapped(kind, float_checkpoint, state, tmp_path):
     torch.save(WRAPPED[kind](state), tmp_path / "x.pt")
     _same(tmp_path / "x.pt", float_checkpoint, state)
 
 
 @pytest.mark.parametrize("kind", PREFIXED)
-def test_prefixed(kind: str, state: State, tmp_path: Path) -> None:
+def test_prefixed(kind, state, tmp_path):
     torch.save({"model": PREFIXED[kind](state)}, tmp_path / "x.pt")
     found, quantized = read_tensors(tmp_path / "x.pt")
     assert not quantized
@@ -86,18 +84,14 @@ def test_prefixed(kind: str, state: State, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_safetensors(
-    suffix: str, prefix: str, float_checkpoint: Path, state: State, tmp_path: Path
-) -> None:
+def test_safetensors(suffix, prefix, float_checkpoint, state, tmp_path):
     pytest.importorskip("safetensors", reason=NEEDS_SAFETENSORS)
     path = tmp_path / f"x{suffix}"
     path.write_bytes(safetensors_bytes(_before(prefix)(state)))
     _same(path, float_checkpoint, state)
 
 
-def test_half_precision_in_safetensors(
-    float_checkpoint: Path, state: State, tmp_path: Path
-) -> None:
+def test_half_precision_in_safetensors(float_checkpoint, state, tmp_path):
     pytest.importorskip("safetensors", reason=NEEDS_SAFETENSORS)
     halves = {name: tensor.bfloat16() for name, tensor in state.items()}
     (tmp_path / "x.safetensors").write_bytes(safetensors_bytes(halves))
@@ -139,7 +133,7 @@ DAMAGED: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_damaged_safetensors_give_one_sentence(kind: str, state: State, tmp_path: Path) -> None:
+def test_damaged_safetensors_give_one_sentence(kind, state, tmp_path):
     pytest.importorskip("safetensors", reason=NEEDS_SAFETENSORS)
     path = tmp_path / "x.safetensors"
     path.write_bytes(DAMAGED[kind](safetensors_bytes(state)))
@@ -148,9 +142,7 @@ def test_damaged_safetensors_give_one_sentence(kind: str, state: State, tmp_path
     assert "\n" not in str(caught.value)
 
 
-def test_tensors_are_read_after_their_shapes_were_compared(
-    state: State, float_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tensors_are_read_after_their_shapes(state, float_checkpoint, tmp_path, monkeypatch):
     pytest.importorskip("safetensors", reason=NEEDS_SAFETENSORS)
     path = tmp_path / "x.safetensors"
     path.write_bytes(safetensors_bytes({**state, "no_obj_ptr": torch.zeros(1000, 1000)}))
@@ -163,9 +155,7 @@ def test_tensors_are_read_after_their_shapes_were_compared(
         load_checkpoint(path, config=float_checkpoint.with_suffix(".yaml"))
 
 
-def test_without_safetensors_the_extra_is_named(
-    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_safetensors_the_extra_is_named(state, tmp_path, monkeypatch):
     path = tmp_path / "x.safetensors"
     path.write_bytes(safetensors_bytes(state))
     monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
@@ -225,7 +215,7 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_refused_in_one_sentence(kind: str, state: State, tmp_path: Path) -> None:
+def test_refused_in_one_sentence(kind, state, tmp_path):
     make, message = REFUSED[kind]
     torch.save(make(state), tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=message) as caught:
@@ -252,7 +242,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("family", OTHERS)
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_models_that_are_no_sam_2_are_named(family: str, prefix: str, tmp_path: Path) -> None:
+def test_models_that_are_no_sam_2_are_named(family, prefix, tmp_path):
     for name in OTHERS[family]:
         if prefix and name.startswith(("detector", "tracker")):
             continue  # said of the whole name
@@ -262,9 +252,7 @@ def test_models_that_are_no_sam_2_are_named(family: str, prefix: str, tmp_path: 
             load_checkpoint(tmp_path / "x.pt")
 
 
-def test_a_message_names_size_names_and_prefix(
-    float_checkpoint: Path, state: State, tmp_path: Path
-) -> None:
+def test_a_message_names_size_names_and_prefix(float_checkpoint, state, tmp_path):
     few = dict(list(state.items())[3:])
     torch.save(_before("module.")(few), tmp_path / "x.pt")
     with pytest.raises(
@@ -294,14 +282,14 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
-def test_folders_without_one_model(kind: str, tmp_path: Path) -> None:
+def test_folders_without_one_model(kind, tmp_path):
     make, message = FOLDERS[kind]
     make(tmp_path / "folder")
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(tmp_path / "folder")
 
 
-def test_a_folder_with_one_checkpoint(float_checkpoint: Path, state: State, tmp_path: Path) -> None:
+def test_a_folder_with_one_checkpoint(float_checkpoint, state, tmp_path):
     torch.save({"model": state}, tmp_path / "pytorch_model.bin")
     _same(tmp_path, float_checkpoint, state)
     (tmp_path / "pytorch_model.bin").rename(tmp_path / "mine.pth")
@@ -309,7 +297,7 @@ def test_a_folder_with_one_checkpoint(float_checkpoint: Path, state: State, tmp_
 
 
 @pytest.mark.parametrize("name", ["x.bin", "x.safetensors", "x.ckpt"])
-def test_code_never_runs_whatever_the_file_is_called(name: str, tmp_path: Path) -> None:
+def test_code_never_runs_whatever_the_file_is_called(name, tmp_path):
     class Bomb:
         def __reduce__(self) -> tuple[Any, ...]:
             return (os.mkdir, (str(tmp_path / "exploded"),))
@@ -320,8 +308,6 @@ def test_code_never_runs_whatever_the_file_is_called(name: str, tmp_path: Path) 
     assert not (tmp_path / "exploded").exists()
 
 
-def test_a_configuration_of_other_trainers_is_not_ours(
-    float_checkpoint: Path, state: State, tmp_path: Path
-) -> None:
+def test_a_configuration_of_other_trainers_is_not_ours(float_checkpoint, state, tmp_path):
     torch.save({"state_dict": state, "config": json.dumps({"lr": 1})}, tmp_path / "x.pt")
     _same(tmp_path / "x.pt", float_checkpoint, state)

@@ -1,7 +1,5 @@
 """Checkpoints of transformers' ``Sam2VideoModel``: names, configuration, and the same outputs."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import inspect
@@ -104,7 +102,7 @@ def folder(state: State, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", OFFICIAL_NAMES)
-def test_names_of_every_official_size(name: str) -> None:
+def test_names_of_every_official_size(name):
     official = _official_shapes(name)
     found = official_state(transformers_state(official), HERE)
     assert found.keys() == official.keys()
@@ -112,7 +110,7 @@ def test_names_of_every_official_size(name: str) -> None:
     assert recognise_architecture(found) == name
 
 
-def test_no_name_is_the_same_in_both_layouts(state: State) -> None:
+def test_no_name_is_the_same_in_both_layouts(state):
     theirs = transformers_state(state)
     same = {name for name in theirs if name in state}
     # The memory attention is the one part whose linear layers have the same names.
@@ -120,7 +118,7 @@ def test_no_name_is_the_same_in_both_layouts(state: State) -> None:
 
 
 @pytest.mark.parametrize("name", OFFICIAL_NAMES)
-def test_configuration_of_every_official_size(name: str, tmp_path: Path) -> None:
+def test_configuration_of_every_official_size(name, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(_config_of(name)))
     theirs, ours = read_transformers_config(path), official_config(name)
@@ -150,7 +148,7 @@ def _flat(content: dict[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
-def test_a_folder_is_the_model(folder: Path, state: State, small: dict[str, Any]) -> None:
+def test_a_folder_is_the_model(folder, state, small):
     checkpoint = load_checkpoint(folder)
     loaded = checkpoint.model.state_dict()
     assert loaded.keys() == state.keys()
@@ -165,21 +163,21 @@ def test_a_folder_is_the_model(folder: Path, state: State, small: dict[str, Any]
     assert torch.equal(a["vision_features"], b["vision_features"])
 
 
-def test_the_file_in_the_folder_and_a_prefix(folder: Path, state: State) -> None:
+def test_the_file_in_the_folder_and_a_prefix(folder, state):
     assert load_checkpoint(folder / "model.safetensors").model.image_size == 128
     before = {f"module.{name}": tensor for name, tensor in transformers_state(state).items()}
     write_folder(folder, before, transformers_config())
     assert load_checkpoint(folder).model.image_size == 128
 
 
-def test_a_pickle_of_transformers(state: State, tmp_path: Path) -> None:
+def test_a_pickle_of_transformers(state, tmp_path):
     torch.save(transformers_state(state), tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_text(json.dumps(transformers_config()))
     loaded = load_checkpoint(tmp_path).model.state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
 
 
-def test_it_exports(folder: Path, tmp_path: Path) -> None:
+def test_it_exports(folder, tmp_path):
     spec = onnx_from_checkpoint(folder, tmp_path / "m.onnx", show_progress=False)
     assert (spec.image_size, spec.memory_dim) == (128, MEMORY_DIM)
 
@@ -218,7 +216,7 @@ WEIGHTS: dict[str, tuple[Callable[[State], State], str]] = {
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)
-def test_weights_that_are_no_model(kind: str, folder: Path, state: State) -> None:
+def test_weights_that_are_no_model(kind, folder, state):
     change, message = WEIGHTS[kind]
     write_folder(folder, change(transformers_state(state)), transformers_config())
     _refused(folder, message)
@@ -260,24 +258,24 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_configurations_that_contradict_their_weights(kind: str, folder: Path) -> None:
+def test_configurations_that_contradict_their_weights(kind, folder):
     change, message = CONFIGS[kind]
     (folder / "config.json").write_text(json.dumps({**transformers_config(), **change}))
     _refused(folder, message)
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", "[" * 999, '{"model_type": "\\ud800"}'])
-def test_configurations_that_are_none(text: str, folder: Path) -> None:
+def test_configurations_that_are_none(text, folder):
     (folder / "config.json").write_text(text)
     _refused(folder, "config.json (cannot be read|names no 'model_type')")
 
 
-def test_a_configuration_of_ones_own_wins(folder: Path, small: dict[str, Any]) -> None:
+def test_a_configuration_of_ones_own_wins(folder, small):
     (folder / "config.json").write_text("{")
     assert load_checkpoint(folder, config=small).model.image_size == 128
 
 
-def test_weights_without_their_configuration(folder: Path) -> None:
+def test_weights_without_their_configuration(folder):
     (folder / "config.json").unlink()
     _refused(folder, "in the names of transformers; pass --config FILE.yaml")
 
@@ -304,7 +302,7 @@ def _close(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("size", [128, 256])
-def test_every_part_computes_what_transformers_does(size: int, tmp_path: Path) -> None:
+def test_every_part_computes_what_transformers_does(size, tmp_path):
     theirs = _video_model(size)
     theirs.save_pretrained(tmp_path)
     ours: Any = load_checkpoint(tmp_path).model
@@ -390,7 +388,7 @@ def _check_memory(theirs: Any, ours: Any, features: torch.Tensor, size: int) -> 
         assert torch.equal(getattr(ours, name), other)
 
 
-def test_transformers_own_model_of_images_lacks_the_memory(tmp_path: Path) -> None:
+def test_transformers_own_model_of_images_lacks_the_memory(tmp_path):
     _video_model(128).save_pretrained(tmp_path / "video")
     import transformers
 
@@ -401,7 +399,7 @@ def test_transformers_own_model_of_images_lacks_the_memory(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", OFFICIAL_NAMES)
-def test_names_are_those_of_transformers(name: str) -> None:
+def test_names_are_those_of_transformers(name):
     transformers = pytest.importorskip("transformers", reason=NEEDS_TRANSFORMERS)
     config = _config_of(name)
     config["vision_config"]["backbone_config"]["model_type"] = "sam2_hiera_det_model"

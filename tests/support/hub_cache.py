@@ -1,7 +1,5 @@
 """A cache of the Hugging Face Hub as its library leaves it, made without the network."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 from pathlib import Path

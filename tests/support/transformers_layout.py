@@ -4,8 +4,6 @@ Names go the other way than in ``quant/checkpoints/transformers_names.py``, by t
 ``tests/quant/test_transformers.py`` compares both with transformers where that is installed.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import struct
