@@ -12,8 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "qsam2_deploy"
-HEAVY = ("av", "cuda", "huggingface_hub", "hydra", "omegaconf", "onnx", "onnxruntime", "openvino", "sam2", "tensorrt",
-         "safetensors", "tensorrt_rtx", "tensorrt_rtx_bindings", "torch", "torchvision", "yaml")  # fmt: skip
+HEAVY = ("av", "cuda", "huggingface_hub", "hydra", "omegaconf", "onnx", "onnxruntime", "openvino",
+         "safetensors", "sam2", "tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "torch",
+         "torchvision", "yaml")  # fmt: skip
 TORCH = ("calibration", "export", "quant", "report", "training")
 COMMANDS = {
     "bench": "--backend --threads --objects",
