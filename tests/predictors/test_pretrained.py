@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qsam2_deploy.errors import CheckpointError, MissingDependencyError, ModelFileError
+from qsam2_deploy.errors import CheckpointError, InputError, MissingDependencyError
 from qsam2_deploy.predictors import pretrained
-from qsam2_deploy.predictors.pretrained import exported_model, own_options
+from qsam2_deploy.predictors.pretrained import exported_model
 from qsam2_deploy.runtime import (
     SAM2ImagePredictor,
     SAM2VideoPredictor,
@@ -115,14 +115,6 @@ def test_where_nothing_can_export(package, caches, exports, monkeypatch):
     assert exports == []
 
 
-def test_arguments_of_upstream():
-    upstream = {"device": "cuda", "mode": "eval", "apply_postprocessing": True}
-    own = {"backend": "ort", "threads": 2}
-    assert own_options({**upstream, "hydra_overrides_extra": [], **own}) == own
-    with pytest.raises(ModelFileError, match="hydra_overrides_extra cannot change"):
-        own_options({"hydra_overrides_extra": ["++model.x=1"]})
-
-
 needs_export = pytest.mark.skipif(
     any(
         importlib.util.find_spec(name) is None for name in ("torch", "sam2", "onnx", "onnxruntime")
@@ -143,6 +135,12 @@ def test_every_predictor_opens_a_checkpoint(caches):
         size = video.image_size
     with build_sam2_video_predictor_hf(DEMO, device="cpu", backend="ort") as video:
         assert video.image_size == size
+    options = {"hydra_overrides_extra": ["++model.non_overlap_masks=true"], "backend": "ort"}
+    with SAM2VideoPredictor.from_pretrained(DEMO, **options) as video:
+        assert video.non_overlap_masks
+    SAM2ImagePredictor.from_pretrained(DEMO, mode="eval", **options).close()
+    with pytest.raises(InputError, match="num_maskmem"):
+        SAM2VideoPredictor.from_pretrained(DEMO, hydra_overrides_extra=["++model.num_maskmem=3"])
     assert len(list(caches.iterdir())) == 1
 
 
