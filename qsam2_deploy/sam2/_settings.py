@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..predictors.pretrained import exported_model
+
 _OURS = ("backend", "threads", "cache", "precision", "fill_hole_area", "non_overlap_masks",
          "clear_non_cond_mem_around_input", "add_all_frames_to_correct_as_cond",
          "memory_frames")  # fmt: skip
@@ -32,8 +34,21 @@ CURRENT = Settings()
 
 
 def model_for(ckpt_path: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
-    """Return the model that stands for a checkpoint, or the checkpoint itself."""
-    return ckpt_path if CURRENT.model is None else CURRENT.model
+    """Return the model that stands for a checkpoint.
+
+    It is that of the command, or the one beside the checkpoint, or the checkpoint's export, which
+    is made once and kept.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be exported.
+        MissingDependencyError: a package is missing that exports it.
+    """
+    if CURRENT.model is not None or ckpt_path is None:
+        return CURRENT.model
+    path = Path(ckpt_path).expanduser()
+    if path.with_suffix(".onnx").exists() or not path.exists():
+        return path
+    return exported_model(path)
 
 
 def engine_options(given: dict[str, Any]) -> dict[str, Any]:

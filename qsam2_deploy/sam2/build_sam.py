@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..errors import InputError
 from ..predictors import build_sam as _ours
 from ..predictors.camera_predictor import SAM2CameraPredictor
+from ..predictors.pretrained import exported_model
 from ..predictors.shared_model import SharedModel
 from ..predictors.video_predictor import SAM2VideoPredictor
-from ._settings import engine_options, model_for, output_kind
+from ._settings import CURRENT, engine_options, model_for, output_kind
 
 __all__ = [
     "HF_MODEL_ID_TO_FILENAMES",
@@ -85,23 +85,13 @@ def build_sam2_camera_predictor(
 
 def build_sam2_hf(model_id: str, **kwargs: Any) -> SharedModel:
     """Open the model of this name of the Hugging Face Hub; see :func:`build_sam2`."""
-    return build_sam2(*_files(model_id), **kwargs)
+    return build_sam2(None, _by_name(model_id), **kwargs)
 
 
 def build_sam2_video_predictor_hf(model_id: str, **kwargs: Any) -> SAM2VideoPredictor:
     """Open the model of this name; see :func:`build_sam2_video_predictor`."""
-    return build_sam2_video_predictor(*_files(model_id), **kwargs)
+    return build_sam2_video_predictor(None, _by_name(model_id), **kwargs)
 
 
-def _files(model_id: str) -> tuple[str, str]:
-    """Return the names of a model's configuration and checkpoint.
-
-    Raises:
-        InputError: it is no official one.
-    """
-    if model_id not in HF_MODEL_ID_TO_FILENAMES:
-        raise InputError(
-            f"there is no official model {model_id!r}; expected one of "
-            f"{', '.join(HF_MODEL_ID_TO_FILENAMES)}"
-        )
-    return HF_MODEL_ID_TO_FILENAMES[model_id]
+def _by_name(model_id: str) -> str | os.PathLike[str] | None:
+    return CURRENT.model or exported_model(model_id)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from qsam2_deploy.errors import Qsam2Error
 from qsam2_deploy.predictors.build_sam import build_sam2_video_predictor
 from tests.predictors.fake_backend import FakeBackend
 from tests.support.drawn_clip import drawn_clip
@@ -232,8 +233,8 @@ def test_the_modules_are_there_by_our_name(model_path: Path) -> None:
     predictor = SAM2ImagePredictor(build_sam2(None, model_path, threads=1, backend="ort"))
     predictor.set_image(np.zeros((8, 8, 3), np.uint8))
     assert predictor.predict(box=[1, 1, 5, 5], multimask_output=False)[0].shape == (1, 8, 8)
-    with pytest.raises(Exception, match="no official model 'facebook/nothing'"):
-        build_sam2_video_predictor_hf("facebook/nothing")
+    with pytest.raises(Qsam2Error, match="nobody/nothing"):
+        build_sam2_video_predictor_hf("nobody/nothing")
 
 
 def test_the_mask_generator_shares_the_model_and_ignores_what_it_does_not_know() -> None:
