@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,3 +213,20 @@ def test_memory_frames_reach_the_segmenter(davis, tmp_path, monkeypatch, count):
     with pytest.raises(ModelFileError, match="far enough"):
         run_evaluation(config)
     assert asked == [("m.onnx", count)]
+
+
+@pytest.mark.parametrize("name", ["m.pt", "m.safetensors", "saved", "me/mine"])
+def test_checkpoints_go_to_who_opens_them(davis, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    if name == "saved":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").touch()
+    elif "/" not in name:
+        (tmp_path / name).touch()
+
+    def opened(config, exclusive):
+        raise InputError(f"opened {config.model}")
+
+    config = EvaluationConfig(Path(name), "davis", davis)
+    with pytest.raises(InputError, match=f"opened {name}"):
+        run_evaluation(config, opened)
