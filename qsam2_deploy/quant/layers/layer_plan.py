@@ -8,7 +8,6 @@ from typing import Any
 
 from ..._common.contradictions import shown
 from ...errors import InputError
-from ..quantizers import lsc, lsq, lsq_plus, minmax, pact, sawb, statsq  # noqa: F401  (they register themselves)
 from ..quantizers.grid import AFFINE, MAX_MIDRISE_BITS, MIDRISE, SYMMETRIC, Grid
 from ..quantizers.quantizer import Quantizer, make_quantizer, quantizer_class
 

@@ -5,9 +5,13 @@ A new method is one file: a subclass of :class:`Quantizer` under ``@register_qua
 
 from __future__ import annotations
 
+import functools
+import importlib
 import math
+import pkgutil
 from abc import abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -253,7 +257,19 @@ def register_quantizer(name: str) -> Callable[[QuantizerType], QuantizerType]:
 
 def quantizer_names() -> tuple[str, ...]:
     """Return the registered names, sorted."""
-    return tuple(sorted(_QUANTIZERS))
+    return tuple(sorted(_registered()))
+
+
+def _registered() -> dict[str, type[Quantizer]]:
+    """Return the quantizers of all files of this folder, which register themselves."""
+    _import_neighbours()
+    return _QUANTIZERS
+
+
+@functools.cache
+def _import_neighbours() -> None:
+    for found in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"{__package__}.{found.name}")
 
 
 def quantizer_class(name: str) -> type[Quantizer]:
@@ -262,7 +278,7 @@ def quantizer_class(name: str) -> type[Quantizer]:
     Raises:
         InputError: no method has this name.
     """
-    if name not in _QUANTIZERS:
+    if name not in _registered():
         raise InputError(
             f"no quantizer is called {shown(name)}; expected one of {', '.join(quantizer_names())}"
         )
