@@ -160,7 +160,7 @@ def build_sam2_video_predictor_hf(
     """Open a model by its name on the Hugging Face Hub, such as ``facebook/sam2.1-hiera-tiny``.
 
     Args:
-        model_id: a name or path, as for :meth:`SAM2VideoPredictor.from_pretrained`, which says
+        model_id: a name or path, as for ``SAM2VideoPredictor.from_pretrained``, which says
             what becomes of it.
         **kwargs: further arguments of :func:`build_sam2_video_predictor`.
 
