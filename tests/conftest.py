@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("data")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter):
     """Say in one line what was not tested for want of data."""
     skipped = terminalreporter.stats.get("skipped", [])
     count = sum(REASON in str(report.longrepr) for report in skipped)
