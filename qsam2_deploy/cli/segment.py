@@ -27,7 +27,8 @@ NAME = "qsam2-segment"
 _DESCRIPTION = """\
 Segment objects in a video and track them through it.
 
-VIDEO is a video file, a folder of JPEG or PNG frames, an image, or the number of a camera.
+VIDEO is a video file, a folder of images, a pattern such as 'frames/*.png' or frames/%05d.png,
+an image (also an animated one), or the number of a camera.
 Say what to segment with clicks, boxes or masks, in pixels of the frame, or --everything."""
 
 _EPILOG = """\
@@ -86,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         contact_sheet=args.contact_sheet,
         start=args.start,
         max_frames=args.max_frames,
+        ignore_orientation=args.ignore_orientation,
         backend=args.backend,
         threads=args.threads,
         memory_frames=args.memory_frames,
@@ -99,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
-    parser.add_argument("video", metavar="VIDEO", help="video, folder, image or camera number")
+    parser.add_argument("video", metavar="VIDEO", help="video, folder, pattern, image or camera")
     parser.add_argument(
         "--model",
         required=True,
@@ -135,6 +137,12 @@ def _parser() -> Parser:
         "--start", type=whole_number(0), default=0, metavar="N", help="first frame (0)"
     )
     how.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
+    how.add_argument(
+        "--ignore-orientation",
+        action="store_true",
+        help="leave images as they are stored, not turned as their EXIF orientation says; the "
+        "official predictor does so",
+    )
     add_engine_options(how)
     add_memory_frames(how)
     how.add_argument(

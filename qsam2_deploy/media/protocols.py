@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 RgbImage = npt.NDArray[np.uint8]
 """``[height, width, 3]``, red first, upright as a viewer shows it."""
+
+
+class Shown(NamedTuple):
+    """When a frame is shown.
+
+    Attributes:
+        time: seconds from the first frame of the source.
+        seconds: for how long the file itself says; None if it does not.
+    """
+
+    time: float
+    seconds: float | None
 
 
 class _Source(Protocol):

@@ -120,6 +120,7 @@ def segment_video(
     contact_sheet: str | Path | None = None,
     start: int = 0,
     max_frames: int | None = None,
+    ignore_orientation: bool = False,
     backend: str = "auto",
     threads: int | None = None,
     memory_frames: int | None = None,
@@ -136,7 +137,8 @@ def segment_video(
     the current frame; the files then hold what was done.
 
     Args:
-        source: a video file, a folder of frames, an image, or a camera's number.
+        source: a video file, a folder of frames, a pattern such as ``frames/*.png`` or
+            ``frames/%05d.png``, an image, or a camera's number.
         model: a ``model.onnx`` made by ``qsam2-export``.
         prompts: what to segment; a bare ``Prompt`` is for the first processed frame. Frame
             numbers are those of the source, also when ``start`` is not 0.
@@ -148,6 +150,8 @@ def segment_video(
         contact_sheet: picture of evenly spaced overlay frames to write.
         start: number of the first frame to process.
         max_frames: process at most so many frames.
+        ignore_orientation: leave images as they are stored, as the official predictor does,
+            instead of turning them as their EXIF orientation says.
         backend: inference engine, ``auto`` chooses.
         threads: threads of the engine, None lets it choose.
         memory_frames: how many memories are attended to, as ``VideoSegmenter`` has it.
@@ -172,7 +176,7 @@ def segment_video(
         raise PromptError("everything is looked for without prompts; leave one of them out")
     wanted = [p if isinstance(p, FramePrompt) else FramePrompt(None, p) for p in prompts]
     began = time.perf_counter()
-    with open_frames(source, start=start) as frames:
+    with open_frames(source, start=start, ignore_orientation=ignore_orientation) as frames:
         total = _frames_to_process(frames, max_frames)
         schedule: dict[int, list[Prompt]] = {}
         if everything is None:

@@ -13,7 +13,8 @@ Method names, arguments, order of results and behaviour are those of upstream
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -25,6 +26,8 @@ from .._common.progress import progress
 from ..engines.open import open_backend
 from ..engines.protocol import Backend, engine_of
 from ..errors import PromptError
+from ..media.protocols import IndexedFrames
+from ..media.reading.arrays import ArrayFrames
 from ..media.reading.sources import open_indexed
 from ..spec import NO_OBJ_SCORE, ModelSpec
 from ..tracking.memory import MemoryEntry
@@ -139,19 +142,28 @@ class SAM2VideoPredictor(FromPretrained, ModuleLike):
     # ------------------------------------------------------------------ state
     def init_state(
         self,
-        video_path: str | os.PathLike[str],
+        video_path: str | os.PathLike[str] | Sequence[Any],
         offload_video_to_cpu: bool = False,  # noqa: ARG002
         offload_state_to_cpu: bool = False,  # noqa: ARG002
         async_loading_frames: bool = False,  # noqa: ARG002
+        *,
+        ignore_orientation: bool = True,
     ) -> InferenceState:
-        """Open a video file or a folder of numbered images.
+        """Open a video file, a folder of images, a pattern, or frames in memory.
 
-        The three flags are accepted for compatibility; frames are always decoded when needed.
+        Args:
+            video_path: a path, a pattern such as ``frames/*.png``, or a list of uint8 RGB arrays
+                ``[height, width, 3]`` (or one array of them all), which upstream does not take.
+            offload_video_to_cpu: accepted for compatibility; frames are decoded when needed.
+            offload_state_to_cpu: likewise.
+            async_loading_frames: likewise.
+            ignore_orientation: leave images as they are stored, as upstream does; with False
+                they are turned as their EXIF orientation says.
 
         Raises:
             VideoError: the video cannot be read.
         """
-        frames = open_indexed(video_path)
+        frames = _open(video_path, ignore_orientation)
         height, width = frames[0].shape[:2]
         return InferenceState(frames, height, width)
 
@@ -458,3 +470,13 @@ class SAM2VideoPredictor(FromPretrained, ModuleLike):
         """
         masks: Logits = self._output(non_overlapping(np.array(on_host(pred_masks), np.float32)))
         return masks
+
+
+def _open(video: str | os.PathLike[str] | Sequence[Any], ignore_orientation: bool) -> IndexedFrames:
+    """Open frames as upstream does: JPEG files where there are any, as they are stored."""
+    if not isinstance(video, (str, os.PathLike)):
+        return ArrayFrames(video)
+    frames = open_indexed(video, ignore_orientation=ignore_orientation, official=True)
+    if frames.warning is not None:
+        warnings.warn(frames.warning, stacklevel=3)
+    return frames

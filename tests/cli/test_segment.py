@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from PIL import Image
 
 import qsam2_deploy.predictors.segment_video as library
 from qsam2_deploy.cli.segment import main
@@ -11,7 +12,7 @@ from qsam2_deploy.predictors import everything
 from tests.cli.refusal import assert_refused
 from tests.predictors.fake_backend import FakeBackend
 from tests.predictors.test_segment_video import FakeSegmenter, failing_at, signal_once
-from tests.support.media_samples import decode_all, write_video
+from tests.support.media_samples import decode_all, frame_image, write_video
 
 
 @pytest.fixture
@@ -32,6 +33,16 @@ def run_command(line):
 
 @pytest.mark.usefixtures("fake", "video")
 class TestRun:
+    def test_orientation(self, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(frame_image(3, 64, 48)).save(tmp_path / "in.jpg", exif=exif)
+        line = "in.jpg --model model.onnx --click 20,20 --json out.json"
+        for flag, size in (("", (64, 48)), (" --ignore-orientation", (48, 64))):
+            assert run_command(line + flag) == 0
+            data = json.loads((tmp_path / "out.json").read_text())
+            assert (data["width"], data["height"]) == size
+
     def test_everything(self, tmp_path, capsys):
         prompts = [{"frame": 4, "object": 2, "box": [20, 10, 40, 30]}]
         (tmp_path / "p.json").write_text(json.dumps(prompts))

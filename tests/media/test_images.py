@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.errors import VideoError
-from qsam2_deploy.media.reading.images import list_frames
+from qsam2_deploy.media.reading.arrays import ArrayFrames
+from qsam2_deploy.media.reading.image_lists import list_frames, match_frames
 from qsam2_deploy.media.reading.sources import open_frames, open_indexed
 from tests.support.media_samples import HEIGHT, WIDTH, frame_image, frame_number, write_folder
 
@@ -15,7 +16,7 @@ def test_folder_is_sorted_by_number_not_by_text(tmp_path):
     folder = write_folder(tmp_path / "f", names)
     (folder / "notes.txt").write_text("no frame")
     (folder / ".hidden.jpg").write_text("no frame")
-    assert [p.name for p in list_frames(folder)] == names
+    assert [p.name for p in list_frames(folder).files] == names
     with open_frames(folder) as frames:
         assert (frames.width, frames.height, frames.num_frames) == (WIDTH, HEIGHT, 6)
         assert [frame_number(f) for f in frames] == list(range(6))
@@ -24,12 +25,148 @@ def test_folder_is_sorted_by_number_not_by_text(tmp_path):
 def test_other_names_are_sorted_naturally(tmp_path):
     names = ["shot1.png", "shot2.png", "shot10.png"]
     folder = write_folder(tmp_path / "f", names)
-    assert [p.name for p in list_frames(folder)] == names
+    assert [p.name for p in list_frames(folder).files] == names
 
 
 def test_jpeg_frames_win_over_png_masks(tmp_path):
     folder = write_folder(tmp_path / "f", ["0.png", "0.jpg"])
-    assert [p.name for p in list_frames(folder)] == ["0.jpg"]
+    found = list_frames(folder)
+    assert [p.name for p in found.files] == ["0.jpg"]
+    assert found.warning.startswith(f"1 of 2 files of {folder} are left out (0.png): ")
+
+
+def test_unnumbered_picture_beside_numbered_frames_is_left_out(tmp_path):
+    folder = write_folder(tmp_path / "f", ["0.jpg", "1.jpg", "mask.png"])
+    with open_frames(folder) as frames:
+        assert len(list(frames)) == 2
+        assert "1 of 3 files" in frames.warning
+
+
+def test_mixed_types_are_all_frames_in_natural_order(tmp_path):
+    names = ["1.jpg", "2.png", "3.webp", "4.JPEG", "10.bmp", "11.tif"]
+    folder = write_folder(tmp_path / "f", names)
+    with open_frames(folder) as frames:
+        assert [frame_number(f) for f in frames] == list(range(6))
+        assert frames.warning is None
+    with open_indexed(folder, official=True) as indexed:
+        assert len(indexed) == 2
+        assert "4 of 6 files" in indexed.warning
+
+
+def test_equal_names_of_jpeg_types_are_two_frames(tmp_path):
+    folder = write_folder(tmp_path / "f", ["1.JPG", "1.jpg", "2.jpg"])
+    assert len(list_frames(folder).files) == 3
+
+
+@pytest.mark.parametrize("pattern", ["*.png", "shot_%d.png", "shot_[0-9]*", "../*/shot*.png"])
+def test_pattern(tmp_path, pattern):
+    names = [f"shot_{i}.png" for i in (1, 2, 10)]
+    folder = write_folder(tmp_path / "f", names)
+    (folder / "shot_.txt").write_text("no frame")
+    with open_frames(folder / pattern) as frames:
+        assert [frame_number(f) for f in frames] == [0, 1, 2]
+        assert frames.warning is None
+    with open_indexed(str(folder / pattern)) as indexed:
+        assert len(indexed) == 3
+
+
+def test_pattern_of_digits_takes_their_number(tmp_path):
+    folder = write_folder(tmp_path / "f", ["001.png", "002.png", "1000.png", "03.png", "a004.png"])
+    assert [p.name for p in match_frames(folder / "%03d.png").files] == [
+        "001.png", "002.png", "1000.png",
+    ]  # fmt: skip
+
+
+def test_pattern_tells_what_is_no_image(tmp_path):
+    folder = write_folder(tmp_path / "f", ["0.png"])
+    (folder / "1.txt").write_text("no frame")
+    assert "1 of 2 files" in match_frames(folder / "*").warning
+    with pytest.raises(VideoError, match=r"no image matches .*; the 1 files that do are no images"):
+        match_frames(folder / "*.txt")
+    for pattern in ("none/*.png", "none/%d.png", "%d.jpg"):
+        with pytest.raises(VideoError, match=r"no image matches|cannot read the folder"):
+            open_frames(folder / pattern)
+
+
+def test_file_whose_name_looks_like_a_pattern(tmp_path):
+    folder = write_folder(tmp_path / "f", ["a[1].png", "b%d.png", "a1.png"])
+    for index, name in enumerate(["a[1].png", "b%d.png"]):
+        with open_frames(folder / name) as frames:
+            assert [frame_number(f) for f in frames] == [index]
+
+
+@pytest.mark.parametrize("suffix", ["webp", "png", "gif"])
+def test_animated_image_is_a_video_of_all_its_frames(tmp_path, suffix):
+    path = tmp_path / f"moving.{suffix}"
+    images = [Image.fromarray(frame_image(i)) for i in range(6)]
+    times = [100, 200, 100, 100, 50, 100]
+    lossless = {"lossless": True} if suffix == "webp" else {}
+    images[0].save(
+        path, save_all=True, append_images=images[1:], duration=times, loop=0, **lossless
+    )
+    with open_frames(path) as frames:
+        assert frames.num_frames == 6
+        assert [frame_number(f) for f in frames] == list(range(6))
+    with open_frames(path, start=4) as frames:
+        assert [frame_number(f) for f in frames] == [4, 5]
+    with open_indexed(path) as indexed:
+        for i in (5, 0, 3, -1):
+            assert frame_number(indexed[i]) == i % 6
+
+
+def test_still_picture_of_an_animated_png_is_no_frame(tmp_path):
+    images = [Image.fromarray(frame_image(i)) for i in range(4)]
+    path = tmp_path / "moving.png"
+    images[0].save(path, save_all=True, append_images=images[1:], default_image=True, duration=40)
+    with open_frames(path) as frames:
+        assert [frame_number(f) for f in frames] == [1, 2, 3]
+
+
+def test_animated_image_that_breaks_off(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (4, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    images = [Image.fromarray(image) for image in noise]
+    path = tmp_path / "moving.png"
+    images[0].save(path, save_all=True, append_images=images[1:], duration=40)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with open_frames(path) as frames, pytest.raises(VideoError, match=r"frame \d of .* decoded"):
+        list(frames)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_grey_of_16_bits_keeps_its_upper_bits(tmp_path, suffix):
+    grey = (np.arange(HEIGHT * WIDTH, dtype=np.uint16) * 21).reshape(HEIGHT, WIDTH)
+    Image.fromarray(grey).save(tmp_path / f"g.{suffix}")
+    with open_frames(tmp_path / f"g.{suffix}") as frames:
+        (frame,) = frames
+    np.testing.assert_array_equal(frame, np.stack([grey >> 8] * 3, axis=2))
+
+
+def test_floating_point_image_is_refused(tmp_path):
+    Image.fromarray(np.zeros((4, 6), dtype=np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(VideoError, match=r"f.tif as a frame: .* 8 or 16 bits; save it as an 8"):
+        open_frames(tmp_path / "f.tif")
+
+
+def test_arrays_are_frames():
+    images = np.stack([frame_image(i) for i in range(3)])
+    for given in (images, list(images), [Image.fromarray(image) for image in images]):
+        frames = ArrayFrames(given)
+        assert (frames.width, frames.height, len(frames)) == (WIDTH, HEIGHT, 3)
+        np.testing.assert_array_equal(frames[-1], images[2])
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ([], "the list is empty"),
+        ([np.zeros((4, 6, 3))], r"frame 0 .* is float64 of shape \[4, 6, 3\]"),
+        ([np.zeros((4, 6), dtype=np.uint8)], r"must be uint8 RGB .* shape \[4, 6\]"),
+        ([frame_image(0), frame_image(1, 20, 30)], "frame 1 of the list is 30x20 pixels"),
+    ],
+)
+def test_arrays_that_are_no_frames(frames, message):
+    with pytest.raises(VideoError, match=message):
+        ArrayFrames(frames)
 
 
 def test_png_frames_are_exact_in_order_and_by_number(tmp_path):
@@ -61,6 +198,8 @@ def test_orientation_tag_is_honoured(tmp_path):
     Image.fromarray(frame_image(0)).save(path, exif=exif)
     with open_frames(path) as frames:
         assert (frames.width, frames.height) == (HEIGHT, WIDTH)
+    with open_frames(path, ignore_orientation=True) as frames:
+        assert (frames.width, frames.height) == (WIDTH, HEIGHT)
 
 
 def test_random_access_keeps_few_frames(tmp_path):
@@ -83,7 +222,7 @@ def test_frame_of_another_size_is_named(tmp_path):
 
 def test_folder_without_frames(tmp_path):
     (tmp_path / "notes.txt").write_text("no frame")
-    with pytest.raises(VideoError, match="holds no frames; expected JPEG or PNG"):
+    with pytest.raises(VideoError, match="holds no frames; expected images such"):
         open_frames(tmp_path)
 
 

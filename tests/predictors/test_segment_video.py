@@ -171,6 +171,23 @@ def test_folder_and_image(tmp_path, run):
         assert image.size == (WIDTH, HEIGHT)
 
 
+def test_images_of_a_pattern_are_never_overwritten(tmp_path, run):
+    folder = write_folder(tmp_path / "f", ["0.png", "1.png"])
+    source = str(folder / "%d.png")
+    with pytest.raises(InputError, match="would lie among the input's frames"):
+        run(source, overlay=folder / "2.png")
+    with pytest.raises(InputError, match="is the folder of the input's frames"):
+        run(source, masks_dir=folder)
+    assert run(source, masks_dir=tmp_path / "masks").frames == 2
+    assert sorted(os.listdir(folder)) == ["0.png", "1.png"]
+
+
+def test_files_that_were_left_out_are_told(tmp_path, run):
+    folder = write_folder(tmp_path / "f", ["0.jpg", "1.jpg", "0.png"])
+    (warning,) = run(folder, masks_dir=tmp_path / "masks").warnings
+    assert warning.startswith("1 of 3 files of ")
+
+
 def test_image_overlay_of_a_video_is_refused(tmp_path, run):
     with pytest.raises(VideoError, match="is an image, but there is more than one frame"):
         run(overlay=tmp_path / "out.png")

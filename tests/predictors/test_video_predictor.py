@@ -22,6 +22,7 @@ from qsam2_deploy.spec import (
     NO_OBJ_SCORE,
 )
 from tests.predictors.fake_backend import FakeBackend
+from tests.support.media_samples import frame_image
 
 HEIGHT, WIDTH, FRAMES = 20, 30, 12
 BOX = (3, 3, 20, 15)
@@ -55,7 +56,7 @@ class CountingFrames:
 @pytest.fixture
 def frames(monkeypatch) -> CountingFrames:
     frames = CountingFrames()
-    monkeypatch.setattr(video_predictor, "open_indexed", lambda _: frames)
+    monkeypatch.setattr(video_predictor, "open_indexed", lambda *_, **__: frames)
     return frames
 
 
@@ -448,3 +449,26 @@ def test_fewer_memory_frames(frames, backend):
     with pytest.raises(InputError, match="memory_frames must be from 1 to 7"):
         SAM2VideoPredictor(backend, memory_frames=8)
     assert backend.entered == 0
+
+
+def test_frames_in_memory(predictor):
+    images = [frame_image(i) for i in range(3)]
+    state = predictor.init_state(images)
+    assert (state.num_frames, state.frame_size) == (3, images[0].shape[:2])
+    _click(predictor, state)
+    assert _propagate(predictor, state) == [0, 1, 2]
+    with pytest.raises(VideoError, match="frame 0 of the list must be uint8 RGB"):
+        predictor.init_state([images[0].astype(float)])
+
+
+def test_folder_is_read_as_upstream_reads_it(predictor, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(frame_image(0))
+    image.save(tmp_path / "0.jpg", exif=exif)
+    assert predictor.init_state(str(tmp_path)).frame_size == (48, 64)
+    turned = predictor.init_state(str(tmp_path), ignore_orientation=False)
+    assert turned.frame_size == (64, 48)
+    image.save(tmp_path / "1.png")
+    with pytest.warns(UserWarning, match="1 of 2 files"):
+        assert predictor.init_state(str(tmp_path)).num_frames == 1

@@ -1,62 +1,14 @@
-"""Frames from image files: a folder of JPEG or PNG files, or a single image."""
+"""Frames from image files: a folder of them, a pattern, or a single image."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from PIL import Image, ImageOps
 
 from ...errors import VideoError
 from ..protocols import RgbImage
 from .frame_cache import FrameCache
-
-JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
-PNG_SUFFIXES = frozenset({".png"})
-IMAGE_SUFFIXES = JPEG_SUFFIXES | PNG_SUFFIXES | {".bmp", ".tif", ".tiff", ".webp"}
-
-
-def list_frames(folder: Path) -> list[Path]:
-    """Return the frames in ``folder`` in order.
-
-    These are the JPEG files; if there are none, the PNG files. Names that are whole numbers
-    (``00000.jpg``) are sorted by number, as the official predictor does, others naturally
-    (``shot2`` before ``shot10``).
-
-    Raises:
-        VideoError: there is no such file, or the folder cannot be read.
-    """
-    try:
-        files = [p for p in folder.iterdir() if not p.name.startswith(".")]
-    except OSError as error:
-        raise VideoError(f"cannot read the folder {folder}: {error.strerror or error}") from error
-    for suffixes in (JPEG_SUFFIXES, PNG_SUFFIXES):
-        frames = [p for p in files if p.suffix.lower() in suffixes]
-        if frames:
-            return sorted(frames, key=_sort_key(frames))
-    raise VideoError(
-        f"the folder {folder} holds no frames; expected JPEG or PNG files such as 00000.jpg"
-    )
-
-
-def read_image(path: Path) -> RgbImage:
-    """Return the image file as uint8 ``[height, width, 3]``, upright.
-
-    Raises:
-        VideoError: the file is absent or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            # An orientation tag is honoured, because clicks are given as viewers show the image.
-            upright = ImageOps.exif_transpose(image)
-            return np.array(upright.convert("RGB"), dtype=np.uint8)
-    except FileNotFoundError as error:
-        raise VideoError(f"there is no image {path}") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise VideoError(f"cannot read {path} as an image, it may be damaged: {error}") from error
+from .image_pixels import read_image
 
 
 class ImageFrames:
@@ -66,23 +18,42 @@ class ImageFrames:
     size of the first one.
     """
 
-    warning: str | None = None
     fps: float | None = None
+    shown = None
+    pixel_aspect = None
+    sound = None
 
     def __init__(
-        self, name: str, files: Sequence[Path], *, start: int = 0, cache_frames: int = 16
+        self,
+        name: str,
+        files: Sequence[Path],
+        *,
+        start: int = 0,
+        cache_frames: int = 16,
+        warning: str | None = None,
+        ignore_orientation: bool = False,
     ) -> None:
-        """Use ``files`` in the given order; the first one is read at once for its size."""
-        if not 0 <= start < len(files):
-            raise VideoError(
-                f"cannot start at frame {start}: {name} has {len(files)} frames, "
-                f"numbered from 0 to {len(files) - 1}"
-            )
+        """Use ``files`` in the given order; the first one is read at once for its size.
+
+        Args:
+            name: what messages call them.
+            files: one image each.
+            start: number of the first frame to give.
+            cache_frames: how many decoded frames to keep in memory.
+            warning: a sentence about files that were left out.
+            ignore_orientation: as :func:`.read_image` has it.
+
+        Raises:
+            VideoError: there is no frame ``start``, or the first image cannot be read.
+        """
+        check_start(start, len(files), name)
+        self.warning = warning
         self.name = name
+        self._ignore_orientation = ignore_orientation
         self.start = start
         self._files = list(files)
         self._cache = FrameCache(cache_frames)
-        first = read_image(self._files[0])
+        first = self._pixels(0)
         self.height, self.width = first.shape[:2]
         self._cache.put(0, first)
 
@@ -122,7 +93,7 @@ class ImageFrames:
         self.close()
 
     def _read(self, index: int) -> RgbImage:
-        frame = read_image(self._files[index])
+        frame = self._pixels(index)
         if frame.shape[:2] != (self.height, self.width):
             height, width = frame.shape[:2]
             raise VideoError(
@@ -131,6 +102,22 @@ class ImageFrames:
                 "all frames must have the same size"
             )
         return frame
+
+    def _pixels(self, index: int) -> RgbImage:
+        return read_image(self._files[index], ignore_orientation=self._ignore_orientation)
+
+
+def check_start(start: int, length: int, name: str) -> None:
+    """Check that there is a frame to start with.
+
+    Raises:
+        VideoError: there is none.
+    """
+    if not 0 <= start < length:
+        raise VideoError(
+            f"cannot start at frame {start}: {name} has {length} frames, "
+            f"numbered from 0 to {length - 1}"
+        )
 
 
 def normalize_index(index: int, length: int) -> int:
@@ -142,19 +129,3 @@ def normalize_index(index: int, length: int) -> int:
     if not -length <= index < length:
         raise IndexError(f"there is no frame {index}; there are {length} frames")
     return index % length
-
-
-def _sort_key(frames: Sequence[Path]) -> Any:
-    if all(_is_number(p.stem) for p in frames):
-        return lambda p: (int(p.stem), p.name)
-    return _natural_key
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"[0-9]+", text) is not None
-
-
-def _natural_key(path: Path) -> list[tuple[int, int, str]]:
-    # Tuples of one shape, because numbers and texts cannot be compared with each other.
-    parts = re.split(r"([0-9]+)", path.name)
-    return [(0, int(p), "") if _is_number(p) else (1, 0, p) for p in parts]

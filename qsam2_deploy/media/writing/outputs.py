@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import InputError, VideoError
 from ...tracking.results import FrameResult
 from ..protocols import RgbImage
-from ..reading.images import IMAGE_SUFFIXES
+from ..reading.image_lists import IMAGE_SUFFIXES, is_pattern
 from .contact_sheet import ContactSheet
 from .drawing import draw_overlay
 from .image_writer import WRITABLE_SUFFIXES, write_image
@@ -164,6 +164,12 @@ class Outputs:
 def _check_against_source(path: Path, source: Path) -> None:
     if _same_file(path, source):
         raise InputError(f"the output {path} would overwrite the input; choose another name")
+    if is_pattern(source):
+        source = source.parent
+        if _same_file(path, source):
+            raise InputError(
+                f"the output {path} is the folder of the input's frames; choose another"
+            )
     inside = source.is_dir() and _same_file(path.parent, source)
     if inside and path.suffix.lower() in IMAGE_SUFFIXES:
         raise InputError(
