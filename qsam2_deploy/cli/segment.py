@@ -88,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         start=args.start,
         max_frames=args.max_frames,
         ignore_orientation=args.ignore_orientation,
+        audio=not args.no_audio,
         backend=args.backend,
         threads=args.threads,
         memory_frames=args.memory_frames,
@@ -142,6 +143,9 @@ def _parser() -> Parser:
         action="store_true",
         help="leave images as they are stored, not turned as their EXIF orientation says; the "
         "official predictor does so",
+    )
+    how.add_argument(
+        "--no-audio", action="store_true", help="leave the video's sound out of the overlay"
     )
     add_engine_options(how)
     add_memory_frames(how)

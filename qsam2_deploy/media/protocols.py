@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
@@ -23,6 +26,19 @@ class Shown(NamedTuple):
 
     time: float
     seconds: float | None
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The sound tracks of a source.
+
+    Attributes:
+        path: the file that has them.
+        origin: its time at the source's first frame, in seconds.
+    """
+
+    path: Path
+    origin: float
 
 
 class _Source(Protocol):
@@ -70,6 +86,24 @@ class FrameSource(_Source, Protocol):
 
     def __iter__(self) -> Iterator[RgbImage]: ...
     def __enter__(self) -> FrameSource: ...
+
+
+class TimedSource(FrameSource, Protocol):
+    """What a video file knows beside its frames; for other sources all of it is None."""
+
+    @property
+    def shown(self) -> Shown | None:
+        """When the frame that was given last is shown."""
+
+    @property
+    def pixel_aspect(self) -> Fraction | None:
+        """Width of a pixel by its height, of the frame as it is given; None for squares."""
+
+    @property
+    def sound(self) -> Sound | None:
+        """Its sound tracks."""
+
+    def __enter__(self) -> TimedSource: ...
 
 
 class IndexedFrames(_Source, Protocol):

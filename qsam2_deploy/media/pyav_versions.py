@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from av import VideoFrame
+    from av.packet import Packet
     from av.video.stream import VideoStream as AvStream
 
 # libavformat/avformat.h, AV_DISPOSITION_ATTACHED_PIC.
@@ -46,3 +48,23 @@ def frame_rotation(frame: VideoFrame) -> float:
         return 0.0
     cosine, minus_sine = struct.unpack_from("=2i", bytes(matrix))
     return -math.degrees(math.atan2(minus_sine, cosine))
+
+
+def frame_seconds(frame: VideoFrame) -> float | None:
+    """Return for how long the file says that a frame is shown; None where it, or PyAV, does not.
+
+    PyAV 14.0 does not.
+    """
+    duration: int | None = getattr(frame, "duration", None)
+    if not duration or not frame.time_base:
+        return None
+    return float(duration * frame.time_base)
+
+
+def set_packet_duration(packet: Packet[Any], duration: int) -> None:
+    """Give a packet its length in units of its time base, where PyAV lets one.
+
+    Where it does not, FFmpeg takes the distance to the next one, and for the last one the rate.
+    """
+    with contextlib.suppress(AttributeError):
+        packet.duration = duration

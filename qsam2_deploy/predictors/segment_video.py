@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .._common.progress import progress
 from ..errors import InputError, PromptError
 from ..media.prompting.prompts import FramePrompt, check_frames, validate_prompt
-from ..media.protocols import FrameSource, RgbImage
+from ..media.protocols import RgbImage, Shown, TimedSource
 from ..media.reading.interrupt import StopFlag, stop_on_interrupt
 from ..media.reading.sources import open_frames
 from ..media.writing.mask_writer import check_object_ids
@@ -121,6 +121,7 @@ def segment_video(
     start: int = 0,
     max_frames: int | None = None,
     ignore_orientation: bool = False,
+    audio: bool = True,
     backend: str = "auto",
     threads: int | None = None,
     memory_frames: int | None = None,
@@ -152,6 +153,7 @@ def segment_video(
         max_frames: process at most so many frames.
         ignore_orientation: leave images as they are stored, as the official predictor does,
             instead of turning them as their EXIF orientation says.
+        audio: copy the sound of a video into the overlay.
         backend: inference engine, ``auto`` chooses.
         threads: threads of the engine, None lets it choose.
         memory_frames: how many memories are attended to, as ``VideoSegmenter`` has it.
@@ -182,7 +184,7 @@ def segment_video(
         if everything is None:
             schedule = _schedule(wanted, frames, total, masks=masks_dir is not None)
         with (
-            _open_outputs(paths, source, model, frames, total) as outputs,
+            _open_outputs(paths, source, model, frames, total, audio=audio) as outputs,
             (segmenter or _default_segmenter(everything))(
                 model,
                 backend=backend,
@@ -217,7 +219,7 @@ class _Run:
 
     def __init__(
         self,
-        frames: FrameSource,
+        frames: TimedSource,
         schedule: dict[int, list[Prompt]],
         tracker: Segmenter,
         outputs: Outputs,
@@ -233,8 +235,8 @@ class _Run:
 
     def process(self, limit: int | None, total: int | None, show: bool | None) -> None:
         """Process frames until the end, ``limit``, or Ctrl-C."""
-        taken: deque[RgbImage] = deque()
-        frames = _noted(islice(self._frames, limit), taken)
+        taken: deque[tuple[RgbImage, Shown | None]] = deque()
+        frames = _noted(self._frames, limit, taken)
         start = self._frames.start
         prompts = {number - start: given for number, given in self._schedule.items()}
         try:
@@ -243,7 +245,7 @@ class _Run:
                     _timed(results), "segmenting", total=total, unit="frame", enabled=show
                 )
                 for index, (result, seconds) in enumerate(bar, start=start):
-                    self._write(index, taken.popleft(), result, seconds)
+                    self._write(index, *taken.popleft(), result, seconds)
                     if self._stop.stopped:
                         self.interrupted = True
                         break
@@ -259,6 +261,7 @@ class _Run:
         if not self.interrupted:
             self._outputs.finish()
         warnings = [self._frames.warning] if self._frames.warning else []
+        warnings += self._outputs.warnings
         end = self._frames.start + self.count
         late = sorted(frame for frame in self._schedule if frame >= end)
         if late and not self.interrupted:
@@ -272,8 +275,15 @@ class _Run:
         """Return how often each object was seen."""
         return tuple(ObjectSummary(i, n, self._visible[i]) for i, n in self._seen.items())
 
-    def _write(self, index: int, frame: RgbImage, result: FrameResult, seconds: float) -> None:
-        self._outputs.write(index, frame, result, seconds)
+    def _write(
+        self,
+        index: int,
+        frame: RgbImage,
+        shown: Shown | None,
+        result: FrameResult,
+        seconds: float,
+    ) -> None:
+        self._outputs.write(index, frame, result, seconds, shown)
         self.count += 1
         self.seconds += seconds
         for item in result.objects:
@@ -281,10 +291,12 @@ class _Run:
             self._visible[item.object_id] += int(item.visible)
 
 
-def _noted(frames: Iterable[RgbImage], taken: deque[RgbImage]) -> Iterator[RgbImage]:
+def _noted(
+    frames: TimedSource, limit: int | None, taken: deque[tuple[RgbImage, Shown | None]]
+) -> Iterator[RgbImage]:
     """Iterate over ``frames``, which the segmenter takes ahead, and keep those that it took."""
-    for frame in frames:
-        taken.append(frame)
+    for frame in islice(frames, limit):
+        taken.append((frame, frames.shown))
         yield frame
 
 
@@ -299,7 +311,7 @@ def _timed(results: Iterator[FrameResult]) -> Iterator[tuple[FrameResult, float]
 
 
 def _schedule(
-    prompts: Sequence[FramePrompt], frames: FrameSource, total: int | None, *, masks: bool
+    prompts: Sequence[FramePrompt], frames: TimedSource, total: int | None, *, masks: bool
 ) -> dict[int, list[Prompt]]:
     """Return the prompts by frame number, all of them checked."""
     end = None if total is None else frames.start + total
@@ -314,7 +326,7 @@ def _schedule(
     return schedule
 
 
-def _frames_to_process(frames: FrameSource, max_frames: int | None) -> int | None:
+def _frames_to_process(frames: TimedSource, max_frames: int | None) -> int | None:
     if frames.num_frames is None:
         return max_frames
     left = frames.num_frames - frames.start
@@ -325,8 +337,10 @@ def _open_outputs(
     paths: OutputPaths,
     source: str | Path | int,
     model: str | Path,
-    frames: FrameSource,
+    frames: TimedSource,
     total: int | None,
+    *,
+    audio: bool,
 ) -> Outputs:
     header = {
         "source": frames.name if isinstance(source, int) else str(source),
@@ -336,7 +350,15 @@ def _open_outputs(
         "fps": frames.fps,
     }
     return Outputs(
-        paths, height=frames.height, width=frames.width, fps=frames.fps, frames=total, header=header
+        paths,
+        height=frames.height,
+        width=frames.width,
+        fps=frames.fps,
+        frames=total,
+        header=header,
+        pixel_aspect=frames.pixel_aspect,
+        sound=frames.sound if audio else None,
+        to_the_end=total is None or frames.start + total == frames.num_frames,
     )
 
 

@@ -162,7 +162,7 @@ class TestJson:
         path = tmp_path / "out.json"
         writer = JsonWriter(path, {"source": "v.mp4", "fps": None})
         writer.write(3, result(), 0.25)
-        writer.write(4, result(math.nan), 0.5)
+        writer.write(4, result(math.nan), 0.5, 0.1234567)
         assert not path.exists()
         writer.close(complete=True)
         data = json.loads(path.read_text(), parse_constant=pytest.fail)
@@ -178,6 +178,7 @@ class TestJson:
             ],
         }
         assert data["frames"][1]["objects"][0]["score"] is None
+        assert data["frames"][1]["time"] == 0.123457
 
     def test_no_frame_no_file(self, tmp_path):
         JsonWriter(tmp_path / "out.json", {}).close(complete=False)

@@ -4,6 +4,8 @@ import io
 import math
 import struct
 import wave
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,6 +15,7 @@ from PIL import Image
 from qsam2_deploy._common.rgb import RgbDecoder
 
 HEIGHT, WIDTH = 48, 64
+SOUND_RATE = 44100
 REORDERED = {"g": "12", "bf": "3", "b-adapt": "0", "sc_threshold": "0"}
 OPEN_GOP = {"x264-params": "keyint=12:bframes=3:b-adapt=0:open-gop=1:scenecut=0"}
 
@@ -68,6 +71,69 @@ def write_video(
     if rotation is not None:
         _set_display_matrix(path, rotation)
     return path
+
+
+def write_timed_video(
+    path: Path,
+    times: list[float],
+    *,
+    sound: float | None = None,
+    sound_codec: str = "aac",
+    pixel_aspect: Fraction | None = None,
+) -> Path:
+    """Write a numbered video whose frames are shown at ``times``, in seconds.
+
+    ``sound``: seconds of a tone that rises, so that every moment of it can be told.
+    """
+    unit = Fraction(1, 1000)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
+        stream.codec_context.time_base = unit
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
+        audio = None
+        if sound is not None:
+            audio = container.add_stream(sound_codec, rate=SOUND_RATE, layout="mono")
+        for index, time in enumerate(times):
+            picture = av.VideoFrame.from_ndarray(frame_image(index), format="rgb24")
+            picture.pts, picture.time_base = round(time / unit), unit
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+        if audio is not None:
+            for frame in _tone(sound, audio.codec_context.format.name):
+                container.mux(audio.encode(frame))
+            container.mux(audio.encode())
+    return path
+
+
+def _tone(seconds: float, sample_format: str) -> Iterator[av.AudioFrame]:
+    time = np.arange(round(seconds * SOUND_RATE)) / SOUND_RATE
+    wave_ = 0.3 * np.sin(2 * np.pi * (440 + 200 * time) * time)
+    for begin in range(0, len(wave_), 1024):
+        samples = wave_[None, begin : begin + 1024].astype(np.float32)
+        if sample_format == "u8":
+            samples = (samples * 100 + 128).astype(np.uint8)
+        frame = av.AudioFrame.from_ndarray(samples, format=sample_format, layout="mono")
+        frame.rate, frame.pts, frame.time_base = SOUND_RATE, begin, Fraction(1, SOUND_RATE)
+        yield frame
+
+
+def frame_times(path: Path) -> list[float]:
+    """Return when the frames of a video file are shown, in seconds from the first."""
+    with av.open(str(path)) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    return [time - times[0] for time in times]
+
+
+def read_sound(path: Path) -> tuple[float, np.ndarray]:
+    """Return when sound begins, in seconds from the first frame, and its samples."""
+    with av.open(str(path)) as container:
+        first = next(container.decode(video=0)).time
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))
+    samples = np.concatenate([frame.to_ndarray()[0].astype(float) for frame in frames])
+    return frames[0].time - first, samples
 
 
 def write_cut_video(path: Path, frames: int = 60) -> Path:

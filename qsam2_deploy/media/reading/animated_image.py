@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from ...errors import VideoError
-from ..protocols import RgbImage, Shown
+from ..protocols import RgbImage, Shown, Sound
 from .frame_cache import FrameCache
 from .image_pixels import UNREADABLE, rgb_from_image
 from .images import check_start, normalize_index
@@ -43,8 +44,8 @@ class AnimatedImage:
     """
 
     warning: str | None = None
-    pixel_aspect = None
-    sound = None
+    pixel_aspect: Fraction | None = None
+    sound: Sound | None = None
 
     def __init__(self, path: Path, *, start: int = 0, cache_frames: int = 16) -> None:
         """Open the file and read the first frame.

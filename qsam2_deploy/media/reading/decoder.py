@@ -38,6 +38,11 @@ class OpenVideo:
         rate = self.stream.average_rate or self.stream.guessed_rate
         return float(rate) if rate else None
 
+    @property
+    def tells_times(self) -> bool:
+        """Whether frames have times to rely on: an AVI file stores the order of decoding."""
+        return self.container.format.name != "avi"
+
     def close(self) -> None:
         """Close the file."""
         self.container.close()
@@ -137,10 +142,15 @@ def rgb_from_frame(frame: VideoFrame, to_rgb: RgbDecoder) -> RgbImage:
     display matrix is honoured in quarter turns; PyAV gives it in degrees counterclockwise.
     """
     pixels = to_rgb(frame)
-    quarters = round(frame_rotation(frame) / 90) % 4
+    quarters = quarter_turns(frame)
     if quarters:
         return np.ascontiguousarray(np.rot90(pixels, quarters))
     return pixels
+
+
+def quarter_turns(frame: VideoFrame) -> int:
+    """Return by how many quarters counterclockwise a frame is to be turned, 0 to 3."""
+    return round(frame_rotation(frame) / 90) % 4
 
 
 def _reason(error: BaseException) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from ...errors import VideoError
-from ..protocols import RgbImage
+from ..protocols import RgbImage, Shown, Sound
 from .frame_cache import FrameCache
 from .image_pixels import read_image
 
@@ -19,9 +20,9 @@ class ImageFrames:
     """
 
     fps: float | None = None
-    shown = None
-    pixel_aspect = None
-    sound = None
+    shown: Shown | None = None
+    pixel_aspect: Fraction | None = None
+    sound: Sound | None = None
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ...errors import VideoError
-from ..protocols import FrameSource, IndexedFrames
+from ..protocols import IndexedFrames, TimedSource
 from .animated_image import animation
 from .camera import camera_stream
 from .image_lists import IMAGE_SUFFIXES, FrameFiles, is_pattern, list_frames, match_frames
@@ -17,7 +17,7 @@ from .video_stream import video_stream
 
 def open_frames(
     source: str | os.PathLike[str] | int, *, start: int = 0, ignore_orientation: bool = False
-) -> FrameSource:
+) -> TimedSource:
     """Open a video, a folder of images, a pattern, an image, or a camera by its number.
 
     Use the result in a ``with`` block and iterate over it for uint8 ``[height, width, 3]`` RGB

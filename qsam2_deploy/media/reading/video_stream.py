@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..._common.rgb import RgbDecoder
 from ...errors import VideoError
-from ..protocols import RgbImage
-from .decoder import Decoder, OpenVideo, open_video, rgb_from_frame
+from ..protocols import RgbImage, Shown, Sound
+from ..pyav_versions import frame_seconds
+from .decoder import Decoder, OpenVideo, open_video, quarter_turns, rgb_from_frame
 from .video_index import index_video
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ _MISSING_SECONDS = 1.0
 
 
 class VideoStream:
-    """A :class:`FrameSource` over PyAV. Each iteration of a file begins at ``start`` again.
+    """A :class:`TimedSource` over PyAV. Each iteration of a file begins at ``start`` again.
 
     A video that breaks off gives what can be decoded; ``warning`` then says how much that was.
     """
@@ -32,6 +34,7 @@ class VideoStream:
         *,
         start: int = 0,
         count: Callable[[], int] | None = None,
+        path: Path | None = None,
     ) -> None:
         """Open the video and decode its first frame.
 
@@ -41,6 +44,7 @@ class VideoStream:
             start: number of the first frame to give.
             count: counts the frames of a file that does not say how many it has; None for a
                 camera, which has no end and cannot begin again.
+            path: the file, whose sound may be wanted.
 
         Raises:
             VideoError: no frame can be decoded, or ``start`` is past the end.
@@ -60,6 +64,12 @@ class VideoStream:
         self._size = (first.height, first.width)
         self.height, self.width = rgb_from_frame(first, self._to_rgb).shape[:2]
         self.fps = self._video.fps
+        self.shown: Shown | None = None
+        self._origin = first.time if self._video.tells_times else None
+        self.pixel_aspect = _pixel_aspect(self._video, first)
+        self.sound: Sound | None = None
+        if path is not None and self._origin is not None and self._video.container.streams.audio:
+            self.sound = Sound(path, self._origin)
         self._declared = self._video.stream.frames
         self.num_frames = None if count is None else self._declared or count()
         if self.num_frames is not None and start >= self.num_frames:
@@ -75,6 +85,7 @@ class VideoStream:
             if (frame.height, frame.width) != self._size:
                 raise VideoError(self._size_changed(count, frame))
             if count >= self.start:
+                self.shown = self._when(frame)
                 yield rgb_from_frame(frame, self._to_rgb)
             count += 1
         self.warning = self._describe_damage(count)
@@ -102,6 +113,11 @@ class VideoStream:
             first, self._first = self._first, None
             yield first
         yield from self._frames
+
+    def _when(self, frame: VideoFrame) -> Shown | None:
+        if self._origin is None or frame.time is None:
+            return None
+        return Shown(frame.time - self._origin, frame_seconds(frame))
 
     def _describe_damage(self, decoded: int) -> str | None:
         if self.num_frames is None:
@@ -145,5 +161,17 @@ def video_stream(path: Path, *, start: int = 0) -> VideoStream:
         VideoError: the file cannot be used.
     """
     return VideoStream(
-        str(path), lambda: open_video(path), start=start, count=lambda: index_video(path).length
+        str(path),
+        lambda: open_video(path),
+        start=start,
+        count=lambda: index_video(path).length,
+        path=path,
     )
+
+
+def _pixel_aspect(video: OpenVideo, first: VideoFrame) -> Fraction | None:
+    """Return the shape of the pixels of frames that are turned upright, None for squares."""
+    aspect = video.stream.sample_aspect_ratio or video.stream.codec_context.sample_aspect_ratio
+    if not aspect or aspect < 0 or aspect == 1:
+        return None
+    return 1 / aspect if quarter_turns(first) % 2 else aspect

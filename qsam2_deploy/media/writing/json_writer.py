@@ -21,10 +21,11 @@ class JsonWriter:
     """Collects what was found on each frame; the file appears in :meth:`close`.
 
     The file is an object: ``schema_version``, the entries of ``header``, ``complete`` (false if
-    the run ended early), and ``frames``, a list of ``{"frame", "seconds", "objects"}``, where each
-    object is ``{"object", "score", "visible", "area", "box"}``: the object score logit, the
-    mask's pixels, and ``[x1, y1, x2, y2]`` around them (``x2``, ``y2`` are one past the last
-    pixel) or null.
+    the run ended early), and ``frames``, a list of ``{"frame", "time", "seconds", "objects"}``:
+    its number, when the source shows it (in seconds from the source's first frame; left out where
+    it does not tell), and how long it took. Each object is ``{"object", "score", "visible",
+    "area", "box"}``: the object score logit, the mask's pixels, and ``[x1, y1, x2, y2]`` around
+    them (``x2``, ``y2`` are one past the last pixel) or null.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
@@ -38,12 +39,15 @@ class JsonWriter:
         self._frames: list[dict[str, Any]] = []
         self._file: PendingFile | None = PendingFile(path)
 
-    def write(self, frame_index: int, result: FrameResult, seconds: float) -> None:
-        """Add one frame, which took ``seconds``."""
+    def write(
+        self, frame_index: int, result: FrameResult, seconds: float, time: float | None = None
+    ) -> None:
+        """Add one frame, shown at ``time``, which took ``seconds``."""
+        entry: dict[str, Any] = {"frame": frame_index}
+        if time is not None:
+            entry["time"] = round(time, 6)
         objects = [_describe(item) for item in result.objects]
-        self._frames.append(
-            {"frame": frame_index, "seconds": round(seconds, 6), "objects": objects}
-        )
+        self._frames.append({**entry, "seconds": round(seconds, 6), "objects": objects})
 
     def close(self, *, complete: bool) -> None:
         """Write the file; without frames, leave none.

@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, VideoError
 from ...tracking.results import FrameResult
-from ..protocols import RgbImage
+from ..protocols import RgbImage, Shown, Sound
 from ..reading.image_lists import IMAGE_SUFFIXES, is_pattern
 from .contact_sheet import ContactSheet
 from .drawing import draw_overlay
@@ -75,6 +76,9 @@ class Outputs:
         fps: float | None,
         frames: int | None,
         header: Mapping[str, Any],
+        pixel_aspect: Fraction | None = None,
+        sound: Sound | None = None,
+        to_the_end: bool = True,
     ) -> None:
         """Open all files.
 
@@ -82,9 +86,12 @@ class Outputs:
             paths: what to write.
             height: of the frames, in pixels.
             width: of the frames, in pixels.
-            fps: frames per second of the overlay.
+            fps: frames per second of the overlay, for frames without a time.
             frames: how many frames will come, None if unknown.
             header: entries for the JSON file.
+            pixel_aspect: width of a pixel by its height, None for squares.
+            sound: tracks to copy into the overlay.
+            to_the_end: the last frame will be that of the source, so all its sound is copied.
 
         Raises:
             InputError: a folder is absent or cannot be written to.
@@ -92,6 +99,7 @@ class Outputs:
         """
         self._size = (height, width)
         self._complete = False
+        self._to_the_end = to_the_end
         self._video: VideoWriter | None = None
         self._image: Path | None = None
         self._masks: MaskWriter | None = None
@@ -99,7 +107,17 @@ class Outputs:
         self._sheet: ContactSheet | None = None
         with ExitStack() as stack:
             if paths.overlay is not None:
-                self._open_overlay(paths.overlay, fps, frames, stack)
+                self._check_overlay(paths.overlay, frames)
+                if self._image is None:
+                    self._video = VideoWriter(
+                        paths.overlay,
+                        height=height,
+                        width=width,
+                        fps=fps,
+                        pixel_aspect=pixel_aspect,
+                        sound=sound,
+                    )
+                    stack.callback(self._close_video)
             if paths.contact_sheet is not None:
                 self._sheet = ContactSheet(paths.contact_sheet)
                 stack.callback(self._sheet.close)
@@ -111,8 +129,22 @@ class Outputs:
                 stack.callback(self._masks.close)
             self._stack = stack.pop_all()
 
-    def write(self, index: int, frame: RgbImage, result: FrameResult, seconds: float) -> None:
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences about what could not be written."""
+        return [self._video.warning] if self._video is not None and self._video.warning else []
+
+    def write(
+        self,
+        index: int,
+        frame: RgbImage,
+        result: FrameResult,
+        seconds: float,
+        shown: Shown | None = None,
+    ) -> None:
         """Write a frame, uint8 RGB ``[height, width, 3]``, and what was found in how many seconds.
+
+        ``shown`` is when the source shows it.
 
         Raises:
             InputError: the disk is full, or the like.
@@ -120,12 +152,12 @@ class Outputs:
         if self._masks is not None:
             self._masks.write(index, *self._size, result)
         if self._json is not None:
-            self._json.write(index, result, seconds)
+            self._json.write(index, result, seconds, None if shown is None else shown.time)
         if self._video is None and self._image is None and self._sheet is None:
             return
         drawn = draw_overlay(frame, result)
         if self._video is not None:
-            self._video.write(drawn)
+            self._video.write(drawn, shown)
         if self._image is not None:
             write_image(self._image, drawn)
         if self._sheet is not None:
@@ -141,13 +173,8 @@ class Outputs:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def _open_overlay(
-        self, path: Path, fps: float | None, frames: int | None, stack: ExitStack
-    ) -> None:
+    def _check_overlay(self, path: Path, frames: int | None) -> None:
         if path.suffix.lower() not in WRITABLE_SUFFIXES:
-            height, width = self._size
-            self._video = VideoWriter(path, height=height, width=width, fps=fps)
-            stack.callback(self._video.close)
             return
         if frames != 1:
             raise VideoError(
@@ -155,6 +182,10 @@ class Outputs:
                 "give the name of a video, such as one that ends in .mp4"
             )
         self._image = path
+
+    def _close_video(self) -> None:
+        if self._video is not None:
+            self._video.close(all_sound=self._complete and self._to_the_end)
 
     def _close_json(self) -> None:
         if self._json is not None:

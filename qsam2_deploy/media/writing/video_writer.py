@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -14,10 +15,14 @@ from ..._common.files import describe_os_error
 from ..._common.rgb import RgbEncoder
 from ...errors import InputError, VideoError
 from .._optional import load_av
-from ..protocols import RgbImage
+from ..protocols import RgbImage, Shown, Sound
+from ..pyav_versions import set_packet_duration
+from .frame_times import FrameTimes
 from .pending_file import PendingFile
+from .sound_copy import SoundCopy
 
 if TYPE_CHECKING:
+    from av import VideoFrame
     from av.container import OutputContainer
     from av.video.stream import VideoStream as AvStream
 
@@ -40,10 +45,27 @@ class VideoWriter:
     until then. If nothing was written, or the disk was full, no file is left.
     """
 
-    def __init__(self, path: Path, *, height: int, width: int, fps: float | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        height: int,
+        width: int,
+        fps: float | None,
+        pixel_aspect: Fraction | None = None,
+        sound: Sound | None = None,
+    ) -> None:
         """Open ``path`` for frames of ``height`` by ``width`` pixels.
 
         Odd sizes get one more row or column, because H.264 stores colours for 2x2 pixels.
+
+        Args:
+            path: the video.
+            height: in pixels.
+            width: in pixels.
+            fps: frames per second, for frames without a time.
+            pixel_aspect: width of a pixel by its height, None for squares.
+            sound: tracks to copy beside the pictures.
 
         Raises:
             InputError: the folder is absent or cannot be written to.
@@ -57,14 +79,23 @@ class VideoWriter:
         self.path = path
         self.frames_written = 0
         self._shape = (height, width, 3)
+        self.warning: str | None = None
         self._rate = _frame_rate(fps)
+        self._aspect = pixel_aspect
+        self._wanted_sound = sound
+        self._sound: SoundCopy | None = None
+        self._times = FrameTimes(self._rate)
+        self._held: tuple[VideoFrame, float | None] | None = None
+        self._lengths: dict[int, int] = {}
         self._file: PendingFile | None = PendingFile(path)
         self._container: OutputContainer | None = None
         self._stream: AvStream | None = None
         self._to_yuv = RgbEncoder()
 
-    def write(self, frame: RgbImage) -> None:
-        """Append a uint8 RGB frame ``[height, width, 3]``.
+    def write(self, frame: RgbImage, shown: Shown | None = None) -> None:
+        """Append a uint8 RGB frame ``[height, width, 3]``, to be shown when the source shows it.
+
+        Without a time it follows the one before at the constant rate.
 
         Raises:
             VideoError: the frame has another shape or type, or the encoder fails.
@@ -79,12 +110,15 @@ class VideoWriter:
             raise VideoError(f"{self.path} is closed; no more frames can be written")
         with self._errors():
             if self._container is None:
-                self._open(self._file.temporary)
-            self._encode(frame)
+                self._open(self._file.temporary, shown)
+            self._append(frame, shown)
         self.frames_written += 1
 
-    def close(self) -> None:
+    def close(self, *, all_sound: bool = False) -> None:
         """Finish the file and give it its name; without frames, leave no file.
+
+        Args:
+            all_sound: copy also the sound after the last frame.
 
         Raises:
             VideoError: the encoder fails.
@@ -96,8 +130,9 @@ class VideoWriter:
             self._abandon()
             return
         with self._errors():
-            self._encode(None)
+            self._finish(all_sound)
             self._container.close()
+        self._close_sound()
         pending, self._file = self._file, None
         pending.commit()
 
@@ -107,10 +142,10 @@ class VideoWriter:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Path, shown: Shown | None) -> None:
         av = load_av()
         self._container = av.open(f"file:{path}", "w", options=_container_options(path))
-        name, options = _encoder()
+        name, options = _encoder(timed=shown is not None)
         stream = cast("AvStream", self._container.add_stream(name, rate=self._rate))
         stream.options = dict[str, object](options)
         height, width = self._shape[:2]
@@ -119,20 +154,79 @@ class VideoWriter:
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = 1
+        context.time_base = self._times.time_base
+        if self._aspect is not None:
+            context.sample_aspect_ratio = self._aspect
         self._stream = stream
+        if self._wanted_sound is not None:
+            self._add_sound(self._wanted_sound, path, shown)
 
-    def _encode(self, frame: RgbImage | None) -> None:
+    def _add_sound(self, sound: Sound, path: Path, shown: Shown | None) -> None:
+        """Add the tracks that the file can hold; where it takes none of them, open it again."""
+        assert self._container is not None
+        begin = 0.0 if shown is None else shown.time
+        try:
+            self._sound = SoundCopy(sound, self._container, begin=begin)
+            self._container.start_encoding()  # writes the header, which some tracks do not fit
+            refused = self._sound.refused
+        except (load_av().FFmpegError, ValueError) as error:
+            self._close_sound()
+            with contextlib.suppress(load_av().FFmpegError):
+                self._container.close()
+            self._wanted_sound, refused = None, [str(getattr(error, "strerror", error))]
+            self._open(path, shown)
+        if refused:
+            self.warning = (
+                f"{self.path} cannot hold the sound of the input ({', '.join(refused)}), so it is "
+                "left out; try a name that ends in .mkv"
+            )
+
+    def _append(self, frame: RgbImage, shown: Shown | None) -> None:
+        """Encode the frame before, whose length is known now, and hold this one back."""
+        picture = self._to_yuv(_even(frame))
+        picture.pts = self._times.place(None if shown is None else shown.time)
+        picture.time_base = self._times.time_base
+        self._encode_held(picture.pts)
+        self._held = picture, None if shown is None else shown.seconds
+
+    def _encode_held(self, end: int | None) -> None:
+        if self._held is None:
+            return
+        (picture, seconds), self._held = self._held, None
+        begin = cast("int", picture.pts)
+        end = begin + self._times.length(seconds) if end is None else end
+        self._lengths[begin] = end - begin
+        self._encode(picture)
+        if self._sound is not None:
+            self._sound.advance(float(end * self._times.time_base))
+
+    def _encode(self, picture: VideoFrame | None) -> None:
         """Encode one frame, or with None those that the encoder still holds."""
         assert self._container is not None
         assert self._stream is not None
-        picture = None if frame is None else self._to_yuv(_even(frame))
         for packet in self._stream.encode(picture):
+            length = self._lengths.pop(cast("int", packet.pts), None)
+            if length is not None:
+                set_packet_duration(packet, length)
             self._container.mux(packet)
+
+    def _finish(self, all_sound: bool) -> None:
+        self._encode_held(None)
+        self._encode(None)
+        if self._sound is not None and all_sound:
+            self._sound.advance(None)
+
+    def _close_sound(self) -> None:
+        sound, self._sound = self._sound, None
+        if sound is not None:
+            sound.close()
 
     def _abandon(self) -> None:
         """Remove what was written."""
         pending, self._file = self._file, None
         container, self._container = self._container, None
+        self._held = None
+        self._close_sound()
         try:
             if container is not None:
                 container.close()
@@ -166,11 +260,15 @@ def _frame_rate(fps: float | None) -> Fraction:
     return Fraction(fps).limit_denominator(1001)  # 29.97 is 30000/1001
 
 
-def _encoder() -> tuple[str, dict[str, str]]:
+def _encoder(*, timed: bool) -> tuple[str, dict[str, str]]:
+    """Return the encoder and its options; ``timed`` frames may have any distances."""
     av = load_av()
+    # Between frames of any distances, an .mp4 file with reordered ones gets a wrong duration:
+    # it adds up the times of decoding.
+    in_order = {"bf": "0"} if timed else {}
     for name, options in _ENCODERS:
         if name in av.codecs_available:
-            return name, dict(options)
+            return name, {**options, **(in_order if name == "libx264" else {})}
     raise VideoError("this build of PyAV has no H.264 encoder; install the one from PyPI")
 
 

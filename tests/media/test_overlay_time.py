@@ -1,0 +1,167 @@
+"""Time, sound and shape of a video come back in its overlay."""
+
+import json
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from qsam2_deploy.media.reading.sources import open_frames
+from qsam2_deploy.media.writing import sound_copy
+from qsam2_deploy.media.writing.video_writer import VideoWriter
+from qsam2_deploy.predictors.segment_video import segment_video
+from tests.predictors.test_segment_video import CLICK, FakeSegmenter
+from tests.support.media_samples import (
+    SOUND_RATE,
+    decode_all,
+    frame_number,
+    frame_times,
+    read_sound,
+    write_folder,
+    write_timed_video,
+    write_video,
+)
+
+STEADY = [i / 25 for i in range(30)]
+VARIABLE = [0.0, 0.042, 0.125, 0.292, 0.542, 0.833, 1.208]
+
+
+def overlay(source, path, **values):
+    return segment_video(
+        source, "m.onnx", [CLICK], overlay=path, segmenter=FakeSegmenter, show_progress=False,
+        **values,
+    )  # fmt: skip
+
+
+def duration(path):
+    with av.open(str(path)) as container:
+        return container.duration / 1e6
+
+
+@pytest.mark.parametrize("source", ["in.mp4", "in.mkv"])
+@pytest.mark.parametrize("target", ["out.mp4", "out.mov", "out.mkv"])
+@pytest.mark.parametrize("times", [STEADY, VARIABLE])
+def test_times_and_duration(tmp_path, source, target, times):
+    source = write_timed_video(tmp_path / source, times)
+    overlay(source, tmp_path / target, json_path=tmp_path / "out.json")
+    assert frame_times(tmp_path / target) == pytest.approx(times, abs=0.0015)
+    assert duration(tmp_path / target) == pytest.approx(duration(source), abs=0.04)
+    data = json.loads((tmp_path / "out.json").read_text())
+    assert [frame["time"] for frame in data["frames"]] == pytest.approx(times, abs=0.0015)
+
+
+@pytest.mark.parametrize("name", ["in.avi", "in.h264"])
+def test_files_without_times_are_of_constant_rate(tmp_path, name):
+    write_video(tmp_path / name, 20, options={"bf": "3"})
+    overlay(tmp_path / name, tmp_path / "out.mp4")
+    assert frame_times(tmp_path / "out.mp4") == pytest.approx([i / 25 for i in range(20)], abs=1e-4)
+
+
+def test_part_of_a_video_begins_at_zero(tmp_path):
+    source = write_timed_video(tmp_path / "in.mkv", VARIABLE)
+    overlay(source, tmp_path / "o.mp4", json_path=tmp_path / "o.json", start=2, max_frames=3)
+    assert frame_times(tmp_path / "o.mp4") == pytest.approx([0, 0.167, 0.417], abs=0.0015)
+    data = json.loads((tmp_path / "o.json").read_text())
+    assert [frame["time"] for frame in data["frames"]] == pytest.approx(VARIABLE[2:5], abs=0.0015)
+
+
+def test_animated_image_keeps_its_times(tmp_path):
+    from PIL import Image
+
+    folder = write_folder(tmp_path / "f", [f"{i}.png" for i in range(4)])
+    images = [Image.open(folder / f"{i}.png") for i in range(4)]
+    images[0].save(
+        tmp_path / "in.webp", save_all=True, append_images=images[1:],
+        duration=[100, 300, 50, 400], lossless=True,
+    )  # fmt: skip
+    overlay(tmp_path / "in.webp", tmp_path / "out.mp4")
+    assert frame_times(tmp_path / "out.mp4") == pytest.approx([0, 0.1, 0.4, 0.45], abs=0.0015)
+    assert duration(tmp_path / "out.mp4") == pytest.approx(0.85, abs=0.002)
+
+
+def test_folder_has_no_times(tmp_path):
+    folder = write_folder(tmp_path / "f", ["0.png", "1.png"])
+    overlay(folder, tmp_path / "out.mp4", json_path=tmp_path / "out.json")
+    assert frame_times(tmp_path / "out.mp4") == pytest.approx([0, 1 / 24], abs=1e-4)
+    data = json.loads((tmp_path / "out.json").read_text())
+    assert all("time" not in frame for frame in data["frames"])
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.mkv"])
+def test_shape_of_pixels_is_kept(tmp_path, target):
+    source = write_timed_video(tmp_path / "in.mp4", STEADY[:3], pixel_aspect=Fraction(2))
+    overlay(source, tmp_path / target)
+    with av.open(str(tmp_path / target)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == 2
+
+
+def test_shape_of_pixels_turns_with_the_frame(tmp_path, monkeypatch):
+    source = write_timed_video(tmp_path / "in.mp4", STEADY[:3], pixel_aspect=Fraction(2))
+    with open_frames(source) as frames:
+        assert frames.pixel_aspect == 2
+    monkeypatch.setattr("qsam2_deploy.media.reading.decoder.frame_rotation", lambda _: 90)
+    with open_frames(source) as frames:
+        assert frames.pixel_aspect == Fraction(1, 2)
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.mov", "out.mkv"])
+@pytest.mark.parametrize("times", [STEADY, VARIABLE])
+def test_sound_is_copied_whole(tmp_path, target, times):
+    source = write_timed_video(tmp_path / "in.mp4", times, sound=1.6)
+    assert overlay(source, tmp_path / target).warnings == ()
+    assert packets(tmp_path / target) == packets(source)
+    assert duration(tmp_path / target) == pytest.approx(duration(source), abs=0.04)
+    assert [frame_number(f) for f in decode_all(tmp_path / target)] == list(range(len(times)))
+
+
+def packets(path):
+    with av.open(str(path)) as container:
+        return [bytes(p) for p in container.demux(audio=0) if p.size]
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.mkv"])
+def test_sound_of_a_part_fits_the_pictures(tmp_path, target):
+    source = write_timed_video(tmp_path / "in.mp4", STEADY, sound=1.6)
+    overlay(source, tmp_path / target, start=10, max_frames=12)
+    begin, whole = read_sound(source)
+    part_begin, part = read_sound(tmp_path / target)
+    assert part_begin + len(part) / SOUND_RATE == pytest.approx(12 / 25, abs=0.03)
+    piece = part[4096:12288]
+    found = np.correlate(whole, piece, mode="valid").argmax() / SOUND_RATE + begin
+    assert found - (4096 / SOUND_RATE + part_begin) == pytest.approx(10 / 25, abs=0.002)
+
+
+def test_sound_can_be_left_out(tmp_path):
+    source = write_timed_video(tmp_path / "in.mp4", STEADY, sound=1.6)
+    overlay(source, tmp_path / "out.mp4", audio=False)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert not container.streams.audio
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_sound_that_the_file_cannot_hold_is_told(tmp_path, monkeypatch, known):
+    """Also where only writing the header shows it."""
+    if not known:
+        monkeypatch.setattr(sound_copy, "_fits", lambda *_: True)
+    source = write_timed_video(tmp_path / "in.mkv", STEADY, sound=1.6, sound_codec="tta")
+    (warning,) = overlay(source, tmp_path / "out.mp4").warnings
+    assert "out.mp4 cannot hold the sound of the input (" in warning
+    assert len(decode_all(tmp_path / "out.mp4")) == len(STEADY)
+    assert overlay(source, tmp_path / "out.mkv").warnings == ()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_interrupted_run_has_the_sound_of_its_frames(tmp_path):
+    source = write_timed_video(tmp_path / "in.mp4", STEADY, sound=1.6)
+    with (
+        open_frames(source) as frames,
+        VideoWriter(
+            tmp_path / "out.mp4", height=48, width=64, fps=25, sound=frames.sound
+        ) as writer,
+    ):
+        for frame in frames:
+            writer.write(frame, frames.shown)
+            if frames.shown.time >= 0.5:
+                break
+    assert duration(tmp_path / "out.mp4") == pytest.approx(0.56, abs=0.03)
