@@ -26,6 +26,9 @@ from tests.support.media_samples import (
 STEADY = [i / 25 for i in range(30)]
 VARIABLE = [0.0, 0.042, 0.125, 0.292, 0.542, 0.833, 1.208]
 
+# PyAV 14.0 does not tell how long the last frame is; then it is as long as frames are on average.
+ONE_FRAME = 0.04 if hasattr(av.VideoFrame, "duration") else 0.2
+
 
 def overlay(source, path, **values):
     return segment_video(
@@ -46,7 +49,7 @@ def test_times_and_duration(tmp_path, source, target, times):
     source = write_timed_video(tmp_path / source, times)
     overlay(source, tmp_path / target, json_path=tmp_path / "out.json")
     assert frame_times(tmp_path / target) == pytest.approx(times, abs=0.0015)
-    assert duration(tmp_path / target) == pytest.approx(duration(source), abs=0.04)
+    assert duration(tmp_path / target) == pytest.approx(duration(source), abs=ONE_FRAME)
     data = json.loads((tmp_path / "out.json").read_text())
     assert [frame["time"] for frame in data["frames"]] == pytest.approx(times, abs=0.0015)
 

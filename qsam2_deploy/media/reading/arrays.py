@@ -13,7 +13,7 @@ from .images import normalize_index
 
 
 class ArrayFrames:
-    """An :class:`IndexedFrames` over arrays, which are not copied.
+    """An :class:`.IndexedFrames` over arrays, which are not copied.
 
     Each is uint8 RGB ``[height, width, 3]``, all of one size; anything that numpy reads as such
     (a PIL image, a tensor on the CPU) will do.

@@ -173,7 +173,7 @@ class VideoWriter:
             self._close_sound()
             with contextlib.suppress(load_av().FFmpegError):
                 self._container.close()
-            self._wanted_sound, refused = None, [str(getattr(error, "strerror", error))]
+            self._wanted_sound, refused = None, [getattr(error, "strerror", None) or str(error)]
             self._open(path, shown)
         if refused:
             self.warning = (
