@@ -135,6 +135,31 @@ def test_sound_of_a_part_fits_the_pictures(tmp_path, target):
     assert found - (4096 / SOUND_RATE + part_begin) == pytest.approx(10 / 25, abs=0.002)
 
 
+def test_sound_of_a_part_of_an_avi_file(tmp_path):
+    source = write_timed_video(tmp_path / "in.avi", STEADY, sound=1.6, sound_codec="ac3")
+    overlay(source, tmp_path / "whole.mkv")
+    overlay(source, tmp_path / "part.mkv", start=10, json_path=tmp_path / "part.json")
+    assert packets(tmp_path / "whole.mkv") == packets(source)
+    assert len(packets(tmp_path / "part.mkv")) == pytest.approx(1.2 / 1536 * SOUND_RATE, abs=2)
+    data = json.loads((tmp_path / "part.json").read_text())
+    assert data["frames"][0]["time"] == 0.4
+
+
+def test_sound_packets_out_of_order_do_not_end_the_run(tmp_path, monkeypatch):
+    source = write_timed_video(tmp_path / "in.mp4", STEADY, sound=1.6)
+    times = iter([0.3, 0.1, 0.2, *[0.4 + i / 50 for i in range(100)]])
+
+    def shuffled(self, packet):
+        packet.pts = packet.dts = round(next(times) / packet.time_base)
+        return original(self, packet)
+
+    original = sound_copy.SoundCopy._copy
+    monkeypatch.setattr(sound_copy.SoundCopy, "_copy", shuffled)
+    overlay(source, tmp_path / "out.mp4")
+    assert len(packets(tmp_path / "out.mp4")) == len(packets(source)) - 2
+    assert len(decode_all(tmp_path / "out.mp4")) == len(STEADY)
+
+
 def test_sound_can_be_left_out(tmp_path):
     source = write_timed_video(tmp_path / "in.mp4", STEADY, sound=1.6)
     overlay(source, tmp_path / "out.mp4", audio=False)

@@ -85,7 +85,7 @@ def write_timed_video(
 
     ``sound``: seconds of a tone that rises, so that every moment of it can be told.
     """
-    unit = Fraction(1, 1000)
+    unit = Fraction(1, 25 if path.suffix == ".avi" else 1000)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"bf": "0"})
         stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"

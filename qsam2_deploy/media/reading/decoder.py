@@ -40,7 +40,7 @@ class OpenVideo:
 
     @property
     def tells_times(self) -> bool:
-        """Whether frames have times to rely on: an AVI file stores the order of decoding."""
+        """Whether frames have times to rely on: AVI has the order of decoding, and one rate."""
         return self.container.format.name != "avi"
 
     def close(self) -> None:

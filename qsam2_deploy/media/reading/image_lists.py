@@ -81,7 +81,10 @@ def match_frames(pattern: Path) -> FrameFiles:
     images = [p for p in found if _is_image(p)]
     if not images:
         what = f"; the {len(found)} files that do are no images" if found else ""
-        raise VideoError(f"no image matches {pattern}{what}; give the pattern of existing frames")
+        raise VideoError(
+            f"there is no file {pattern}, and no image matches it as a pattern{what}; "
+            "give a pattern of existing frames"
+        )
     return _described(str(pattern), images, found, "are no images")
 
 

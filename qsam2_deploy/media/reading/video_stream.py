@@ -65,7 +65,7 @@ class VideoStream:
         self.height, self.width = rgb_from_frame(first, self._to_rgb).shape[:2]
         self.fps = self._video.fps
         self.shown: Shown | None = None
-        self._origin = first.time if self._video.tells_times else None
+        self._origin: float | None = first.time if self._video.tells_times else 0.0
         self.pixel_aspect = _pixel_aspect(self._video, first)
         self.sound: Sound | None = None
         if path is not None and self._origin is not None and self._video.container.streams.audio:
@@ -85,7 +85,7 @@ class VideoStream:
             if (frame.height, frame.width) != self._size:
                 raise VideoError(self._size_changed(count, frame))
             if count >= self.start:
-                self.shown = self._when(frame)
+                self.shown = self._when(frame, count)
                 yield rgb_from_frame(frame, self._to_rgb)
             count += 1
         self.warning = self._describe_damage(count)
@@ -114,7 +114,9 @@ class VideoStream:
             yield first
         yield from self._frames
 
-    def _when(self, frame: VideoFrame) -> Shown | None:
+    def _when(self, frame: VideoFrame, number: int) -> Shown | None:
+        if not self._video.tells_times:
+            return Shown(number / self.fps, None) if self.fps else None
         if self._origin is None or frame.time is None:
             return None
         return Shown(frame.time - self._origin, frame_seconds(frame))

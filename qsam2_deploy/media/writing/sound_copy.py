@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -79,7 +80,9 @@ class SoundCopy:
         packet.pts = cast("int", packet.pts) - shift
         packet.dts = cast("int", packet.dts) - shift
         packet.stream = self._tracks[packet.stream.index]
-        self._target.mux(packet)
+        # Packets out of order, as where streams were joined, are refused; the rest goes on.
+        with contextlib.suppress(ValueError):
+            self._target.mux(packet)
 
 
 def _fits(codec: str, target: OutputContainer) -> bool:
