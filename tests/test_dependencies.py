@@ -27,7 +27,7 @@ COMMANDS = {
     "pack": "--half",
     "report": "--float --data --layers --log --scores --models -o",
     "run": "--model --torch --backend --threads",
-    "segment": "--contact-sheet",
+    "segment": "--contact-sheet --coco",
     "train": "--resume",
 }
 """Each command, and some options that its help must show."""

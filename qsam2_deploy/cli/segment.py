@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..media.writing.result_format import format_helps
 from ._main import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -56,6 +57,7 @@ _OUTPUT_NAMES = {
     "masks": "masks",
     "json": "results",
     "contact_sheet": "contact sheet",
+    **{name: name for name in format_helps()},
 }
 
 
@@ -64,8 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = _parser()
     args = parser.parse_args(argv)
-    if not any((args.out, args.masks, args.json, args.contact_sheet)):
-        parser.error("nothing would be written; give --out, --masks, --json or --contact-sheet")
+    formats = {name: path for name in format_helps() if (path := getattr(args, name)) is not None}
+    if not any((args.out, args.masks, args.json, args.contact_sheet, formats)):
+        parser.error(
+            "nothing would be written; give --out, --masks, --json, --contact-sheet or "
+            + " or ".join(f"--{name}" for name in format_helps())
+        )
     # Imported here, so that --help needs nothing but Python.
     from ..media.prompting.prompt_file import prompts_from_file
     from ..media.prompting.prompt_flags import prompts_from_flags
@@ -85,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         masks_dir=args.masks,
         json_path=args.json,
         contact_sheet=args.contact_sheet,
+        formats=formats,
         start=args.start,
         max_frames=args.max_frames,
         ignore_orientation=args.ignore_orientation,
@@ -133,6 +140,8 @@ def _parser() -> Parser:
     results.add_argument(
         "--contact-sheet", type=Path, metavar="FILE", help="picture of evenly spaced frames, .png"
     )
+    for name, told in format_helps().items():
+        results.add_argument(f"--{name}", type=Path, metavar="FILE", help=told)
     how = parser.add_argument_group("how")
     how.add_argument(
         "--start", type=whole_number(0), default=0, metavar="N", help="first frame (0)"

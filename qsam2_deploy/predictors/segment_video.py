@@ -20,6 +20,7 @@ from ..media.reading.interrupt import StopFlag, stop_on_interrupt
 from ..media.reading.sources import open_frames
 from ..media.writing.mask_writer import check_object_ids
 from ..media.writing.outputs import OutputPaths, Outputs
+from ..media.writing.result_format import format_helps
 from ..tracking.results import FrameResult, Prompt
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def segment_video(
     masks_dir: str | Path | None = None,
     json_path: str | Path | None = None,
     contact_sheet: str | Path | None = None,
+    formats: Mapping[str, str | Path] | None = None,
     start: int = 0,
     max_frames: int | None = None,
     ignore_orientation: bool = False,
@@ -149,6 +151,7 @@ def segment_video(
         masks_dir: folder to write one DAVIS-style PNG per frame to.
         json_path: file to write scores, areas, boxes and times to.
         contact_sheet: picture of evenly spaced overlay frames to write.
+        formats: files for other tools, by the names of their forms, such as ``coco``.
         start: number of the first frame to process.
         max_frames: process at most so many frames.
         ignore_orientation: leave images as they are stored, as the official predictor does,
@@ -170,7 +173,15 @@ def segment_video(
         InputError: an output cannot be written, or would overwrite an input.
         Qsam2Error: the model cannot be loaded or run.
     """
-    paths = OutputPaths(_path(overlay), _path(masks_dir), _path(json_path), _path(contact_sheet))
+    others = {name: Path(path) for name, path in (formats or {}).items()}
+    known = format_helps()
+    for name in others.keys() - known.keys():
+        raise InputError(
+            f"there is no form of results {name!r}; expected one of {', '.join(known)}"
+        )
+    paths = OutputPaths(
+        _path(overlay), _path(masks_dir), _path(json_path), _path(contact_sheet), others
+    )
     paths.check(source, model)
     if max_frames is not None and max_frames < 1:
         raise InputError(f"the number of frames must be at least 1, but is {max_frames}")

@@ -49,6 +49,16 @@ def decode_rle(entry: Any, origin: str) -> Masks:
     return mask
 
 
+def encode_rle(mask: Masks) -> dict[str, Any]:
+    """Return the COCO run-length encoding of a mask, bool ``[H, W]``, with its runs as text."""
+    pixels = mask.T.ravel()
+    ends = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    runs = np.diff(np.concatenate([[0], ends, [pixels.size]])).tolist()
+    # The first run is of background.
+    runs = [0, *runs] if pixels.size and pixels[0] else runs
+    return {"size": list(mask.shape), "counts": text_of_runs(runs)}
+
+
 def text_of_runs(runs: Sequence[int]) -> str:
     """Return COCO's text of the runs of background and object in turn, down the columns.
 

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..._common.files import describe_os_error
-from ...errors import InputError
 from ...tracking.results import FrameResult, ObjectResult
 from .drawing import mask_box
 from .pending_file import PendingFile
@@ -62,13 +60,7 @@ class JsonWriter:
             pending.discard()
             return
         data = {"schema_version": SCHEMA_VERSION, **self._header, "complete": complete}
-        try:
-            with pending.temporary.open("w", encoding="utf-8") as stream:
-                stream.write(_one_frame_per_line(data, self._frames))
-        except OSError as error:
-            pending.discard()
-            raise InputError(describe_os_error(error, self.path)) from error
-        pending.commit()
+        pending.write_text(_one_frame_per_line(data, self._frames))
 
 
 def _describe(item: ObjectResult) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from .drawing import draw_overlay
 from .image_writer import WRITABLE_SUFFIXES, write_image
 from .json_writer import JsonWriter
 from .mask_writer import MaskWriter
+from .result_format import About, ResultWriter, open_format
 from .video_writer import VideoWriter
 
 
@@ -31,16 +32,20 @@ class OutputPaths:
         masks: folder of one indexed PNG per frame.
         json: the results in numbers.
         contact_sheet: a picture of evenly spaced frames.
+        formats: forms that other tools read, by their names in :mod:`.result_format`.
     """
 
     overlay: Path | None = None
     masks: Path | None = None
     json: Path | None = None
     contact_sheet: Path | None = None
+    formats: Mapping[str, Path] = field(default_factory=dict)
 
     def given(self) -> dict[str, Path]:
         """Return those that are to be written, by name."""
-        return {name: path for name, path in vars(self).items() if path is not None}
+        own = {"overlay": self.overlay, "masks": self.masks, "json": self.json}
+        own |= {"contact_sheet": self.contact_sheet, **self.formats}
+        return {name: path for name, path in own.items() if path is not None}
 
     def check(self, source: str | Path | int, model: str | Path) -> None:
         """Check that no output replaces an input or another output.
@@ -105,6 +110,7 @@ class Outputs:
         self._masks: MaskWriter | None = None
         self._json: JsonWriter | None = None
         self._sheet: ContactSheet | None = None
+        self._formats: list[ResultWriter] = []
         with ExitStack() as stack:
             if paths.overlay is not None:
                 self._check_overlay(paths.overlay, frames)
@@ -127,6 +133,10 @@ class Outputs:
             if paths.masks is not None:
                 self._masks = MaskWriter(paths.masks)
                 stack.callback(self._masks.close)
+            for name, path in paths.formats.items():
+                writer = open_format(name, path, About(height, width, header))
+                self._formats.append(writer)
+                stack.callback(self._close_format, writer)
             self._stack = stack.pop_all()
 
     @property
@@ -153,6 +163,8 @@ class Outputs:
             self._masks.write(index, *self._size, result)
         if self._json is not None:
             self._json.write(index, result, seconds, None if shown is None else shown.time)
+        for writer in self._formats:
+            writer.write(index, result)
         if self._video is None and self._image is None and self._sheet is None:
             return
         drawn = draw_overlay(frame, result)
@@ -186,6 +198,9 @@ class Outputs:
     def _close_video(self) -> None:
         if self._video is not None:
             self._video.close(all_sound=self._complete and self._to_the_end)
+
+    def _close_format(self, writer: ResultWriter) -> None:
+        writer.close(complete=self._complete)
 
     def _close_json(self) -> None:
         if self._json is not None:

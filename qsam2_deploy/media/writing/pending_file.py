@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..._common.files import atomic_path
+from ..._common.files import atomic_path, describe_os_error
 from ...errors import InputError
 
 
@@ -26,6 +26,19 @@ class PendingFile:
         self.target = path
         self._context = atomic_path(path)
         self.temporary = self._context.__enter__()
+
+    def write_text(self, text: str) -> None:
+        """Write the whole file and give it its final name.
+
+        Raises:
+            InputError: the disk is full, or the like; the temporary file is gone then.
+        """
+        try:
+            self.temporary.write_text(text, encoding="utf-8")
+        except OSError as error:
+            self.discard()
+            raise InputError(describe_os_error(error, self.target)) from error
+        self.commit()
 
     def commit(self) -> None:
         """Give the file its final name, replacing an older one.
