@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from qsam2_deploy.media.reading.sources import open_frames
@@ -25,7 +26,7 @@ FRAMES, LATER = 5, 3
 
 @dataclass(frozen=True)
 class Material:
-    """A tiny model, as a checkpoint with its configuration and as ``.onnx``, and a clip."""
+    """The trained model at a small size, with its configuration and as ``.onnx``, and a clip."""
 
     checkpoint: Path
     model: Path
@@ -39,13 +40,17 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     torch = pytest.importorskip("torch", reason="exporting a model needs torch")
     pytest.importorskip("sam2", reason="exporting a model needs sam2")
     from qsam2_deploy.export import onnx_from_checkpoint
-    from tests.support.weights import small_config, write_checkpoint
+    from qsam2_deploy.quant.checkpoints.checkpoint import save_checkpoint
+    from tests.parity.trained import trained_model
 
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("examples")
-    checkpoint = write_checkpoint(folder / "tiny.pt", small_config(96))
+    settings, state = trained_model()
+    checkpoint = folder / "tiny.pt"
+    save_checkpoint(checkpoint, state, config=settings)
     config, model = folder / "tiny.yaml", folder / "tiny.onnx"
-    onnx_from_checkpoint(checkpoint, model, config=config)
+    config.write_text(yaml.safe_dump(settings))
+    onnx_from_checkpoint(checkpoint, model, show_progress=False)
     # The upstream package reads its configurations with Hydra, which wants this line.
     config.write_text("# @package _global_\n" + config.read_text())
     frames, video = folder / "frames", folder / "clip.mp4"
@@ -105,7 +110,7 @@ def test_official_flow_depends_on_its_correction(material, tmp_path):
         found.append(_labels(out / "one_child"))
     changed = (found[0] != found[1]).mean(axis=(1, 2))
     assert (changed[:LATER] == 0).all()
-    assert changed[LATER] > 1e-2
+    assert changed[LATER] > 1e-3  # a hundred times what may differ between the predictors
     assert (changed[LATER + 1 :] > 0).all()
 
 
