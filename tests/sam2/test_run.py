@@ -227,12 +227,18 @@ def test_a_script_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_modules_are_there_by_our_name(model_path: Path) -> None:
-    from qsam2_deploy.sam2.build_sam import build_sam2, build_sam2_video_predictor_hf
+    from qsam2_deploy.sam2.build_sam import build_sam2
     from qsam2_deploy.sam2.sam2_image_predictor import SAM2ImagePredictor
 
     predictor = SAM2ImagePredictor(build_sam2(None, model_path, threads=1, backend="ort"))
     predictor.set_image(np.zeros((8, 8, 3), np.uint8))
     assert predictor.predict(box=[1, 1, 5, 5], multimask_output=False)[0].shape == (1, 8, 8)
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_a_name_that_the_hub_does_not_have() -> None:
+    from qsam2_deploy.sam2.build_sam import build_sam2_video_predictor_hf
+
     with pytest.raises(Qsam2Error, match="nobody/nothing"):
         build_sam2_video_predictor_hf("nobody/nothing")
 
