@@ -57,8 +57,8 @@ def test_a_model_onnx_is_no_engine(model_path, backend):
 
 def test_segmenter(installed, engine, model_path):
     logits = []
-    for model in (model_path, engine):
-        with VideoSegmenter(model) as segmenter:
+    for model, backend in ((model_path, "ort"), (engine, "auto")):
+        with VideoSegmenter(model, backend) as segmenter:
             result = segmenter.track(PIXELS, [Prompt(1, [(30, 20)], [1])])
             logits.append(result[1].logits)
     np.testing.assert_array_equal(*logits)
@@ -67,8 +67,8 @@ def test_segmenter(installed, engine, model_path):
 
 def test_video_predictor(installed, engine, model_path, frames):
     logits = []
-    for model in (model_path, engine):
-        with build_sam2_video_predictor(None, model) as predictor:
+    for model, backend in ((model_path, "ort"), (engine, "auto")):
+        with build_sam2_video_predictor(None, model, backend=backend) as predictor:
             assert isinstance(predictor, SAM2VideoPredictor)
             state = predictor.init_state(str(frames))
             predictor.add_new_points_or_box(state, 0, 1, box=[5, 5, 40, 40])
@@ -82,8 +82,8 @@ def test_image_predictor(installed, engine, model_path):
     boxes = np.array(
         [[5, 5, 30, 30], [10, 8, 50, 40], [1, 2, 30, 40], [9, 9, 40, 40], [3, 3, 9, 9]]
     )
-    for model in (model_path, engine):
-        with SAM2ImagePredictor(model) as predictor:
+    for model, backend in ((model_path, "ort"), (engine, "auto")):
+        with SAM2ImagePredictor(model, backend) as predictor:
             predictor.set_image(PIXELS)
             found.append(predictor.predict(box=boxes, multimask_output=False, return_logits=True))
             embedding = predictor.get_image_embedding()
