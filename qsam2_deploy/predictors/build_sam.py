@@ -7,17 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..engines.open import open_backend
-from ..engines.protocol import Backend
 from ..errors import InputError, ModelFileError
 from .camera_predictor import SAM2CameraPredictor
-from .official_options import OfficialOptions, official_options
 from .pretrained import exported_model
-from .shared_model import SharedModel
+from .shared_model import MODEL_SUFFIXES, SharedModel, open_shared
 from .video_predictor import SAM2VideoPredictor
 
-_MODELS = (".onnx", ".engine")
-_ENGINE_OPTIONS = ("backend", "threads", "cache", "precision")
 _CAMERA_OPTIONS = ("fill_hole_area", "non_overlap_masks")
 
 
@@ -46,8 +41,10 @@ def build_sam2(
         ModelFileError: there is no exported model, or it cannot be used.
         InputError: an override that an exported model cannot follow.
     """
-    engine = {name: value for name, value in kwargs.items() if name in _ENGINE_OPTIONS}
-    model, _ = _opened(config_file, ckpt_path, engine, hydra_overrides_extra, apply_postprocessing)
+    path = _model(config_file, ckpt_path)
+    model, _ = open_shared(
+        path, kwargs, hydra_overrides_extra, apply_postprocessing=apply_postprocessing
+    )
     return model
 
 
@@ -82,11 +79,11 @@ def build_sam2_video_predictor(
         ModelFileError: there is no exported model, or it cannot be used.
         InputError: an override that an exported model cannot follow.
     """
-    engine = {name: kwargs.pop(name) for name in _ENGINE_OPTIONS if name in kwargs}
-    model, options = _opened(
-        config_file, ckpt_path, engine, hydra_overrides_extra, apply_postprocessing
+    path = _model(config_file, ckpt_path)
+    model, options = open_shared(
+        path, kwargs, hydra_overrides_extra, apply_postprocessing=apply_postprocessing
     )
-    return SAM2VideoPredictor(model, **{**options.predictor, **kwargs})
+    return SAM2VideoPredictor(model, **{**options, **kwargs})
 
 
 def build_sam2_camera_predictor(
@@ -115,34 +112,19 @@ def build_sam2_camera_predictor(
         ModelFileError: there is no exported model, or it cannot be used.
         InputError: an override that an exported model cannot follow.
     """
-    engine = {name: kwargs.pop(name) for name in _ENGINE_OPTIONS if name in kwargs}
-    model, options = _opened(
-        config_file, ckpt_path, engine, hydra_overrides_extra, apply_postprocessing
+    path = _model(config_file, ckpt_path)
+    model, options = open_shared(
+        path, kwargs, hydra_overrides_extra, apply_postprocessing=apply_postprocessing
     )
-    taken = {name: options.predictor[name] for name in _CAMERA_OPTIONS if name in options.predictor}
+    taken = {name: options[name] for name in _CAMERA_OPTIONS if name in options}
     return SAM2CameraPredictor(model, **{**taken, **kwargs})
-
-
-def _opened(
-    config_file: str | os.PathLike[str] | None,
-    ckpt_path: str | os.PathLike[str] | None,
-    engine: dict[str, Any],
-    overrides: Sequence[str],
-    apply_postprocessing: bool,
-) -> tuple[SharedModel, OfficialOptions]:
-    backend: Backend = open_backend(_model(config_file, ckpt_path), **engine)
-    spec = backend.spec
-    options = official_options(
-        spec.rules, spec.image_size, overrides, apply_postprocessing=apply_postprocessing
-    )
-    return SharedModel(backend, options.rules), options
 
 
 def _model(
     config_file: str | os.PathLike[str] | None, ckpt_path: str | os.PathLike[str] | None
 ) -> Path:
     given = ckpt_path
-    if given is None and config_file is not None and Path(config_file).suffix in _MODELS:
+    if given is None and config_file is not None and Path(config_file).suffix in MODEL_SUFFIXES:
         given = config_file
     if given is None:
         raise ModelFileError("no model was given; pass the path of a model.onnx as ckpt_path")
@@ -173,7 +155,7 @@ def build_sam2_video_predictor_hf(
 
 
 def _exported(path: Path) -> Path:
-    if path.suffix in _MODELS:
+    if path.suffix in MODEL_SUFFIXES:
         return path
     exported = path.with_suffix(".onnx")
     if not exported.exists():

@@ -25,11 +25,11 @@ from PIL import Image
 from ..engines.open import open_backend
 from ..engines.protocol import Backend, engine_of
 from ..errors import PromptError, VideoError
-from ..spec import NO_OBJ_SCORE, ModelSpec
+from ..spec import ModelSpec
+from ..tracking.enlarged_masks import enlarged_logits
 from ..tracking.memory import MemoryEntry
-from ..tracking.postprocess import non_overlapping
 from ..tracking.prompts import mask_input, point_inputs
-from ..tracking.resize import resize_bilinear, resize_pixels_bilinear
+from ..tracking.resize import resize_pixels_bilinear
 from ..tracking.tracker import FrameFeatures, Moment, PointInputs, Tracker
 from .inference_state import ObjectTrack
 from .module_like import ModuleLike
@@ -412,13 +412,7 @@ class SAM2CameraPredictor(ModuleLike):
         return next(reversed(self._objects))
 
     def _enlarged(self, entries: list[MemoryEntry | None] | list[MemoryEntry]) -> Logits:
-        height, width = self._frame_size
-        masks = np.full((len(entries), 1, height, width), NO_OBJ_SCORE, np.float32)
-        for mask, entry in zip(masks, entries, strict=True):
-            if entry is not None:
-                mask[0] = resize_bilinear(entry.mask_logits, height, width)
-        if self.non_overlap_masks:
-            masks = non_overlapping(masks)
+        masks = enlarged_logits(entries, self._frame_size, non_overlap=self.non_overlap_masks)
         result: Logits = self._output(masks)
         return result
 

@@ -23,21 +23,16 @@ from .._common.files import file_digest, user_cache_folder
 from .._common.seal import verify
 from .._common.trust import distrust, trusted_cache
 from .._common.version import __version__
-from ..engines.open import open_backend
-from ..engines.protocol import Backend
 from ..errors import CheckpointError, MissingDependencyError, ModelFileError
-from .official_options import official_options
-from .shared_model import SharedModel
+from .shared_model import MODEL_SUFFIXES, open_shared
 
 _Predictor = TypeVar("_Predictor", bound="FromPretrained")
 
-_MODELS = (".onnx", ".engine")
 _NEEDED = ("torch", "sam2", "onnx")
 _PACKAGE = Path(__file__).parents[1]
 _ERROR = "qsam2-export: error: "
 _PRIVATE = 0o755
 _IGNORED = ("device", "mode", "vos_optimized")
-_ENGINE_OPTIONS = ("backend", "threads", "cache", "precision")
 
 
 class FromPretrained:
@@ -66,18 +61,16 @@ class FromPretrained:
             InputError: an override that an exported model cannot follow.
         """
         given = {name: value for name, value in kwargs.items() if name not in _IGNORED}
-        engine = {name: given.pop(name) for name in _ENGINE_OPTIONS if name in given}
-        backend: Backend = open_backend(exported_model(model_id), **engine)
-        options = official_options(
-            backend.spec.rules,
-            backend.spec.image_size,
+        model, options = open_shared(
+            exported_model(model_id),
+            given,
             given.pop("hydra_overrides_extra", ()),
             apply_postprocessing=given.pop("apply_postprocessing", True),
         )
         make: Any = cls
         known = inspect.signature(make).parameters
-        taken = {name: value for name, value in options.predictor.items() if name in known}
-        made: _Predictor = make(SharedModel(backend, options.rules), **{**taken, **given})
+        taken = {name: value for name, value in options.items() if name in known}
+        made: _Predictor = make(model, **{**taken, **given})
         return made
 
 
@@ -94,7 +87,7 @@ def exported_model(model_id: str | os.PathLike[str]) -> Path:
         CheckpointError: there is no such checkpoint, or it cannot be exported.
         MissingDependencyError: a package is missing that gets or exports it.
     """
-    if Path(model_id).suffix in _MODELS:
+    if Path(model_id).suffix in MODEL_SUFFIXES:
         return Path(model_id)
     location = find_checkpoint(model_id)
     model = _cache_folder() / f"{location.weights.stem[:60]}-{_key(location)}.onnx"

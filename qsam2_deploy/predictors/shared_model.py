@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import replace
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from ..engines.open import open_backend
 from ..engines.protocol import Backend, WrappedBackend
 from ..spec import ModelSpec, TrackingRules
 from .module_like import ModuleLike
+from .official_options import official_options
+
+MODEL_SUFFIXES = (".onnx", ".engine")
+ENGINE_OPTIONS = ("backend", "threads", "cache", "precision")
 
 _Shared = TypeVar("_Shared", bound="SharedModel")
 
@@ -59,3 +66,34 @@ class SharedModel(ModuleLike, WrappedBackend):
         self._holders -= 1
         if self._holders == 0:
             self._backend.__exit__(kind, error, trace)
+
+
+def open_shared(
+    model: str | os.PathLike[str],
+    arguments: dict[str, Any],
+    overrides: Iterable[str] = (),
+    *,
+    apply_postprocessing: bool = True,
+) -> tuple[SharedModel, dict[str, Any]]:
+    """Choose the engine of an exported model, with the options of the official builders.
+
+    Args:
+        model: a ``model.onnx`` or ``model.engine``.
+        arguments: of a predictor; those of :data:`ENGINE_OPTIONS` are taken out.
+        overrides: see :func:`.official_options`.
+        apply_postprocessing: likewise.
+
+    Returns:
+        The model, and the arguments of ``SAM2VideoPredictor`` that the overrides stand for.
+
+    Raises:
+        ModelFileError: the model cannot be used.
+        InputError: an override that an exported model cannot follow.
+    """
+    engine = {name: arguments.pop(name) for name in ENGINE_OPTIONS if name in arguments}
+    backend: Backend = open_backend(model, **engine)
+    spec = backend.spec
+    options = official_options(
+        spec.rules, spec.image_size, overrides, apply_postprocessing=apply_postprocessing
+    )
+    return SharedModel(backend, options.rules), options.predictor

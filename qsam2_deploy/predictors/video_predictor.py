@@ -29,11 +29,11 @@ from ..errors import PromptError
 from ..media.protocols import IndexedFrames
 from ..media.reading.arrays import ArrayFrames
 from ..media.reading.sources import open_indexed
-from ..spec import NO_OBJ_SCORE, ModelSpec
+from ..spec import ModelSpec
+from ..tracking.enlarged_masks import enlarged_logits
 from ..tracking.memory import MemoryEntry
 from ..tracking.postprocess import non_overlapping
 from ..tracking.prompts import mask_input, point_inputs
-from ..tracking.resize import resize_bilinear
 from ..tracking.tracker import Moment, PointInputs, Tracker, rules_with_memory_frames
 from .inference_state import InferenceState, ObjectTrack
 from .look_ahead import look_ahead
@@ -452,15 +452,9 @@ class SAM2VideoPredictor(FromPretrained, ModuleLike):
     def _enlarged(
         self, state: InferenceState, entries: list[MemoryEntry | None] | list[MemoryEntry]
     ) -> Logits:
-        height, width = state.frame_size
-        masks = np.full((len(entries), 1, height, width), NO_OBJ_SCORE, np.float32)
-        for mask, entry in zip(masks, entries, strict=True):
-            if entry is not None:
-                mask[0] = resize_bilinear(entry.mask_logits, height, width)
-        if self.non_overlap_masks:
-            masks = non_overlapping(masks)
-        masks_out: Logits = self._output(masks)
-        return masks_out
+        masks = enlarged_logits(entries, state.frame_size, non_overlap=self.non_overlap_masks)
+        result: Logits = self._output(masks)
+        return result
 
     def _apply_non_overlapping_constraints(self, pred_masks: npt.ArrayLike) -> Logits:
         """Give each pixel to one object, as scripts of upstream ask for.

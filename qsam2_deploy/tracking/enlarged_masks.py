@@ -1,4 +1,4 @@
-"""Results whose masks are enlarged to the frame's size when they are read."""
+"""Masks at the frame's size: of all objects at once, or of each when it is read."""
 
 from __future__ import annotations
 
@@ -9,12 +9,30 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
+from ..spec import NO_OBJ_SCORE
 from .memory import MemoryEntry
 from .postprocess import non_overlapping
 from .resize import resize_bilinear
 from .results import ObjectResult
 
 FloatArray = npt.NDArray[np.float32]
+
+
+def enlarged_logits(
+    entries: Sequence[MemoryEntry | None], frame_size: tuple[int, int], *, non_overlap: bool
+) -> FloatArray:
+    """Return the logits of all objects on a frame, float32 ``[objects, 1, height, width]``.
+
+    Args:
+        entries: of the objects; None is absent everywhere.
+        frame_size: height and width in pixels.
+        non_overlap: a pixel belongs to the object of the highest logit alone.
+    """
+    masks = np.full((len(entries), 1, *frame_size), NO_OBJ_SCORE, np.float32)
+    for mask, entry in zip(masks, entries, strict=True):
+        if entry is not None:
+            mask[0] = resize_bilinear(entry.mask_logits, *frame_size)
+    return non_overlapping(masks) if non_overlap else masks
 
 
 def lazy_results(
