@@ -217,7 +217,10 @@ def _probe(kernels: Path | None, lower: Callable[[Any], None] | None = None) -> 
         else:
             lower(component)
         lowered = component.SerializeToString()
-        session = session_from_lowered(lowered, "the probe", 1, kernels=kernels)
+        unsigned = None if lower is None else False
+        session = session_from_lowered(
+            lowered, "the probe", 1, kernels=kernels, unsigned_weights=unsigned
+        )
         return run_session(session, "the probe", probe_inputs())
 
     return run
@@ -255,6 +258,7 @@ def session_from_lowered(
     profile: str | None = None,
     optimized: str | None = None,
     kernels: Path | None = None,
+    unsigned_weights: bool | None = None,
 ) -> Any:
     """Return the ``InferenceSession`` of a serialised component that was lowered before.
 
@@ -265,12 +269,16 @@ def session_from_lowered(
         profile: likewise.
         optimized: likewise.
         kernels: the library that the component was lowered for, if any.
+        unsigned_weights: let ONNX Runtime make unsigned weights of signed ones that are left;
+            default: where it multiplies signed ones inexactly.
 
     Raises:
         EngineError: ONNX Runtime refuses the model.
     """
     import onnxruntime
 
+    if unsigned_weights is None:
+        unsigned_weights = bool(_wrong_with_signed_factors())
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
@@ -283,9 +291,11 @@ def session_from_lowered(
     # Threads that wait without sleeping take the cores from another component that runs at the
     # same time: with two threads on two cores a frame took 6.0 s instead of 4.0 s.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # What its own optimizers make of quantized products that the lowering has left: with the option
-    # they get unsigned weights on a processor that multiplies signed ones inexactly.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    # For what its own optimizers make of quantized products that the lowering has left. Never where
+    # signed weights are exact: ONNX Runtime's own rule takes some processors with AVX-VNNI for
+    # inexact ones, and it then fails on weights that two products share (1.31).
+    if unsigned_weights:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, profile
     if optimized is not None:
