@@ -38,9 +38,14 @@ _TOLERANCE = 1e-5
 """Share of the largest result that float rounding of exact sums stays below."""
 
 
-def inexact_products(run: RunProbe) -> list[str]:
-    """Return which products an engine computes wrong, of :data:`PRODUCTS`."""
-    found = run(probe_component())
+def inexact_products(run: RunProbe, *, narrow: bool = False) -> list[str]:
+    """Return which products an engine computes wrong, of :data:`PRODUCTS`.
+
+    Args:
+        run: the engine.
+        narrow: ask with a quantizer of the narrow form, as below 8 bits: a Clip comes first.
+    """
+    found = run(probe_component(narrow=narrow))
     wrong = []
     for name, expected in _expected().items():
         apart = np.abs(found[name] - expected).max()
@@ -132,7 +137,7 @@ def _expected() -> dict[str, npt.NDArray[Any]]:
 
 
 @functools.cache
-def _serialized() -> bytes:
+def _serialized(narrow: bool) -> bytes:
     from onnx import TensorProto, helper, numpy_helper
 
     constants: dict[str, Any] = {
@@ -147,8 +152,10 @@ def _serialized() -> bytes:
         "bias": np.zeros(_OUTPUTS, np.float32),
     }
     constants |= {f"{name}/codes": array for name, array in _weights().items()}
+    if narrow:
+        constants |= {"low": -127 * _STEP, "high": 127 * _STEP}
     nodes = [*_layer("linear", "MatMul", "x", 1), *_layer("conv", "Conv", "image", 0)]
-    nodes += [*_attention("attention", "", 3), *_attention("heads", "_heads", 4)]
+    nodes += _attention("attention", "", 3, narrow) + _attention("heads", "_heads", 4, narrow)
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,
@@ -162,11 +169,11 @@ def _serialized() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def probe_component() -> onnx.ModelProto:
+def probe_component(*, narrow: bool = False) -> onnx.ModelProto:
     """Return the component in the canonical form of ``docs/formats.md``; it may be changed."""
     import onnx
 
-    return onnx.load_model_from_string(_serialized())
+    return onnx.load_model_from_string(_serialized(narrow))
 
 
 def _pair(source: str, name: str, grid: list[str]) -> list[onnx.NodeProto]:
@@ -194,7 +201,7 @@ def _layer(name: str, operator: str, source: str, axis: int) -> list[onnx.NodePr
     ]
 
 
-def _attention(name: str, suffix: str, rank: int) -> list[onnx.NodeProto]:
+def _attention(name: str, suffix: str, rank: int, narrow: bool) -> list[onnx.NodeProto]:
     from onnx import helper
 
     def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
@@ -213,7 +220,9 @@ def _attention(name: str, suffix: str, rank: int) -> list[onnx.NodeProto]:
     return [
         node("Mul", [f"q{suffix}", "query_factor"], scaled),
         node("Transpose", [f"k{suffix}"], columns, perm=perm),
-        node("Identity", [f"v{suffix}"], rows),
+        node("Clip", [f"v{suffix}", "low", "high"], rows)
+        if narrow
+        else node("Identity", [f"v{suffix}"], rows),
         *_pair(scaled, queries, ["query_step", "zero"]),
         *_pair(columns, keys, ["step", "zero"]),
         *_pair(rows, values, ["step", "zero"]),

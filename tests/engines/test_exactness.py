@@ -36,15 +36,33 @@ def engine(lower: Lower) -> exactness.RunProbe:
     [lambda _: None, lower_to_float, ort.lower_here, lambda m: lower_for_ort(m, unsigned=True)],
     ids=["canonical", "floats", "as it is used", "unsigned"],
 )
-def test_what_was_trained_is_exact(lower):
-    assert inexact_products(engine(lower)) == []
+@pytest.mark.parametrize("narrow", [False, True])
+def test_what_was_trained_is_exact(lower, narrow):
+    assert inexact_products(engine(lower), narrow=narrow) == []
 
 
 def test_openvino_is_exact_as_it_is_used():
     pytest.importorskip("openvino", reason="needs OpenVINO")
     openvino_requests.require_exact_products()
     for integers in {False, openvino_requests.products() == openvino_requests.INTEGERS}:
-        assert inexact_products(openvino_requests._probe(integers=integers)) == []
+        probe = openvino_requests._probe(integers=integers)
+        for narrow in (False, True):
+            assert inexact_products(probe, narrow=narrow) == []
+
+
+def test_openvino_multiplies_no_integers_if_those_of_narrow_quantizers_are_wrong(monkeypatch):
+    pytest.importorskip("openvino", reason="needs OpenVINO")
+
+    def probe(*, integers: bool) -> exactness.RunProbe:
+        def run(component: onnx.ModelProto) -> dict[str, np.ndarray]:
+            is_narrow = any(node.op_type == "Clip" for node in component.graph.node)
+            found = engine(lower_to_float)(component)
+            return found | {"heads": found["heads"] * (2 if integers and is_narrow else 1)}
+
+        return run
+
+    monkeypatch.setattr(openvino_requests, "_probe", probe)
+    assert openvino_requests.products.__wrapped__() == openvino_requests.FLOATS
 
 
 def test_the_probe_holds_every_kind_of_product_in_integers():

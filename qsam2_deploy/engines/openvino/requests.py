@@ -60,9 +60,12 @@ def products() -> str:
     """Return what OpenVINO computes quantized products in, so that they are exact here.
 
     Without VNNI its integer kernels cut off sums of pairs at 16 bits. It has no switch for others,
-    but one for none: it then rounds to the trained grids, and multiplies floats.
+    but one for none: it then rounds to the trained grids, and multiplies floats. Components with
+    quantizers of fewer than 8 bits are compiled differently, see ``_exact_clips``, so one is tried.
     """
-    return FLOATS if inexact_products(_probe(integers=True)) else INTEGERS
+    run = _probe(integers=True)
+    wrong = inexact_products(run) or inexact_products(run, narrow=True)
+    return FLOATS if wrong else INTEGERS
 
 
 @functools.cache
