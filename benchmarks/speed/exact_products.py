@@ -25,7 +25,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from benchmarks._report import benchmark_parser, write_report
 from qsam2_deploy.cli._main import command
@@ -61,11 +60,8 @@ def ways(component: Any, feeds: Arrays, batched: Sequence[str]) -> dict[str, Run
         """As ``ort``, without the option that keeps ONNX Runtime from inexact products."""
         own = copy_of(component)
         lower_for_ort(own, unsigned_conv_weights=not multiplies_signed_conv_weights())
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.enable_mem_pattern = 1, False
-        session = onnxruntime.InferenceSession(
-            own.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        lowered, name = own.SerializeToString(), component.graph.name
+        session = session_from_lowered(lowered, name, 1, unsigned_weights=False)
         return lambda: session.run(None, feeds)
 
     def openvino(integers: bool) -> Run:

@@ -57,12 +57,14 @@ class InferenceState:
         frames: the video; decoded when needed.
         video_height: of the video, in pixels.
         video_width: of the video, in pixels.
+        new_bank: makes the memory of another object.
         objects: by object id, in the order in which they were added.
     """
 
     frames: IndexedFrames
     video_height: int
     video_width: int
+    new_bank: Callable[[], MemoryBank] = MemoryBank
     objects: OrderedDict[int, ObjectTrack] = field(default_factory=OrderedDict)
     _features: OrderedDict[int, FrameFeatures] = field(default_factory=OrderedDict)
     _others: dict[str, Any] = field(default_factory=dict)
@@ -166,6 +168,11 @@ class InferenceState:
         if reverse:
             return range(start, max(start - limit, 0) - 1, -1) if start > 0 else range(0)
         return range(start, min(start + limit, self.num_frames - 1) + 1)
+
+    def track_of(self, obj_id: int) -> ObjectTrack:
+        """Return an object, or a new one that is not yet among :attr:`objects`."""
+        track = self.objects.get(obj_id)
+        return ObjectTrack(bank=self.new_bank()) if track is None else track
 
     def clear(self) -> None:
         """Forget all objects."""

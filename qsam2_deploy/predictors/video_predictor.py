@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, MutableMapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -165,7 +165,7 @@ class SAM2VideoPredictor(FromPretrained, ModuleLike):
         """
         frames = _open(video_path, ignore_orientation)
         height, width = frames[0].shape[:2]
-        return InferenceState(frames, height, width)
+        return InferenceState(frames, height, width, self._tracker.banks_for_a_video())
 
     def reset_state(self, inference_state: InferenceState) -> None:
         """Forget all objects and prompts."""
@@ -205,7 +205,7 @@ class SAM2VideoPredictor(FromPretrained, ModuleLike):
             image_size=self.image_size,
             normalize=normalize_coords,
         )
-        track = inference_state.objects.get(obj_id, ObjectTrack())
+        track = inference_state.track_of(obj_id)
         if not clear_old_points and frame_idx in track.points:
             inputs = track.points[frame_idx] + inputs
         conditioning = self._is_conditioning(track, frame_idx)
@@ -234,7 +234,7 @@ class SAM2VideoPredictor(FromPretrained, ModuleLike):
         values = mask_input(on_host(mask), self.image_size)
         features = self._encoder.features(inference_state, frame_idx)
         entry = self._tracker.predict_from_mask(features, values)
-        track = inference_state.objects.setdefault(obj_id, ObjectTrack())
+        track = inference_state.objects.setdefault(obj_id, inference_state.track_of(obj_id))
         track.masks.add(frame_idx)
         track.points.pop(frame_idx, None)
         conditioning = self._is_conditioning(track, frame_idx)
@@ -246,7 +246,7 @@ class SAM2VideoPredictor(FromPretrained, ModuleLike):
         self, inference_state: InferenceState, frame_idx: int, obj_id: int, need_output: bool = True
     ) -> Masks | None:
         """Remove all prompts of an object on a frame; see upstream."""
-        track = inference_state.objects.setdefault(obj_id, ObjectTrack())
+        track = inference_state.objects.setdefault(obj_id, inference_state.track_of(obj_id))
         track.points.pop(frame_idx, None)
         track.masks.discard(frame_idx)
         track.pending.conditioning.pop(frame_idx, None)
@@ -397,7 +397,7 @@ class SAM2VideoPredictor(FromPretrained, ModuleLike):
         return initial or self.add_all_frames_to_correct_as_cond
 
     @staticmethod
-    def _pending(track: ObjectTrack, conditioning: bool) -> dict[int, MemoryEntry]:
+    def _pending(track: ObjectTrack, conditioning: bool) -> MutableMapping[int, MemoryEntry]:
         return track.pending.conditioning if conditioning else track.pending.tracked
 
     def _predict_points(

@@ -7,7 +7,7 @@ hidden in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -29,6 +29,12 @@ class MemoryStore(Protocol):
     def gather(self, rows: Sequence[Sequence[Any]]) -> Any:
         """Return what was kept as the memory attention takes it, ``[B, F, M, H, W]``."""
 
+    def to_host(self, kept: Any) -> npt.NDArray[Any]:
+        """Return what was kept as an array ``[M, H, W]``, of float32 or of bfloat16 bits."""
+
+    def from_host(self, array: npt.NDArray[Any]) -> Any:
+        """Keep what :meth:`to_host` returned, or float32."""
+
 
 class HostMemories:
     """Memory features in host memory as bfloat16 bits, as upstream keeps them."""
@@ -45,6 +51,14 @@ class HostMemories:
             for place, bits in zip(places, row, strict=True):
                 from_bfloat16_bits(bits, place)
         return result
+
+    def to_host(self, kept: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+        """See :class:`MemoryStore`."""
+        return kept
+
+    def from_host(self, array: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+        """See :class:`MemoryStore`."""
+        return array if array.dtype == np.uint16 else to_bfloat16_bits(array)
 
 
 @dataclass
@@ -100,7 +114,7 @@ class MemoryBank:
     """
 
     conditioning: dict[int, MemoryEntry] = field(default_factory=dict)
-    tracked: dict[int, MemoryEntry] = field(default_factory=dict)
+    tracked: MutableMapping[int, MemoryEntry] = field(default_factory=dict)
 
     def get(self, frame_index: int) -> MemoryEntry | None:
         """Return the entry of a frame, prompted or tracked."""

@@ -37,6 +37,8 @@ from .memory import (
 from .postprocess import fill_holes, select_mask
 from .preprocess import preprocess_frame
 from .resize import resize_bilinear_antialias
+from .spill_file import SpillFile
+from .spilled_frames import SpilledFrames, frames_in_reach
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -145,6 +147,14 @@ class Tracker:
         self._concurrent = runs_concurrently(backend)
         self._encoding = Lock()
         self._memories: MemoryStore = getattr(backend, "memories", None) or HostMemories()
+
+    def banks_for_a_video(self) -> Callable[[], MemoryBank]:
+        """Return what makes the memories of the objects of one video, of any length.
+
+        What the next frame cannot attend to waits on disk; see :class:`.SpilledFrames`.
+        """
+        file, in_reach = SpillFile(), frames_in_reach(self.rules)
+        return lambda: MemoryBank(tracked=SpilledFrames(file, self._memories, in_reach))
 
     # ---------------------------------------------------------------- encoder
     def encode(self, frame: npt.NDArray[np.uint8] | DeviceImage) -> FrameFeatures:

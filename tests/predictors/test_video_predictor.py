@@ -21,6 +21,8 @@ from qsam2_deploy.spec import (
     MEMORY_ENCODER,
     NO_OBJ_SCORE,
 )
+from qsam2_deploy.tracking import tracker
+from qsam2_deploy.tracking.memory import MemoryBank
 from tests.predictors.fake_backend import FakeBackend
 from tests.support.media_samples import frame_image
 
@@ -213,6 +215,39 @@ def test_tracked_frames_around_prompts_may_be_forgotten(backend, frames):
             _click(predictor, state, frame=9)
             predictor.propagate_in_video_preflight(state)
             assert list(state.objects[1].bank.tracked) == expected
+
+
+# ---------------------------------------------------------------- long videos
+def _everything_that_can_be_done(predictor: SAM2VideoPredictor, state: InferenceState) -> list[Any]:
+    found = [_click(predictor, state, frame=4), _click(predictor, state, frame=2, obj=2)]
+    found += predictor.propagate_in_video(state)
+    found += predictor.propagate_in_video(state, start_frame_idx=4, reverse=True)
+    found.append(_click(predictor, state, frame=7, x=20))
+    found.append(_click(predictor, state, frame=1, obj=2, x=3))
+    found.append(predictor.clear_all_prompts_in_frame(state, 1, 2))
+    found += predictor.propagate_in_video(state, start_frame_idx=6)
+    found.append(_click(predictor, state, frame=0, obj=3))
+    found += predictor.propagate_in_video(state, start_frame_idx=9, reverse=True)
+    found.append(predictor.remove_object(state, 1))
+    return found + list(predictor.propagate_in_video(state))
+
+
+@pytest.mark.parametrize("in_memory", [1, 3])
+def test_frames_that_wait_on_disk_are_what_they_were(backend, frames, monkeypatch, in_memory):
+    """To the bit, whatever is done; the frames of a short video would all stay in memory."""
+    found = []
+    for spilled in (False, True):
+        with SAM2VideoPredictor(backend, show_progress=False) as predictor:
+            monkeypatch.setattr(tracker, "frames_in_reach", lambda _: in_memory)
+            state = predictor.init_state("v")
+            if not spilled:
+                state.new_bank = MemoryBank
+            found.append(_everything_that_can_be_done(predictor, state))
+            on_disk = [len(track.bank.tracked) - in_memory for track in state.objects.values()]
+            assert min(on_disk) > 4
+    assert len(found[0]) == len(found[1])
+    for plain, spilled in zip(*found, strict=True):
+        np.testing.assert_equal(spilled, plain)
 
 
 # ---------------------------------------------------------------- removing

@@ -21,8 +21,8 @@ _SLOTS_AT_ONCE = 8
 class StoredMemory:
     """The memory features of one object on one frame; its slot is free when nobody has it."""
 
-    def __init__(self, owner: DeviceMemories, slot: int) -> None:
-        self.slot: int | None = slot
+    def __init__(self, owner: DeviceMemories, slot: int | None) -> None:
+        self.slot = slot
         self.host: npt.NDArray[np.float32] | None = None
         self._owner = owner
 
@@ -103,6 +103,20 @@ class DeviceMemories:
         elif memory.host is not None:
             self._memory.from_host(target, memory.host)
 
+    def to_host(self, kept: StoredMemory) -> npt.NDArray[np.float32]:
+        """Return a memory as an array ``[M, H, W]``."""
+        if kept.slot is None:
+            assert kept.host is not None
+            return kept.host
+        with self._memory.lock:
+            return self._on_host(kept.slot)
+
+    def from_host(self, array: npt.NDArray[np.float32]) -> StoredMemory:
+        """Return a memory that stays on the host and is copied when it is attended to."""
+        stored = StoredMemory(self, None)
+        stored.host = array
+        return stored
+
     def give_back(self, slot: int) -> None:
         """Take a slot to be used again."""
         self._used.pop(slot, None)
@@ -146,7 +160,10 @@ class DeviceMemories:
         slot, reference = next(iter(self._used.items()))
         oldest = reference()
         if oldest is not None:
-            pointer = self._pointer(slot)
-            oldest.host = self._memory.to_host(pointer, self._shape, np.dtype(np.float32))
+            oldest.host = self._on_host(slot)
             oldest.slot = None
             self.give_back(slot)
+
+    def _on_host(self, slot: int) -> npt.NDArray[np.float32]:
+        pointer = self._pointer(slot)
+        return self._memory.to_host(pointer, self._shape, np.dtype(np.float32))

@@ -224,6 +224,27 @@ def test_old_memories_go_to_the_host_when_there_are_too_many(gpu, engine):
     gpu.check()
 
 
+def test_memories_that_were_on_disk_are_what_they_were(gpu, engine):
+    with open_engine(gpu, engine, memory_limit_mib=0) as backend:
+        memories = backend.memories
+        assert memories is not None
+        outputs = backend.run(MEMORY_ENCODER, random_inputs(backend.spec, MEMORY_ENCODER))
+        wanted = np.asarray(outputs["memory"])
+        kept = memories.keep(outputs)
+        on_disk = [memories.to_host(memory).copy() for memory in kept]
+        others = [memories.keep(outputs) for _ in range(7)]
+        assert [memory.host is not None for memory in kept] == [True, True]
+        for row, memory in zip(on_disk, kept, strict=True):
+            np.testing.assert_array_equal(memories.to_host(memory), row)
+        rows = [
+            [memories.from_host(row), memory] for row, memory in zip(on_disk, kept, strict=True)
+        ]
+        gathered = np.asarray(memories.gather(rows))
+        np.testing.assert_array_equal(gathered, np.stack([wanted, wanted], axis=1))
+        del outputs, kept, others, rows
+    gpu.check()
+
+
 def test_a_full_gpu_moves_memories_to_the_host(gpu, opened):
     assert opened.memories is not None
     inputs = random_inputs(opened.spec, MEMORY_ENCODER)
