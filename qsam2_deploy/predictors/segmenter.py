@@ -14,16 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engines.open import open_backend
-from ..engines.protocol import Backend, DeviceImage, engine_of
-from ..errors import EngineError, PromptError, VideoError
+from ..engines.protocol import Backend, engine_of
+from ..errors import EngineError, PromptError
 from ..media.prompting.prompts import validate_prompt
 from ..spec import ModelSpec
 from ..tracking.enlarged_masks import lazy_results
 from ..tracking.memory import MemoryBank, MemoryEntry
+from ..tracking.object_file import read_objects, write_objects
 from ..tracking.prompts import mask_input, point_inputs
 from ..tracking.results import FrameResult, Prompt
 from ..tracking.tracker import FrameFeatures, Moment, PointInputs, Tracker, rules_with_memory_frames
 from .look_ahead import look_ahead
+from .stream_frames import check_frame, received
 
 Frame = npt.NDArray[np.uint8]
 
@@ -175,8 +177,8 @@ class VideoSegmenter:
 
         After an error the frame is not taken, and all is as it was before.
         """
-        tracker, received = self._running(), self._received(frame)
-        return self._take(received, prompts, lambda: tracker.encode(received))
+        tracker, given = self._running(), received(frame, self._backend)
+        return self._take(given, prompts, lambda: tracker.encode(given))
 
     def stream(
         self, frames: Iterable[Frame], prompts: Mapping[int, Iterable[Prompt]] | None = None
@@ -221,8 +223,8 @@ class VideoSegmenter:
     def _stream(
         self, tracker: Tracker, frames: Iterable[Frame], prompts: dict[int, tuple[Prompt, ...]]
     ) -> Generator[FrameResult, None, None]:
-        received = map(self._received, frames)
-        with closing(look_ahead(received, tracker.encode_ahead)) as pairs:
+        given = (received(frame, self._backend) for frame in frames)
+        with closing(look_ahead(given, tracker.encode_ahead)) as pairs:
             for frame, encoded in pairs:
                 self._running()
                 now = prompts.get(self._frame_index + 1, ())
@@ -252,13 +254,65 @@ class VideoSegmenter:
         Raises:
             PromptError: no such object is tracked.
         """
-        if object_id not in self._objects:
-            raise PromptError(
-                f"there is no object {object_id} to remove; tracked are {list(self._objects)}"
-            )
+        self._check_tracked(object_id, "remove")
         del self._objects[object_id]
 
+    def save_objects(
+        self, path: str | os.PathLike[str], object_ids: Iterable[int] | None = None
+    ) -> None:
+        """Write the memories of objects to a file, for :meth:`load_objects` in another video.
+
+        The file holds numbers alone (safetensors) and the digest of the model.
+
+        Args:
+            path: of the file, which appears when it is complete.
+            object_ids: the objects; default: all that are tracked.
+
+        Raises:
+            PromptError: no object is tracked, or not one of these.
+            InputError: the file cannot be written.
+            EngineError: the context was not entered.
+        """
+        tracker, wanted = self._running(), list(self._objects if object_ids is None else object_ids)
+        for object_id in wanted:
+            self._check_tracked(object_id, "save")
+        if not wanted:
+            raise PromptError("there is no object to save; give a prompt first")
+        banks = {object_id: self._objects[object_id].bank for object_id in wanted}
+        write_objects(path, banks, self._frame_index, self.spec, tracker.memories)
+
+    def load_objects(self, path: str | os.PathLike[str]) -> tuple[int, ...]:
+        """Track the objects of a file from the next frame on, as if their video went on with it.
+
+        The frames may be of another size. An object keeps its number; it is found where the model
+        sees it, and absent until then.
+
+        Returns:
+            The numbers of the objects.
+
+        Raises:
+            InputError: there is no such file, it is damaged, or was written with another model.
+            PromptError: an object of the same number is tracked already.
+            EngineError: the context was not entered.
+        """
+        tracker = self._running()
+        found = read_objects(path, self._frame_index, self.spec, tracker.memories)
+        taken = sorted(found.keys() & self._objects.keys())
+        if taken:
+            raise PromptError(
+                f"object {taken[0]} of {os.fspath(path)} cannot be loaded: one of this number is "
+                "tracked already; remove() that one first"
+            )
+        self._objects |= {object_id: _Object(bank) for object_id, bank in found.items()}
+        return tuple(found)
+
     # --------------------------------------------------------------- internal
+    def _check_tracked(self, object_id: int, what: str) -> None:
+        if object_id not in self._objects:
+            raise PromptError(
+                f"there is no object {object_id} to {what}; tracked are {list(self._objects)}"
+            )
+
     def _running(self) -> Tracker:
         if self._tracker is None:
             raise EngineError("the segmenter is closed; use it as: with VideoSegmenter(...) as s")
@@ -269,7 +323,7 @@ class VideoSegmenter:
     ) -> FrameResult:
         """Track the next frame, whose features ``encode`` returns."""
         prompts = tuple(prompts)
-        self._check_frame(frame)
+        check_frame(frame, self._frame_size)
         for prompt in prompts:
             validate_prompt(prompt, *frame.shape[:2])
         with self._all_or_nothing():
@@ -294,32 +348,6 @@ class VideoSegmenter:
         except BaseException:
             self._objects, self._frame_index, self._frame_size, self._features = before
             raise
-
-    def _received(self, frame: Any) -> Any:
-        """Return a frame that is in GPU memory as the backend takes it, others as they are."""
-        if isinstance(frame, np.ndarray) or not hasattr(frame, "__cuda_array_interface__"):
-            return frame
-        take = getattr(self._backend, "take_frame", None)
-        if take is None:
-            raise VideoError(
-                "the frame is in GPU memory, where only a model.engine takes it; copy it to the "
-                "host, or build an engine with qsam2-build-engine"
-            )
-        return take(frame)
-
-    def _check_frame(self, frame: Frame | DeviceImage) -> None:
-        if isinstance(frame, DeviceImage):
-            pass
-        elif not isinstance(frame, np.ndarray) or frame.ndim != 3:
-            got = list(frame.shape) if isinstance(frame, np.ndarray) else type(frame).__name__
-            raise VideoError(
-                f"a frame must be a uint8 RGB array of shape [height, width, 3], but got {got}"
-            )
-        if self._frame_size is not None and frame.shape[:2] != self._frame_size:
-            raise VideoError(
-                f"every frame must be of shape {(*self._frame_size, 3)}, but got {frame.shape}; "
-                "call reset() to start another stream"
-            )
 
     def _prompt(self, prompt: Prompt) -> None:
         """Predict the prompted object on the newest frame and keep the entry as its newest."""
@@ -392,8 +420,9 @@ class VideoSegmenter:
     def _result(self) -> FrameResult:
         """Return the newest masks, which are enlarged to the frame's size when they are read."""
         assert self._frame_size is not None
-        entries = [obj.newest for obj in self._objects.values() if obj.newest is not None]
+        # Objects that were loaded after this frame have not been looked for on it.
+        shown = {i: obj.newest for i, obj in self._objects.items() if obj.newest is not None}
         results = lazy_results(
-            list(self._objects), entries, self._frame_size, non_overlap=self._non_overlap_masks
+            list(shown), list(shown.values()), self._frame_size, non_overlap=self._non_overlap_masks
         )
         return FrameResult(self._frame_index, results)

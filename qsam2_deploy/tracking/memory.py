@@ -214,7 +214,8 @@ def _select_pointers(
         found.append((distance if signed else abs(distance), entry))
     for distance in range(1, limit):
         index = frame_index - distance * sign
-        if index < 0 or (num_frames is not None and index >= num_frames):
+        # A stream may go on from an earlier one, whose frames have negative numbers.
+        if num_frames is not None and not 0 <= index < num_frames:
             break
         other = bank.tracked.get(index) or unselected.get(index)
         if other is not None:

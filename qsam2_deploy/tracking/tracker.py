@@ -148,6 +148,11 @@ class Tracker:
         self._encoding = Lock()
         self._memories: MemoryStore = getattr(backend, "memories", None) or HostMemories()
 
+    @property
+    def memories(self) -> MemoryStore:
+        """What keeps memory features: the backend, or host memory."""
+        return self._memories
+
     def banks_for_a_video(self) -> Callable[[], MemoryBank]:
         """Return what makes the memories of the objects of one video, of any length.
 

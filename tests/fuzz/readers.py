@@ -56,6 +56,50 @@ def _inspect_model(path: Path, rng: random.Random) -> None:
     inspect_model(path, show_progress=False).to_json()
 
 
+# ------------------------------------------------------------------ saved objects
+@functools.cache
+def _objects() -> tuple[Any, bytes]:
+    """Return the metadata of a model, and the file of an object that it has seen on two frames."""
+    import tempfile
+
+    from qsam2_deploy.tracking.memory import HostMemories, MemoryBank, MemoryEntry
+    from qsam2_deploy.tracking.object_file import write_objects
+    from tests.predictors.fake_backend import fake_spec
+
+    spec = fake_spec()
+    side, mask = spec.feature_size, spec.mask_size
+
+    def entry(fill: float) -> MemoryEntry:
+        memory = np.full((spec.memory_dim, side, side), 0x3F80, np.uint16)
+        logits = np.full((mask, mask), fill, np.float32)
+        return MemoryEntry(logits, np.full(spec.d_model, fill, np.float32), fill, memory)
+
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "objects")
+        bank = MemoryBank({0: entry(1.0)}, {1: entry(2.0)})
+        write_objects(path, {7: bank}, 1, spec, HostMemories())
+        return spec, path.read_bytes()
+
+
+def _make_objects(rng: random.Random) -> bytes:
+    from tests.support.transformers_layout import parts_of, with_header
+
+    data = _objects()[1]
+    if rng.random() < 0.3:
+        return changed_bytes(data, rng)
+    header, tensors = parts_of(data)
+    name = rng.choice(list(header))
+    header[name] = changed_value(header[name], rng)
+    return with_header(header, tensors)
+
+
+def _read_objects(path: Path, rng: random.Random) -> None:
+    from qsam2_deploy.tracking.memory import HostMemories
+    from qsam2_deploy.tracking.object_file import read_objects
+
+    read_objects(path, rng.randrange(-1, 100), _objects()[0], HostMemories())
+
+
 # ------------------------------------------------------------------ lowered graphs
 @functools.cache
 def _lowered() -> tuple[str, str, bytes]:
@@ -284,6 +328,7 @@ READERS: dict[str, Reader] = {
     ),
     "training-state": Reader(_make_state, _read_state),
     "engine": Reader(_make_engine, _read_engine),
+    "objects": Reader(_make_objects, _read_objects),
     "lowered": Reader(_make_lowered, _read_lowered),
     "prompts": Reader(lambda rng: changed_json(samples.PROMPTS, rng), _read_prompts),
     "plan": Reader(lambda rng: changed_yaml(samples.PLAN, rng), _read_plan),
