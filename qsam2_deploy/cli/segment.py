@@ -57,7 +57,7 @@ _OUTPUT_NAMES = {
     "masks": "masks",
     "json": "results",
     "contact_sheet": "contact sheet",
-    **{name: name for name in format_helps()},
+    **{name: name.replace("_", " ") for name in format_helps()},
 }
 
 
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not any((args.out, args.masks, args.json, args.contact_sheet, formats)):
         parser.error(
             "nothing would be written; give --out, --masks, --json, --contact-sheet or "
-            + " or ".join(f"--{name}" for name in format_helps())
+            + " or ".join(_flag(name) for name in format_helps())
         )
     # Imported here, so that --help needs nothing but Python.
     from ..media.prompting.prompt_file import prompts_from_file
@@ -141,7 +141,7 @@ def _parser() -> Parser:
         "--contact-sheet", type=Path, metavar="FILE", help="picture of evenly spaced frames, .png"
     )
     for name, told in format_helps().items():
-        results.add_argument(f"--{name}", type=Path, metavar="FILE", help=told)
+        results.add_argument(_flag(name), type=Path, metavar="PATH", help=told)
     how = parser.add_argument_group("how")
     how.add_argument(
         "--start", type=whole_number(0), default=0, metavar="N", help="first frame (0)"
@@ -166,6 +166,10 @@ def _parser() -> Parser:
     )
     how.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     return parser
+
+
+def _flag(form: str) -> str:
+    return "--" + form.replace("_", "-")
 
 
 def _add_everything(parser: Parser) -> None:

@@ -370,6 +370,7 @@ def _open_outputs(
         pixel_aspect=frames.pixel_aspect,
         sound=frames.sound if audio else None,
         to_the_end=total is None or frames.start + total == frames.num_frames,
+        taken=(Path(model), *([] if isinstance(source, int) else [Path(source)])),
     )
 
 

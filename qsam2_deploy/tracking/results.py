@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ..errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 _ENLARGE = "_enlarge"
 """Entry of a lazy result that makes its logits."""
@@ -96,6 +101,11 @@ class ObjectResult:
             return values.setdefault("logits", values[_ENLARGE]())
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    @property
+    def probability(self) -> float:
+        """Probability that the object is visible, from 0 to 1: the sigmoid of ``score``."""
+        return float(1 / (1 + np.exp(-np.clip(self.score, -80, 80))))
+
     def __getstate__(self) -> dict[str, Any]:
         """Return all fields, made or not, for copies and pickles."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
@@ -114,3 +124,32 @@ class FrameResult:
             if result.object_id == object_id:
                 return result
         raise KeyError(object_id)
+
+    def to_supervision(self) -> Detections:
+        """Return the visible objects as ``supervision.Detections``.
+
+        ``mask`` is bool ``[n, height, width]``, ``xyxy`` float32 ``[n, 4]`` with the last pixel as
+        ``x2``, ``y2``, as supervision has boxes of masks, ``confidence`` the probability that the
+        object is visible, ``tracker_id`` its number, and ``class_id`` 0. Objects without a pixel
+        are left out.
+
+        Raises:
+            MissingDependencyError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise MissingDependencyError(
+                "supervision", "", "to_supervision", hint="run: pip install supervision"
+            ) from error
+        items = [item for item in self.objects if item.mask.any()]
+        if not items:
+            return supervision.Detections.empty()
+        masks = np.stack([item.mask for item in items])
+        return supervision.Detections(
+            xyxy=supervision.mask_to_xyxy(masks).astype(np.float32),
+            mask=masks,
+            confidence=np.array([item.probability for item in items], np.float32),
+            class_id=np.zeros(len(items), int),
+            tracker_id=np.array([item.object_id for item in items]),
+        )

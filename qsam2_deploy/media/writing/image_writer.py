@@ -27,15 +27,15 @@ def check_image_suffix(path: Path) -> None:
         raise VideoError(f"cannot write the image {path}: its name must end in .png or .jpg")
 
 
-def write_image(path: Path, image: RgbImage) -> None:
-    """Write a uint8 RGB image ``[height, width, 3]``.
+def write_image(path: Path, image: RgbImage, **options: Any) -> None:
+    """Write a uint8 RGB or RGBA image ``[height, width, 3 or 4]``; ``options`` are Pillow's.
 
     Raises:
         VideoError: the suffix is unknown.
         InputError: the folder cannot be written to, or the disk is full.
     """
     check_image_suffix(path)
-    _save(path, Image.fromarray(image))
+    _save(path, Image.fromarray(image), **options)
 
 
 def write_indexed_png(path: Path, labels: npt.NDArray[np.uint8]) -> None:
@@ -49,6 +49,6 @@ def write_indexed_png(path: Path, labels: npt.NDArray[np.uint8]) -> None:
     _save(path, image)
 
 
-def _save(path: Path, image: Any) -> None:
+def _save(path: Path, image: Any, **options: Any) -> None:
     with atomic_path(path) as temporary:
-        image.save(temporary)
+        image.save(temporary, **options)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..._common.files import describe_os_error
-from ...errors import InputError, PromptError
+from ...errors import PromptError
 from ...tracking.results import FrameResult
 from .image_writer import write_indexed_png
+from .output_folder import OutputFolder
 
 LARGEST_OBJECT_ID = 255
 
@@ -28,15 +28,7 @@ class MaskWriter:
         Raises:
             InputError: it cannot be made.
         """
-        self.folder = folder
-        self.frames_written = 0
-        self._made = not folder.exists()
-        try:
-            folder.mkdir(exist_ok=True)
-        except FileExistsError as error:
-            raise InputError(f"cannot write masks to {folder}: it is a file, no folder") from error
-        except OSError as error:
-            raise InputError(describe_os_error(error, folder)) from error
+        self._folder = OutputFolder(folder, "masks")
 
     def write(self, frame_index: int, height: int, width: int, result: FrameResult) -> None:
         """Write the masks of one frame.
@@ -46,13 +38,11 @@ class MaskWriter:
             InputError: the folder cannot be written to, or the disk is full.
         """
         labels = label_image(height, width, result)
-        write_indexed_png(self.folder / f"{frame_index:05d}.png", labels)
-        self.frames_written += 1
+        write_indexed_png(self._folder.path / f"{frame_index:05d}.png", labels)
 
     def close(self) -> None:
         """Remove the folder again if it was made for nothing."""
-        if self._made and self.frames_written == 0 and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+        self._folder.close()
 
 
 def label_image(height: int, width: int, result: FrameResult) -> npt.NDArray[np.uint8]:

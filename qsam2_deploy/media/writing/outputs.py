@@ -19,7 +19,7 @@ from .drawing import draw_overlay
 from .image_writer import WRITABLE_SUFFIXES, write_image
 from .json_writer import JsonWriter
 from .mask_writer import MaskWriter
-from .result_format import About, ResultWriter, open_format
+from .result_format import About, FrameRecord, ResultWriter, open_format
 from .video_writer import VideoWriter
 
 
@@ -84,6 +84,7 @@ class Outputs:
         pixel_aspect: Fraction | None = None,
         sound: Sound | None = None,
         to_the_end: bool = True,
+        taken: tuple[Path, ...] = (),
     ) -> None:
         """Open all files.
 
@@ -97,6 +98,7 @@ class Outputs:
             pixel_aspect: width of a pixel by its height, None for squares.
             sound: tracks to copy into the overlay.
             to_the_end: the last frame will be that of the source, so all its sound is copied.
+            taken: the inputs, which no output may replace.
 
         Raises:
             InputError: a folder is absent or cannot be written to.
@@ -133,8 +135,9 @@ class Outputs:
             if paths.masks is not None:
                 self._masks = MaskWriter(paths.masks)
                 stack.callback(self._masks.close)
+            about = About(height, width, header, fps, (*taken, *paths.given().values()))
             for name, path in paths.formats.items():
-                writer = open_format(name, path, About(height, width, header))
+                writer = open_format(name, path, about)
                 self._formats.append(writer)
                 stack.callback(self._close_format, writer)
             self._stack = stack.pop_all()
@@ -164,7 +167,7 @@ class Outputs:
         if self._json is not None:
             self._json.write(index, result, seconds, None if shown is None else shown.time)
         for writer in self._formats:
-            writer.write(index, result)
+            writer.write(FrameRecord(index, frame, result, shown))
         if self._video is None and self._image is None and self._sheet is None:
             return
         drawn = draw_overlay(frame, result)

@@ -1,7 +1,7 @@
 """Results in the forms that other tools read: a file of the folder ``formats`` is a form.
 
-Its name is the name of an option, the first line of its docstring the option's help, and its class
-``Writer`` a :class:`ResultWriter`; nothing else names it.
+Its name is the name of an option, with ``-`` for ``_``, the first line of its docstring the help of
+that option, and its class ``Writer`` a :class:`ResultWriter`; nothing else names it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import os
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,8 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...errors import InputError
+
+# The command imports this module for its help, which has to be there at once.
 if TYPE_CHECKING:
     from ...tracking.results import FrameResult
+    from ..protocols import RgbImage, Shown
 
 _FOLDER = Path(__file__).with_name("formats")
 
@@ -30,11 +35,44 @@ class About:
         height: of the frames, in pixels.
         width: of the frames, in pixels.
         header: source, model and the like, as JSON values.
+        fps: frames per second, for frames without a time; None if there is no such thing.
+        taken: files that a run reads or writes elsewhere.
     """
 
     height: int
     width: int
     header: Mapping[str, Any]
+    fps: float | None = None
+    taken: tuple[Path, ...] = ()
+
+    def check_free(self, path: Path) -> None:
+        """Check that a file whose name the user has not given replaces none of the run's files.
+
+        Raises:
+            InputError: it does.
+        """
+        name = os.path.realpath(path)
+        if any(os.path.realpath(other) == name for other in self.taken):
+            raise InputError(
+                f"{path} would overwrite an input or another output; choose another name"
+            )
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """A processed frame.
+
+    Attributes:
+        index: its number in the source.
+        image: uint8 RGB ``[height, width, 3]``, as it came from the source.
+        result: what was found on it.
+        shown: when the source shows it, None if unknown.
+    """
+
+    index: int
+    image: RgbImage
+    result: FrameResult
+    shown: Shown | None = None
 
 
 class ResultWriter(ABC):
@@ -49,8 +87,8 @@ class ResultWriter(ABC):
         """
 
     @abstractmethod
-    def write(self, frame_index: int, result: FrameResult) -> None:
-        """Take the objects of a frame.
+    def write(self, record: FrameRecord) -> None:
+        """Take a frame.
 
         Raises:
             InputError: the disk is full, or the like.

@@ -11,13 +11,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ....data.datasets.rle import encode_rle
-from ....tracking.results import FrameResult, ObjectResult
-from ..drawing import mask_box
+from ....tracking.results import ObjectResult
+from ..drawing import Mask, mask_box
 from ..pending_file import PendingFile
-from ..result_format import About, ResultWriter
+from ..result_format import About, FrameRecord, ResultWriter
 
 
 class Writer(ResultWriter):
@@ -30,22 +28,22 @@ class Writer(ResultWriter):
         self._annotations: list[dict[str, Any]] = []
         self._file = PendingFile(path)
 
-    def write(self, frame_index: int, result: FrameResult) -> None:
+    def write(self, record: FrameRecord) -> None:
         """See the base."""
         image_id = len(self._images) + 1
         self._images.append(
             {
                 "id": image_id,
-                "file_name": f"{frame_index:05d}.jpg",
-                "frame": frame_index,
+                "file_name": f"{record.index:05d}.jpg",
+                "frame": record.index,
                 "height": self._about.height,
                 "width": self._about.width,
             }
         )
-        for item in result.objects:
+        for item in record.result.objects:
             if item.mask.any():
                 annotation = {"id": len(self._annotations) + 1, "image_id": image_id}
-                self._annotations.append({**annotation, **_described(item)})
+                self._annotations.append({**annotation, **self._described(item)})
 
     def close(self, *, complete: bool) -> None:
         """See the base."""
@@ -60,17 +58,20 @@ class Writer(ResultWriter):
         }
         self._file.write_text(json.dumps(data, allow_nan=False))
 
+    def segmentation(self, mask: Mask) -> Any:
+        """Return a mask, which is not empty, as COCO has it."""
+        return encode_rle(mask)
 
-def _described(item: ObjectResult) -> dict[str, Any]:
-    box = mask_box(item.mask)
-    assert box is not None
-    x1, y1, x2, y2 = box
-    return {
-        "category_id": 1,
-        "track_id": item.object_id,
-        "score": round(float(1 / (1 + np.exp(-np.clip(item.score, -80, 80)))), 6),
-        "segmentation": encode_rle(item.mask),
-        "area": int(item.mask.sum()),
-        "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "iscrowd": 0,
-    }
+    def _described(self, item: ObjectResult) -> dict[str, Any]:
+        box = mask_box(item.mask)
+        assert box is not None
+        x1, y1, x2, y2 = box
+        return {
+            "category_id": 1,
+            "track_id": item.object_id,
+            "score": round(item.probability, 6),
+            "segmentation": self.segmentation(item.mask),
+            "area": int(item.mask.sum()),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "iscrowd": 0,
+        }
