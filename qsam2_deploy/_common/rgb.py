@@ -21,6 +21,7 @@ _EXACT = "accurate_rnd+bitexact"
 
 # Numbers are those of ITU-T H.273. swscale takes all others as BT.601, as it does what is unknown.
 _MATRICES = {1: "bt709", 4: "fcc", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+_UNKNOWN_MATRIX = "bt601"
 _RANGES = {1: "limited", 2: "full"}
 
 
@@ -58,21 +59,37 @@ class RgbDecoder:
 
 
 class RgbEncoder:
-    """Turns RGB images into frames for an encoder: BT.709, limited range, 4:2:0."""
+    """Turns RGB images into frames for an encoder: by default BT.709, limited range, 4:2:0."""
 
-    def __init__(self) -> None:
-        """Prepare nothing yet."""
+    def __init__(
+        self, pixel_format: str = "yuv420p", *, matrix: int = 1, full_range: bool = False
+    ) -> None:
+        """Prepare nothing yet.
+
+        Args:
+            pixel_format: of the frames, by FFmpeg's name; both sides of what it has at half the
+                size must be even.
+            matrix: number of ITU-T H.273, such as 1 for BT.709. What :class:`RgbDecoder` does not
+                know, it takes as BT.601, and so is it here: both are always inverse.
+            full_range: whether brightness is from 0 to 255, not from 16 to 235.
+        """
+        self._format = pixel_format
+        matrix_name = _MATRICES.get(matrix, _UNKNOWN_MATRIX)
+        range_name = "full" if full_range else "limited"
+        self._options = (
+            f"out_color_matrix={matrix_name}:out_range={range_name}:flags=bilinear+{_EXACT}"
+        )
         self._size: tuple[int, ...] = ()
         self._convert: _Filter | None = None
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> VideoFrame:
-        """Return uint8 RGB ``[height, width, 3]``, both sides even, as a ``yuv420p`` frame."""
+        """Return uint8 RGB ``[height, width, 3]``, or RGBA with 4, as a frame of the format."""
         from av import VideoFrame
 
-        frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        name = "rgba" if image.shape[2] == 4 else "rgb24"
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format=name)
         if self._convert is None or image.shape != self._size:
-            options = f"out_color_matrix=bt709:out_range=limited:flags=bilinear+{_EXACT}"
-            self._convert = _Filter(frame, options, "yuv420p")
+            self._convert = _Filter(frame, self._options, self._format)
             self._size = image.shape
         return self._convert(frame)
 
@@ -80,7 +97,7 @@ class RgbEncoder:
 def _to_rgb(frame: VideoFrame, size: tuple[int, int]) -> _Filter:
     height, width = size
     same = size == (frame.height, frame.width)
-    matrix = _MATRICES.get(int(frame.colorspace), "bt601")
+    matrix = _MATRICES.get(int(frame.colorspace), _UNKNOWN_MATRIX)
     # "auto" knows which pixel formats are of full range by their name.
     range_ = _RANGES.get(int(frame.color_range), "auto")
     flags = f"{'neighbor' if same else 'bilinear'}+{_EXACT}"

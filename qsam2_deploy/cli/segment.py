@@ -129,7 +129,10 @@ def _parser() -> Parser:
     _add_everything(parser)
     results = parser.add_argument_group("results, at least one")
     results.add_argument(
-        *("-o", "--out"), type=Path, metavar="FILE", help="overlay video, .mp4 (.png for an image)"
+        *("-o", "--out"),
+        type=Path,
+        metavar="FILE",
+        help="overlay: .mp4, .mov, .mkv, .webm, .gif or .webp (.png or .jpg for an image)",
     )
     results.add_argument(
         "--masks", type=Path, metavar="DIR", help="folder for one indexed PNG per frame"

@@ -28,6 +28,23 @@ class Shown(NamedTuple):
     seconds: float | None
 
 
+class Colours(NamedTuple):
+    """What the numbers of a video's pixels mean: numbers of ITU-T H.273, 2 where nothing is said.
+
+    Attributes:
+        matrix: from red, green and blue to what is stored, such as 1 for BT.709.
+        primaries: which red, green and blue.
+        transfer: from light to numbers; 16 and 18 are those of HDR, PQ and HLG.
+        full_range: whether brightness is stored as 0 to 255, not as 16 to 235; None where nothing
+            is said, which means 16 to 235.
+    """
+
+    matrix: int
+    primaries: int
+    transfer: int
+    full_range: bool | None
+
+
 @dataclass(frozen=True)
 class Sound:
     """The sound tracks of a source.
@@ -98,6 +115,10 @@ class TimedSource(FrameSource, Protocol):
     @property
     def pixel_aspect(self) -> Fraction | None:
         """Width of a pixel by its height, of the frame as it is given; None for squares."""
+
+    @property
+    def colours(self) -> Colours | None:
+        """What the numbers of its pixels mean."""
 
     @property
     def sound(self) -> Sound | None:

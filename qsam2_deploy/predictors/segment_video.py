@@ -368,6 +368,7 @@ def _open_outputs(
         frames=total,
         header=header,
         pixel_aspect=frames.pixel_aspect,
+        colours=frames.colours,
         sound=frames.sound if audio else None,
         to_the_end=total is None or frames.start + total == frames.num_frames,
         taken=(Path(model), *([] if isinstance(source, int) else [Path(source)])),

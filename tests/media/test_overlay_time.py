@@ -6,6 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from qsam2_deploy.media.reading.sources import open_frames
 from qsam2_deploy.media.writing import sound_copy
@@ -43,7 +44,7 @@ def duration(path):
 
 
 @pytest.mark.parametrize("source", ["in.mp4", "in.mkv"])
-@pytest.mark.parametrize("target", ["out.mp4", "out.mov", "out.mkv"])
+@pytest.mark.parametrize("target", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
 @pytest.mark.parametrize("times", [STEADY, VARIABLE])
 def test_times_and_duration(tmp_path, source, target, times):
     source = write_timed_video(tmp_path / source, times)
@@ -52,6 +53,58 @@ def test_times_and_duration(tmp_path, source, target, times):
     assert duration(tmp_path / target) == pytest.approx(duration(source), abs=ONE_FRAME)
     data = json.loads((tmp_path / "out.json").read_text())
     assert [frame["time"] for frame in data["frames"]] == pytest.approx(times, abs=0.0015)
+
+
+def animation(path):
+    """Return when the frames of an animated image are shown, in seconds, and the frames."""
+    times, frames = [0.0], []
+    with Image.open(path) as image:
+        assert image.info["loop"] == 0
+        for number in range(image.n_frames):
+            image.seek(number)
+            frames.append(np.array(image.convert("RGB")))
+            times.append(times[-1] + image.info["duration"] / 1000)
+    return times[:-1], frames
+
+
+@pytest.mark.parametrize("target", ["out.gif", "out.webp"])
+@pytest.mark.parametrize("times", [STEADY, VARIABLE])
+def test_animated_overlay(tmp_path, target, times):
+    """A GIF counts hundredths of a second."""
+    source = write_timed_video(tmp_path / "in.mp4", times, sound=1.0)
+    assert overlay(source, tmp_path / target).warnings == ()
+    shown, frames = animation(tmp_path / target)
+    assert shown == pytest.approx(times, abs=0.006 if target == "out.gif" else 0.0015)
+    assert [frame_number(frame) for frame in frames] == list(range(len(times)))
+
+
+def test_gif_leaves_out_what_is_shown_too_shortly(tmp_path):
+    """Browsers would show it for a tenth of a second, so all would be slow."""
+    source = write_timed_video(tmp_path / "in.mp4", [i / 60 for i in range(30)])
+    overlay(source, tmp_path / "out.gif")
+    times, frames = animation(tmp_path / "out.gif")
+    assert [frame_number(frame) for frame in frames] == list(range(0, 30, 2))
+    assert times == pytest.approx([i / 30 for i in range(15)], abs=0.006)
+
+
+@pytest.mark.parametrize("target", ["out.gif", "out.webp"])
+def test_animated_overlay_of_odd_size(tmp_path, target):
+    write_folder(tmp_path / "f", ["0.png", "1.png"], height=49, width=65)
+    overlay(tmp_path / "f", tmp_path / target)
+    assert [frame.shape for frame in animation(tmp_path / target)[1]] == [(49, 65, 3)] * 2
+
+
+@pytest.mark.skipif(ONE_FRAME > 0.1, reason="PyAV 14.0 copies no Opus")
+def test_sound_of_webm(tmp_path):
+    source = write_timed_video(tmp_path / "in.mkv", STEADY, sound=1.6, sound_codec="libopus")
+    assert overlay(source, tmp_path / "out.webm").warnings == ()
+    assert packets(tmp_path / "out.webm") == packets(source)
+
+
+def test_sound_that_webm_does_not_hold(tmp_path):
+    source = write_timed_video(tmp_path / "in.mp4", STEADY, sound=1.6)
+    (warning,) = overlay(source, tmp_path / "two.webm").warnings
+    assert "two.webm cannot hold the sound of the input (aac)" in warning
 
 
 @pytest.mark.parametrize("name", ["in.avi", "in.h264"])
@@ -70,8 +123,6 @@ def test_part_of_a_video_begins_at_zero(tmp_path):
 
 
 def test_animated_image_keeps_its_times(tmp_path):
-    from PIL import Image
-
     folder = write_folder(tmp_path / "f", [f"{i}.png" for i in range(4)])
     images = [Image.open(folder / f"{i}.png") for i in range(4)]
     images[0].save(

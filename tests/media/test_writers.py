@@ -118,8 +118,11 @@ class TestVideo:
             writer.write(frame_image(0))
 
     def test_bad_names(self, tmp_path):
-        with pytest.raises(VideoError, match=r"must end in \.mp4"):
-            write_frames(tmp_path / "out.gif", 1)
+        kinds = r"must end in \.mp4, \.mov, \.mkv, \.webm, \.gif or \.webp"
+        with pytest.raises(VideoError, match=kinds):
+            write_frames(tmp_path / "out.avi", 1)
+        with pytest.raises(VideoError, match=r"must end in \.webm or \.mov"):
+            write_frames(tmp_path / "out.mp4", 1, alpha=True)
         with pytest.raises(InputError, match="the folder does not exist; create it first"):
             write_frames(tmp_path / "none" / "out.mp4", 1)
         (tmp_path / "dir.mp4").mkdir()

@@ -94,7 +94,8 @@ def write_timed_video(
             stream.codec_context.sample_aspect_ratio = pixel_aspect
         audio = None
         if sound is not None:
-            audio = container.add_stream(sound_codec, rate=SOUND_RATE, layout="mono")
+            rate = 48000 if sound_codec == "libopus" else SOUND_RATE
+            audio = container.add_stream(sound_codec, rate=rate, layout="mono")
         for index, time in enumerate(times):
             picture = av.VideoFrame.from_ndarray(frame_image(index), format="rgb24")
             picture.pts, picture.time_base = round(time / unit), unit
@@ -114,6 +115,8 @@ def _tone(seconds: float, sample_format: str) -> Iterator[av.AudioFrame]:
         samples = wave_[None, begin : begin + 1024].astype(np.float32)
         if sample_format == "u8":
             samples = (samples * 100 + 128).astype(np.uint8)
+        if sample_format == "s16":
+            samples = (samples * 32767).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(samples, format=sample_format, layout="mono")
         frame.rate, frame.pts, frame.time_base = SOUND_RATE, begin, Fraction(1, SOUND_RATE)
         yield frame

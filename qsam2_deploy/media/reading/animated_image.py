@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from ...errors import VideoError
-from ..protocols import RgbImage, Shown, Sound
+from ..protocols import Colours, RgbImage, Shown, Sound
 from .frame_cache import FrameCache
 from .image_pixels import UNREADABLE, rgb_from_image
 from .images import check_start, normalize_index
@@ -45,6 +45,7 @@ class AnimatedImage:
 
     warning: str | None = None
     pixel_aspect: Fraction | None = None
+    colours: Colours | None = None
     sound: Sound | None = None
 
     def __init__(self, path: Path, *, start: int = 0, cache_frames: int = 16) -> None:

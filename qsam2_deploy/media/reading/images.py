@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ...errors import VideoError
-from ..protocols import RgbImage, Shown, Sound
+from ..protocols import Colours, RgbImage, Shown, Sound
 from .frame_cache import FrameCache
 from .image_pixels import read_image
 
@@ -22,6 +22,7 @@ class ImageFrames:
     fps: float | None = None
     shown: Shown | None = None
     pixel_aspect: Fraction | None = None
+    colours: Colours | None = None
     sound: Sound | None = None
 
     def __init__(

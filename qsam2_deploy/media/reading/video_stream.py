@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..._common.rgb import RgbDecoder
 from ...errors import VideoError
-from ..protocols import RgbImage, Shown, Sound
+from ..protocols import Colours, RgbImage, Shown, Sound
 from ..pyav_versions import frame_seconds
 from .decoder import Decoder, OpenVideo, open_video, quarter_turns, rgb_from_frame
 from .video_index import index_video
@@ -67,6 +67,7 @@ class VideoStream:
         self.shown: Shown | None = None
         self._origin: float | None = first.time if self._video.tells_times else 0.0
         self.pixel_aspect = _pixel_aspect(self._video, first)
+        self.colours = _colours(self._video, first)
         self.sound: Sound | None = None
         if path is not None and self._origin is not None and self._video.container.streams.audio:
             self.sound = Sound(path, self._origin)
@@ -169,6 +170,18 @@ def video_stream(path: Path, *, start: int = 0) -> VideoStream:
         count=lambda: index_video(path).length,
         path=path,
     )
+
+
+def _colours(video: OpenVideo, first: VideoFrame) -> Colours | None:
+    """Return what the file says of its colours; None if they are red, green and blue."""
+    if first.format.is_rgb:
+        return None
+    context = video.stream.codec_context
+    said = {1: False, 2: True}.get(int(first.color_range))
+    # These formats are of full range by their name.
+    full = True if said is None and first.format.name.startswith("yuvj") else said
+    primaries, transfer = int(context.color_primaries), int(context.color_trc)
+    return Colours(int(first.colorspace), primaries, transfer, full)
 
 
 def _pixel_aspect(video: OpenVideo, first: VideoFrame) -> Fraction | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import InputError, VideoError
 from ...tracking.results import FrameResult
-from ..protocols import RgbImage, Shown, Sound
+from ..protocols import Colours, RgbImage, Shown, Sound
 from ..reading.image_lists import IMAGE_SUFFIXES, is_pattern
 from .contact_sheet import ContactSheet
 from .drawing import draw_overlay
@@ -21,6 +21,9 @@ from .json_writer import JsonWriter
 from .mask_writer import MaskWriter
 from .result_format import About, FrameRecord, ResultWriter, open_format
 from .video_writer import VideoWriter
+
+# Of ITU-T H.273.
+_HDR = {16: "PQ", 18: "HLG"}
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Outputs:
         frames: int | None,
         header: Mapping[str, Any],
         pixel_aspect: Fraction | None = None,
+        colours: Colours | None = None,
         sound: Sound | None = None,
         to_the_end: bool = True,
         taken: tuple[Path, ...] = (),
@@ -96,6 +100,7 @@ class Outputs:
             frames: how many frames will come, None if unknown.
             header: entries for the JSON file.
             pixel_aspect: width of a pixel by its height, None for squares.
+            colours: how the overlay stores them; None for BT.709.
             sound: tracks to copy into the overlay.
             to_the_end: the last frame will be that of the source, so all its sound is copied.
             taken: the inputs, which no output may replace.
@@ -105,6 +110,7 @@ class Outputs:
             VideoError: a name has an unknown suffix.
         """
         self._size = (height, width)
+        self._hdr_warning = _hdr_warning(colours)
         self._complete = False
         self._to_the_end = to_the_end
         self._video: VideoWriter | None = None
@@ -123,6 +129,7 @@ class Outputs:
                         width=width,
                         fps=fps,
                         pixel_aspect=pixel_aspect,
+                        colours=colours,
                         sound=sound,
                     )
                     stack.callback(self._close_video)
@@ -145,7 +152,9 @@ class Outputs:
     @property
     def warnings(self) -> list[str]:
         """Sentences about what could not be written."""
-        return [self._video.warning] if self._video is not None and self._video.warning else []
+        if self._video is None:
+            return []
+        return [text for text in (self._hdr_warning, self._video.warning) if text is not None]
 
     def write(
         self,
@@ -208,6 +217,17 @@ class Outputs:
     def _close_json(self) -> None:
         if self._json is not None:
             self._json.close(complete=self._complete)
+
+
+def _hdr_warning(colours: Colours | None) -> str | None:
+    curve = None if colours is None else _HDR.get(colours.transfer)
+    if curve is None:
+        return None
+    return (
+        f"the input is HDR ({curve}) and is not converted: its frames look pale to the model, and "
+        "the overlay is HDR of 8 bits, which may show bands; convert the input to BT.709 first "
+        "where that disturbs"
+    )
 
 
 def _check_against_source(path: Path, source: Path) -> None:

@@ -1,9 +1,9 @@
-"""Writing an H.264 video with PyAV."""
+"""Writing a video with PyAV."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -15,9 +15,11 @@ from ..._common.files import describe_os_error
 from ..._common.rgb import RgbEncoder
 from ...errors import InputError, VideoError
 from .._optional import load_av
-from ..protocols import RgbImage, Shown, Sound
+from ..protocols import Colours, RgbImage, Shown, Sound
 from ..pyav_versions import set_packet_duration
+from .encodings import encoding_of
 from .frame_times import FrameTimes
+from .palette_frames import PaletteEncoder
 from .pending_file import PendingFile
 from .sound_copy import SoundCopy
 
@@ -26,16 +28,13 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.video.stream import VideoStream as AvStream
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv"})
 DEFAULT_FPS = 24.0
 
-# In order of preference; builds of FFmpeg without x264 have one of the others.
-_ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
-    ("libx264", {"crf": "20", "preset": "veryfast"}),
-    ("libopenh264", {}),
-    ("mpeg4", {}),
-)
-_BT709 = 1
+BT709 = Colours(1, 1, 1, full_range=False)
+"""Colours of a video that is made of pictures in red, green and blue."""
+
+# AVColorRange of libavutil/pixfmt.h.
+_RANGE_NUMBERS = {None: 0, False: 1, True: 2}
 
 
 class VideoWriter:
@@ -53,11 +52,15 @@ class VideoWriter:
         width: int,
         fps: float | None,
         pixel_aspect: Fraction | None = None,
+        colours: Colours | None = None,
         sound: Sound | None = None,
+        alpha: bool = False,
     ) -> None:
         """Open ``path`` for frames of ``height`` by ``width`` pixels.
 
-        Odd sizes get one more row or column, because H.264 stores colours for 2x2 pixels.
+        The name's suffix says what it is: H.264 in .mp4, .mov and .mkv, VP9 in .webm, or an
+        animated .gif or .webp; with ``alpha`` VP9 in .webm or ProRes in .mov. Odd sizes get one
+        more row or column where colours are stored for 2x2 pixels.
 
         Args:
             path: the video.
@@ -65,24 +68,25 @@ class VideoWriter:
             width: in pixels.
             fps: frames per second, for frames without a time.
             pixel_aspect: width of a pixel by its height, None for squares.
+            colours: how to store and to tag them, so that players show them as those of the
+                source; None for BT.709.
             sound: tracks to copy beside the pictures.
+            alpha: frames have a fourth channel, 255 where they are opaque.
 
         Raises:
             InputError: the folder is absent or cannot be written to.
-            VideoError: the name's suffix is none of ``VIDEO_SUFFIXES``.
+            VideoError: the name's suffix is another one.
         """
-        if path.suffix.lower() not in VIDEO_SUFFIXES:
-            raise VideoError(
-                f"cannot write the video {path}: its name must end in .mp4, .mov or .mkv"
-            )
+        self._encoding = encoding_of(path, alpha=alpha)
         load_av()
         self.path = path
         self.frames_written = 0
-        self._shape = (height, width, 3)
+        self._shape = (height, width, 4 if alpha else 3)
         self.warning: str | None = None
         self._rate = _frame_rate(fps)
         self._aspect = pixel_aspect
-        self._wanted_sound = sound
+        self._colours = colours or BT709
+        self._wanted_sound = sound if self._encoding.sound else None
         self._sound: SoundCopy | None = None
         self._times = FrameTimes(self._rate)
         self._held: tuple[VideoFrame, float | None] | None = None
@@ -90,12 +94,13 @@ class VideoWriter:
         self._file: PendingFile | None = PendingFile(path)
         self._container: OutputContainer | None = None
         self._stream: AvStream | None = None
-        self._to_yuv = RgbEncoder()
+        self._to_picture = self._converter()
 
     def write(self, frame: RgbImage, shown: Shown | None = None) -> None:
         """Append a uint8 RGB frame ``[height, width, 3]``, to be shown when the source shows it.
 
-        Without a time it follows the one before at the constant rate.
+        Without a time it follows the one before at the constant rate. One that a GIF cannot show
+        so soon after the one before is left out.
 
         Raises:
             VideoError: the frame has another shape or type, or the encoder fails.
@@ -142,20 +147,35 @@ class VideoWriter:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _converter(self) -> Callable[[RgbImage], VideoFrame]:
+        if self._encoding.pixel_format == "pal8":
+            return PaletteEncoder()
+        return RgbEncoder(
+            self._encoding.pixel_format,
+            matrix=self._colours.matrix,
+            full_range=bool(self._colours.full_range),
+        )
+
     def _open(self, path: Path, shown: Shown | None) -> None:
         av = load_av()
-        self._container = av.open(f"file:{path}", "w", options=_container_options(path))
-        name, options = _encoder(timed=shown is not None)
+        name, options = self._encoding.choose(timed=shown is not None)
+        container_options = dict(self._encoding.container)
+        self._container = av.open(f"file:{path}", "w", options=container_options)
         stream = cast("AvStream", self._container.add_stream(name, rate=self._rate))
         stream.options = dict[str, object](options)
         height, width = self._shape[:2]
-        stream.height, stream.width = height + height % 2, width + width % 2
-        stream.pix_fmt = "yuv420p"
+        if self._encoding.is_yuv:
+            height, width = height + height % 2, width + width % 2
+        stream.height, stream.width = height, width
+        stream.pix_fmt = self._encoding.pixel_format
         context = stream.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
-        context.color_range = 1
         context.time_base = self._times.time_base
-        if self._aspect is not None:
+        if self._encoding.is_yuv:
+            context.colorspace = self._colours.matrix
+            context.color_primaries = self._colours.primaries
+            context.color_trc = self._colours.transfer
+            context.color_range = _RANGE_NUMBERS[self._colours.full_range]
+        if self._aspect is not None and self._encoding.is_yuv:
             context.sample_aspect_ratio = self._aspect
         self._stream = stream
         if self._wanted_sound is not None:
@@ -183,11 +203,18 @@ class VideoWriter:
 
     def _append(self, frame: RgbImage, shown: Shown | None) -> None:
         """Encode the frame before, whose length is known now, and hold this one back."""
-        picture = self._to_yuv(_even(frame))
-        picture.pts = self._times.place(None if shown is None else shown.time)
-        picture.time_base = self._times.time_base
-        self._encode_held(picture.pts)
+        place = self._times.place(None if shown is None else shown.time)
+        if self._held is not None and self._is_too_soon(place):
+            return
+        picture = self._to_picture(_even(frame) if self._encoding.is_yuv else frame)
+        picture.pts, picture.time_base = place, self._times.time_base
+        self._encode_held(place)
         self._held = picture, None if shown is None else shown.seconds
+
+    def _is_too_soon(self, place: int) -> bool:
+        assert self._held is not None
+        distance = place - cast("int", self._held[0].pts)
+        return distance * self._times.time_base < self._encoding.closest
 
     def _encode_held(self, end: int | None) -> None:
         if self._held is None:
@@ -258,20 +285,3 @@ def _frame_rate(fps: float | None) -> Fraction:
     if fps is None or not 0.1 <= fps <= 1000:
         fps = DEFAULT_FPS
     return Fraction(fps).limit_denominator(1001)  # 29.97 is 30000/1001
-
-
-def _encoder(*, timed: bool) -> tuple[str, dict[str, str]]:
-    """Return the encoder and its options; ``timed`` frames may have any distances."""
-    av = load_av()
-    # Between frames of any distances, an .mp4 file with reordered ones gets a wrong duration:
-    # it adds up the times of decoding.
-    in_order = {"bf": "0"} if timed else {}
-    for name, options in _ENCODERS:
-        if name in av.codecs_available:
-            return name, {**options, **(in_order if name == "libx264" else {})}
-    raise VideoError("this build of PyAV has no H.264 encoder; install the one from PyPI")
-
-
-def _container_options(path: Path) -> dict[str, str]:
-    # The index at the front lets players and browsers begin before they have the whole file.
-    return {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
