@@ -48,6 +48,8 @@ examples:
   qsam2-segment photo.jpg --model model.onnx --box 100,80,300,240 --out photo_masks.png
   qsam2-segment photo.jpg --model model.onnx --everything --out photo_masks.png
   qsam2-segment cat.mp4 --model model.onnx --everything --max-objects 5 --out out.mp4
+  qsam2-segment cup.mp4 --model model.onnx --click 320,240 --save-objects cup.objects --out out.mp4
+  qsam2-segment kitchen.mp4 --model model.onnx --objects cup.objects --out out.mp4
   qsam2-segment 0 --model model.onnx --click 320,240 --max-frames 300 --out camera.mp4
 
 Ctrl-C stops after the current frame; what was written until then stays usable."""
@@ -57,6 +59,7 @@ _OUTPUT_NAMES = {
     "masks": "masks",
     "json": "results",
     "contact_sheet": "contact sheet",
+    "objects": "objects",
     **{name: name.replace("_", " ") for name in format_helps()},
 }
 
@@ -67,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     formats = {name: path for name in format_helps() if (path := getattr(args, name)) is not None}
-    if not any((args.out, args.masks, args.json, args.contact_sheet, formats)):
+    if not any((args.out, args.masks, args.json, args.contact_sheet, args.save_objects, formats)):
         parser.error(
             "nothing would be written; give --out, --masks, --json, --contact-sheet or "
             + " or ".join(_flag(name) for name in format_helps())
@@ -87,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.model,
         prompts,
         everything=everything,
+        objects=args.objects,
+        save_objects=args.save_objects,
         overlay=args.out,
         masks_dir=args.masks,
         json_path=args.json,
@@ -126,6 +131,9 @@ def _parser() -> Parser:
     what.add_argument("--box", metavar="X1,Y1,X2,Y2", help="a box around the object", **many)
     what.add_argument("--mask", metavar="FILE", help="an image of the object's mask", **many)
     what.add_argument("--prompts", metavar="FILE", type=Path, help="a JSON file of prompts", **many)
+    what.add_argument(
+        "--objects", metavar="FILE", type=Path, help="objects of another video: see --save-objects"
+    )
     _add_everything(parser)
     results = parser.add_argument_group("results, at least one")
     results.add_argument(
@@ -145,6 +153,12 @@ def _parser() -> Parser:
     )
     for name, told in format_helps().items():
         results.add_argument(_flag(name), type=Path, metavar="PATH", help=told)
+    results.add_argument(
+        "--save-objects",
+        type=Path,
+        metavar="FILE",
+        help="what is remembered of the objects when the video ends; --objects finds them again",
+    )
     how = parser.add_argument_group("how")
     how.add_argument(
         "--start", type=whole_number(0), default=0, metavar="N", help="first frame (0)"

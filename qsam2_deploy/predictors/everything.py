@@ -140,6 +140,15 @@ class EverythingSegmenter:
             for result in results:
                 yield _as_found(result, shown) if result.frame_index == 0 else result
 
+    def save_objects(self, path: str | Path) -> None:
+        """Write the memories of what is tracked to a file.
+
+        Raises:
+            PromptError: nothing was tracked: there was one frame alone.
+            InputError: the file cannot be written.
+        """
+        self._tracker.save_objects(path)
+
     def _found(self, frame: RgbImage) -> list[dict[str, Any]]:
         """Return the mask generator's results, the best ones first."""
         found = [item for item in self._generator.generate(frame) if item["area"]]

@@ -22,6 +22,7 @@ from ..media.writing.mask_writer import check_object_ids
 from ..media.writing.outputs import OutputPaths, Outputs
 from ..media.writing.result_format import format_helps
 from ..tracking.results import FrameResult, Prompt
+from .object_files import ObjectFiles
 
 if TYPE_CHECKING:
     from .everything import Everything
@@ -115,6 +116,8 @@ def segment_video(
     prompts: Sequence[FramePrompt | Prompt],
     *,
     everything: Everything | None = None,
+    objects: str | Path | None = None,
+    save_objects: str | Path | None = None,
     overlay: str | Path | None = None,
     masks_dir: str | Path | None = None,
     json_path: str | Path | None = None,
@@ -147,6 +150,9 @@ def segment_video(
             numbers are those of the source, also when ``start`` is not 0.
         everything: instead of prompts: all that is found on the first processed frame becomes an
             object, numbered from the largest to the smallest.
+        objects: file of objects that an earlier run saved, to be looked for from the first
+            processed frame on; then ``prompts`` may be empty.
+        save_objects: file to keep the objects in when the video ends, for ``objects``.
         overlay: video to write with the masks drawn on it (an image if there is one frame).
         masks_dir: folder to write one DAVIS-style PNG per frame to.
         json_path: file to write scores, areas, boxes and times to.
@@ -183,6 +189,8 @@ def segment_video(
         _path(overlay), _path(masks_dir), _path(json_path), _path(contact_sheet), others
     )
     paths.check(source, model)
+    files = ObjectFiles(_path(objects), _path(save_objects))
+    files.check(source, model, everything is not None)
     if max_frames is not None and max_frames < 1:
         raise InputError(f"the number of frames must be at least 1, but is {max_frames}")
     if everything is not None and prompts:
@@ -192,7 +200,7 @@ def segment_video(
     with open_frames(source, start=start, ignore_orientation=ignore_orientation) as frames:
         total = _frames_to_process(frames, max_frames)
         schedule: dict[int, list[Prompt]] = {}
-        if everything is None:
+        if everything is None and (wanted or files.load is None):
             schedule = _schedule(wanted, frames, total, masks=masks_dir is not None)
         with (
             _open_outputs(paths, source, model, frames, total, audio=audio) as outputs,
@@ -206,9 +214,11 @@ def segment_video(
             ) as tracker,
             stop_on_interrupt() as stop,
         ):
+            files.begin(tracker, masks=masks_dir is not None)
             run = _Run(frames, schedule, tracker, outputs, stop)
             run.process(total if max_frames is None else max_frames, total, show_progress)
             warnings = run.finish()
+            saved = files.finish(tracker) if run.count else {}
             engine, note = (getattr(tracker, name, "") for name in ("engine", "note"))
     return SegmentSummary(
         frames=run.count,
@@ -217,7 +227,7 @@ def segment_video(
         segment_seconds=run.seconds,
         total_seconds=time.perf_counter() - began,
         objects=run.objects(),
-        outputs=paths.given() if run.count else {},
+        outputs={**paths.given(), **saved} if run.count else {},
         warnings=warnings,
         interrupted=run.interrupted,
         engine=engine,

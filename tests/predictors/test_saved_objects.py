@@ -1,13 +1,19 @@
 """Objects that outlive their video."""
 
+import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from qsam2_deploy.cli.segment import main
 from qsam2_deploy.errors import EngineError, InputError, PromptError
+from qsam2_deploy.predictors.segment_video import segment_video
 from qsam2_deploy.predictors.segmenter import VideoSegmenter
 from qsam2_deploy.tracking.object_file import model_digest, read_objects
+from qsam2_deploy.tracking.results import Prompt
 from tests.predictors.fake_backend import FakeBackend, fake_spec
 from tests.predictors.stream import HEIGHT, WIDTH, bank_of, click, frame, same
 
@@ -206,3 +212,64 @@ def test_a_changed_file_is_refused_in_one_sentence(segmenter, tmp_path, change, 
     with pytest.raises(InputError, match=message):
         segmenter.load_objects(path)
     assert segmenter.object_ids == ()
+
+
+# ---------------------------------------------------------------- from file to file
+@pytest.fixture
+def video(tmp_path):
+    folder = tmp_path / "video"
+    folder.mkdir()
+    for index in range(8):
+        Image.fromarray(frame(index, 48, 64)).save(folder / f"{index:05d}.png")
+    return folder
+
+
+def _masks(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+def test_two_runs_give_the_masks_of_one(video, model_path, tmp_path):
+    segment = functools.partial(segment_video, video, model_path, backend="ort")
+    prompts = [Prompt(4, points=[(20, 20)], labels=[1]), Prompt(9, box=(2, 2, 30, 30))]
+    segment(prompts, masks_dir=tmp_path / "whole")
+    objects = tmp_path / "seen.objects"
+    summary = segment(prompts, max_frames=3, save_objects=objects, masks_dir=tmp_path / "begin")
+    assert summary.outputs["objects"] == objects
+    summary = segment([], objects=objects, start=3, masks_dir=tmp_path / "end")
+    assert [item.object_id for item in summary.objects] == [4, 9]
+    found = _masks(tmp_path / "begin") + _masks(tmp_path / "end")
+    assert found == _masks(tmp_path / "whole")
+    assert len(found) == 8
+
+
+def test_objects_and_prompts_and_the_command(video, model_path, tmp_path, capsys):
+    objects, line = tmp_path / "o", [str(video), "--model", str(model_path), "--backend", "ort"]
+    assert main([*line, "--click", "20,20", "--save-objects", str(objects)]) == 0
+    assert capsys.readouterr().out.endswith(f"objects: {objects}\n")
+    more = ["--objects", str(objects), "--click", "2@4:9,9", "--save-objects", str(objects)]
+    assert main([*line, *more]) == 0
+    assert "object 2: visible on" in capsys.readouterr().out
+    with VideoSegmenter(model_path, "ort") as segmenter:
+        assert segmenter.load_objects(objects) == (1, 2)
+
+
+WRONG_FILES = [
+    (["--click", "9,9", "--save-objects", "MODEL"], "the objects would overwrite"),
+    (["--click", "9,9", "--save-objects", "VIDEO"], "it is a folder; give a file name"),
+    (["--objects", "none", "--out", "x.mp4"], "there is no file none"),
+    (["--objects", "none", "--everything", "--out", "x.mp4"], "without objects of another video"),
+    (["--objects", "MODEL", "--out", "x.mp4"], "is no file of objects"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG_FILES)
+def test_wrong_files_of_objects(video, model_path, tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    names = {"MODEL": str(model_path), "VIDEO": str(video)}
+    options = [names.get(option, option) for option in options]
+    before = model_path.read_bytes()
+    line = [str(video), "--model", str(model_path), "--backend", "ort", "--quiet", *options]
+    assert main(line) == 2
+    assert message in capsys.readouterr().err
+    assert model_path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["video"]
