@@ -6,7 +6,7 @@
     ├── InputError                 what the user gave cannot be used
     │   ├── CheckpointError        a PyTorch checkpoint or its architecture
     │   ├── ModelFileError         a model.onnx made by qsam2-export
-    │   ├── VideoError             a video, image folder, image or camera
+    │   ├── VideoError             a video, image folder, image, stream or camera
     │   └── PromptError            a click, box, mask or object id
     ├── UnsupportedModelError      a valid SAM2 model that this version cannot export
     ├── MissingDependencyError     an optional package is not installed
@@ -38,7 +38,7 @@ class ModelFileError(InputError):
 
 
 class VideoError(InputError):
-    """A video, a folder of frames, an image or a camera cannot be read or written."""
+    """A video, a folder of frames, an image, a stream or a camera cannot be read or written."""
 
 
 class PromptError(InputError):

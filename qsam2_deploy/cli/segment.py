@@ -29,7 +29,9 @@ _DESCRIPTION = """\
 Segment objects in a video and track them through it.
 
 VIDEO is a video file, a folder of images, a pattern such as 'frames/*.png' or frames/%05d.png,
-an image (also an animated one), or the number of a camera.
+an image (also an animated one), a URL (http, https, rtsp, rtmp, srt, udp, rtp, tcp), - for
+standard input, or a camera as its number or device. Of live streams and cameras the newest frame
+is tracked; the others are left out and counted.
 Say what to segment with clicks, boxes or masks, in pixels of the frame, or --everything."""
 
 _EPILOG = """\
@@ -51,6 +53,7 @@ examples:
   qsam2-segment cup.mp4 --model model.onnx --click 320,240 --save-objects cup.objects --out out.mp4
   qsam2-segment kitchen.mp4 --model model.onnx --objects cup.objects --out out.mp4
   qsam2-segment 0 --model model.onnx --click 320,240 --max-frames 300 --out camera.mp4
+  qsam2-segment rtsp://camera/live --model model.onnx --click 320,240 --out camera.mp4
 
 Ctrl-C stops after the current frame; what was written until then stays usable."""
 
@@ -114,7 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
-    parser.add_argument("video", metavar="VIDEO", help="video, folder, pattern, image or camera")
+    parser.add_argument(
+        "video", metavar="VIDEO", help="video, folder, pattern, image, URL, - or camera"
+    )
     parser.add_argument(
         "--model",
         required=True,

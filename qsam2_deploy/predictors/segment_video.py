@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,8 @@ from ..errors import InputError, PromptError
 from ..media.prompting.prompts import FramePrompt, check_frames, validate_prompt
 from ..media.protocols import RgbImage, Shown, TimedSource
 from ..media.reading.interrupt import StopFlag, stop_on_interrupt
-from ..media.reading.sources import open_frames
+from ..media.reading.sources import name_of, open_frames
+from ..media.reading.streamed_video import StreamedVideo
 from ..media.writing.mask_writer import check_object_ids
 from ..media.writing.outputs import OutputPaths, Outputs
 from ..media.writing.result_format import format_helps
@@ -144,7 +145,8 @@ def segment_video(
 
     Args:
         source: a video file, a folder of frames, a pattern such as ``frames/*.png`` or
-            ``frames/%05d.png``, an image, or a camera's number.
+            ``frames/%05d.png``, an image, a URL, ``"-"`` for standard input, or a camera's number
+            or device.
         model: a ``model.onnx`` made by ``qsam2-export``.
         prompts: what to segment; a bare ``Prompt`` is for the first processed frame. Frame
             numbers are those of the source, also when ``start`` is not 0.
@@ -212,7 +214,7 @@ def segment_video(
                 cache=cache,
                 precision=precision,
             ) as tracker,
-            stop_on_interrupt() as stop,
+            stop_on_interrupt(_end_of_waiting(frames)) as stop,
         ):
             files.begin(tracker, masks=masks_dir is not None)
             run = _Run(frames, schedule, tracker, outputs, stop)
@@ -272,6 +274,8 @@ class _Run:
                         break
         except KeyboardInterrupt:
             self.interrupted = True
+        # A stream that was waited for has ended then, without another frame.
+        self.interrupted = self.interrupted or self._stop.stopped
 
     def finish(self) -> tuple[str, ...]:
         """Return the warnings; tell the outputs if they are complete.
@@ -310,6 +314,11 @@ class _Run:
         for item in result.objects:
             self._seen[item.object_id] += 1
             self._visible[item.object_id] += int(item.visible)
+
+
+def _end_of_waiting(frames: TimedSource) -> Callable[[], None] | None:
+    """Return what ends the wait for a frame that may never come, None for files."""
+    return frames.stop if isinstance(frames, StreamedVideo) else None
 
 
 def _noted(
@@ -364,7 +373,7 @@ def _open_outputs(
     audio: bool,
 ) -> Outputs:
     header = {
-        "source": frames.name if isinstance(source, int) else str(source),
+        "source": name_of(source),
         "model": str(model),
         "width": frames.width,
         "height": frames.height,

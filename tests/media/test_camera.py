@@ -1,6 +1,8 @@
-"""Cameras: what is said without one, and that a camera never ends or begins again."""
+"""Cameras: what is said without one, and that a camera gives its newest frame."""
 
-from itertools import islice
+import threading
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -38,14 +40,33 @@ def test_camera_has_no_start():
         open_frames(0, start=5)
 
 
-def test_frames_go_on_where_they_stopped(tmp_path, monkeypatch):
+def test_device_by_its_path(tmp_path):
+    with pytest.raises(VideoError, match=r"there is no camera /dev/video987"):
+        open_frames("/dev/video987")
+    with pytest.raises(VideoError, match=r"cannot open camera /dev/null .* not a camera"):
+        open_frames("v4l2:/dev/null")
+    with pytest.raises(VideoError, match="leave out the start"):
+        open_frames(Path("/dev/video987"), start=5)
+
+
+def test_camera_gives_its_newest_frame(tmp_path, monkeypatch):
     path = write_video(tmp_path / "v.mp4", 10)
-    monkeypatch.setattr(camera, "_open", lambda _index: open_video(path))
+    gone = threading.Event()
+
+    def opened(_device, _name):
+        if path.exists():
+            video = open_video(path)
+            path.unlink()
+            return replace(video, live=True)
+        gone.set()
+        raise VideoError("it was unplugged")
+
+    monkeypatch.setattr(camera, "_open", opened)
     with open_frames(0) as frames:
         assert frames.num_frames is None
-        first = [frame_number(f) for f in islice(frames, 3)]
-    assert first == [0, 1, 2]
-    assert frames.warning is None
+        assert gone.wait(10)
+        assert frame_number(next(iter(frames))) == 9
+        assert frames.warning is None  # nothing was asked for before
 
 
 def test_a_bare_integer_is_a_camera_unless_it_is_a_file(tmp_path, monkeypatch):

@@ -73,6 +73,20 @@ def write_video(
     return path
 
 
+def write_large_video(path: Path, *, container_options: dict[str, str] | None = None) -> Path:
+    """Write 15 frames of noise, more bytes than FFmpeg reads at once."""
+    random = np.random.default_rng(0)
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream = container.add_stream("mpeg4", rate=25, options={"b": "20M"})
+        stream.height, stream.width, stream.pix_fmt = 144, 176, "yuv420p"
+        for _ in range(15):
+            noise = random.integers(0, 255, (144, 176, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        container.mux(stream.encode())
+    assert path.stat().st_size > 200_000
+    return path
+
+
 def write_timed_video(
     path: Path,
     times: list[float],

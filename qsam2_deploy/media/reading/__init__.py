@@ -1,1 +1,1 @@
-"""Frames of videos, folders, images and cameras."""
+"""Frames of videos, folders, images, streams and cameras."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -18,10 +18,13 @@ class StopFlag:
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[StopFlag]:
+def stop_on_interrupt(then: Callable[[], None] | None = None) -> Iterator[StopFlag]:
     """Give a flag that the first Ctrl-C sets; a second Ctrl-C raises KeyboardInterrupt.
 
     Outside of the main thread, or where the program handles the signal itself, nothing changes.
+
+    Args:
+        then: is called with the first Ctrl-C, such as to end a wait.
     """
     flag = StopFlag()
 
@@ -29,6 +32,8 @@ def stop_on_interrupt() -> Iterator[StopFlag]:
         if flag.stopped:
             raise KeyboardInterrupt
         flag.stopped = True
+        if then is not None:
+            then()
 
     previous = signal.getsignal(signal.SIGINT)
     ours = threading.current_thread() is threading.main_thread()

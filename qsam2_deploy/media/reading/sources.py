@@ -8,24 +8,31 @@ from pathlib import Path
 from ...errors import VideoError
 from ..protocols import IndexedFrames, TimedSource
 from .animated_image import animation
-from .camera import camera_stream
+from .camera import camera_device, camera_stream
 from .image_lists import IMAGE_SUFFIXES, FrameFiles, is_pattern, list_frames, match_frames
 from .images import ImageFrames
 from .indexed_video import IndexedVideo
-from .video_stream import video_stream
+from .standard_input import NAME, open_standard_input
+from .streamed_video import StreamedVideo
+from .urls import exists, is_url, open_url, public_url
+from .video_stream import VideoStream
+
+STANDARD_INPUT = "-"
+"""What stands for standard input in the place of a file."""
 
 
 def open_frames(
     source: str | os.PathLike[str] | int, *, start: int = 0, ignore_orientation: bool = False
 ) -> TimedSource:
-    """Open a video, a folder of images, a pattern, an image, or a camera by its number.
+    """Open a video, a folder of images, a pattern, an image, a URL, or a camera.
 
     Use the result in a ``with`` block and iterate over it for uint8 ``[height, width, 3]`` RGB
-    frames. Frames are decoded one at a time.
+    frames. Frames are decoded one at a time; of a camera and of a live URL, the newest is given.
 
     Args:
-        source: a path, a pattern such as ``frames/*.png`` or ``frames/%05d.png``, or a camera's
-            index.
+        source: a path, a pattern such as ``frames/*.png`` or ``frames/%05d.png``, the text of a
+            URL, ``"-"`` for standard input, or a camera as its number, its device
+            (``/dev/video0``) or ``v4l2:/dev/video0``.
         start: number of the first frame to give; frame numbers stay those of the source.
         ignore_orientation: leave images as they are stored instead of turning them as their EXIF
             orientation says.
@@ -36,17 +43,22 @@ def open_frames(
     """
     if start < 0:
         raise VideoError(f"cannot start at frame {start}: frame numbers begin at 0")
-    if isinstance(source, int):
-        if start:
-            raise VideoError("a camera always starts with its next frame; leave out the start")
-        return camera_stream(source)
+    if source == STANDARD_INPUT:
+        return StreamedVideo(NAME, open_standard_input, start=start, patience=None)
+    if isinstance(source, str) and is_url(source):
+        url = source
+        return StreamedVideo(public_url(url), lambda: open_url(url), start=start)
+    camera = source if isinstance(source, int) else camera_device(os.fspath(source))
+    if camera is not None:
+        return camera_stream(camera, start=start)
+    assert not isinstance(source, int)
     path = Path(source)
     moving = animation(path, start=start)
     if moving is not None:
         return moving
     found = _image_files(path, official=False)
     if found is None:
-        return video_stream(path, start=start)
+        return VideoStream(path, start=start)
     return ImageFrames(
         str(path),
         found.files,
@@ -76,6 +88,9 @@ def open_indexed(
         VideoError: the source cannot be used.
         MissingDependencyError: PyAV or Pillow is not installed.
     """
+    if isinstance(source, str) and (source == STANDARD_INPUT or is_url(source)):
+        name = NAME if source == STANDARD_INPUT else public_url(source)
+        raise VideoError(f"{name} cannot be read by frame number; save it as a file, and give that")
     path = Path(source)
     moving = animation(path, cache_frames=cache_frames)
     if moving is not None:
@@ -92,9 +107,25 @@ def open_indexed(
     )
 
 
-def source_from_text(text: str) -> Path | int:
-    """Return what a command line argument means: a bare integer is a camera, else a path."""
-    return int(text) if text.isdecimal() and not Path(text).exists() else Path(text)
+def source_from_text(text: str) -> Path | str | int:
+    """Return what a command line argument means.
+
+    A bare integer is a camera, ``-`` is standard input, and a URL stays a text, because a path
+    would lose one of its slashes. All else is a path, and so is whatever exists as a file.
+    """
+    if exists(text):
+        return Path(text)
+    if text.isdecimal():
+        return int(text)
+    return text if text == STANDARD_INPUT or is_url(text) else Path(text)
+
+
+def name_of(source: str | os.PathLike[str] | int) -> str:
+    """Return how a source is called in results, without passwords."""
+    if isinstance(source, int):
+        return f"camera {source}"
+    text = os.fspath(source)
+    return public_url(text) if is_url(text) else text
 
 
 def _image_files(path: Path, *, official: bool) -> FrameFiles | None:

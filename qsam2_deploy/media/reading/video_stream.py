@@ -1,100 +1,103 @@
-"""Frames of a video or camera in order, decoded as they are needed."""
+"""Frames of a video file in order, decoded as they are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from fractions import Fraction
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..._common.rgb import RgbDecoder
 from ...errors import VideoError
+<<<<<<< HEAD
 from ..protocols import Colours, RgbImage, Shown, Sound
 from ..pyav_versions import frame_seconds
 from .decoder import Decoder, OpenVideo, open_video, quarter_turns, rgb_from_frame
+=======
+from ..protocols import RgbImage, Shown, Sound
+from .decoder import (
+    Decoder,
+    breaking_off,
+    check_size,
+    open_video,
+    pixel_aspect,
+    rgb_from_frame,
+    upright_size,
+)
+from .frame_clock import FileClock
+from .images import check_start
+>>>>>>> d7084e6 (URLs, live streams, standard input and cameras by their device: live ones are tracked with their newest frame)
 from .video_index import index_video
 
 if TYPE_CHECKING:
     from av import VideoFrame
 
-# A file without a frame count is called cut off if so many seconds of it are missing.
-_MISSING_SECONDS = 1.0
-
 
 class VideoStream:
-    """A :class:`TimedSource` over PyAV. Each iteration of a file begins at ``start`` again.
+    """A :class:`TimedSource` over PyAV. Each iteration begins at ``start`` again.
 
     A video that breaks off gives what can be decoded; ``warning`` then says how much that was.
     """
 
-    def __init__(
-        self,
-        name: str,
-        opener: Callable[[], OpenVideo],
-        *,
-        start: int = 0,
-        count: Callable[[], int] | None = None,
-        path: Path | None = None,
-    ) -> None:
+    def __init__(self, path: Path, *, start: int = 0) -> None:
         """Open the video and decode its first frame.
 
         Args:
-            name: what messages call it.
-            opener: opens it; called again for another iteration.
+            path: the file.
             start: number of the first frame to give.
-            count: counts the frames of a file that does not say how many it has; None for a
-                camera, which has no end and cannot begin again.
-            path: the file, whose sound may be wanted.
 
         Raises:
             VideoError: no frame can be decoded, or ``start`` is past the end.
         """
-        self.name = name
+        self.name = str(path)
         self.start = start
         self.warning: str | None = None
-        self._opener = opener
+        self._path = path
         self._to_rgb = RgbDecoder()
-        self._live = count is None
         self._begin()
         first = next(self._frames, None)
         if first is None:
             self.close()
-            raise VideoError(f"{name} holds no frame that can be decoded; it may be damaged")
+            raise VideoError(f"{path} holds no frame that can be decoded; it may be damaged")
         self._first: VideoFrame | None = first
         self._size = (first.height, first.width)
-        self.height, self.width = rgb_from_frame(first, self._to_rgb).shape[:2]
+        self.height, self.width = upright_size(first)
         self.fps = self._video.fps
         self.shown: Shown | None = None
+<<<<<<< HEAD
         self._origin: float | None = first.time if self._video.tells_times else 0.0
         self.pixel_aspect = _pixel_aspect(self._video, first)
         self.colours = _colours(self._video, first)
+=======
+        self._clock = FileClock(self._video, first)
+        self.pixel_aspect = pixel_aspect(self._video, first)
+>>>>>>> d7084e6 (URLs, live streams, standard input and cameras by their device: live ones are tracked with their newest frame)
         self.sound: Sound | None = None
-        if path is not None and self._origin is not None and self._video.container.streams.audio:
-            self.sound = Sound(path, self._origin)
+        if self._clock.origin is not None and self._video.container.streams.audio:
+            self.sound = Sound(path, self._clock.origin)
         self._declared = self._video.stream.frames
-        self.num_frames = None if count is None else self._declared or count()
-        if self.num_frames is not None and start >= self.num_frames:
+        self.num_frames: int | None = self._declared or index_video(path).length
+        try:
+            check_start(start, self.num_frames, self.name)
+        except VideoError:
             self.close()
-            raise VideoError(self._past_the_end(self.num_frames))
+            raise
 
     def __iter__(self) -> Iterator[RgbImage]:
-        if self._first is None and not self._live:
+        if self._first is None:
             self.close()
             self._begin()
         count = 0
         for frame in self._from_first():
-            if (frame.height, frame.width) != self._size:
-                raise VideoError(self._size_changed(count, frame))
+            check_size(frame, self._size, count, self.name)
             if count >= self.start:
-                self.shown = self._when(frame, count)
+                self.shown = self._clock.shown(frame, count)
                 yield rgb_from_frame(frame, self._to_rgb)
             count += 1
         self.warning = self._describe_damage(count)
-        if count <= self.start:
-            raise VideoError(self._past_the_end(count))
+        check_start(self.start, count, self.name)
 
     def close(self) -> None:
-        """Close the file or release the camera."""
+        """Close the file."""
         self._frames.close()
         self._video.close()
 
@@ -105,7 +108,7 @@ class VideoStream:
         self.close()
 
     def _begin(self) -> None:
-        self._video = self._opener()
+        self._video = open_video(self._path)
         self._decoder = Decoder(self._video)
         self._frames = self._decoder.frames()
 
@@ -115,19 +118,11 @@ class VideoStream:
             yield first
         yield from self._frames
 
-    def _when(self, frame: VideoFrame, number: int) -> Shown | None:
-        if not self._video.tells_times:
-            return Shown(number / self.fps, None) if self.fps else None
-        if self._origin is None or frame.time is None:
-            return None
-        return Shown(frame.time - self._origin, frame_seconds(frame))
-
     def _describe_damage(self, decoded: int) -> str | None:
-        if self.num_frames is None:
-            return None
-        expected = self.num_frames - self._decoder.discarded
+        expected = (self.num_frames or 0) - self._decoder.discarded
         if decoded < expected:
             return f"{self.name} is damaged: {decoded} of {expected} frames were decoded"
+<<<<<<< HEAD
         return None if self._declared else self._describe_missing_time(decoded)
 
     def _describe_missing_time(self, decoded: int) -> str | None:
@@ -190,3 +185,6 @@ def _pixel_aspect(video: OpenVideo, first: VideoFrame) -> Fraction | None:
     if not aspect or aspect < 0 or aspect == 1:
         return None
     return 1 / aspect if quarter_turns(first) % 2 else aspect
+=======
+        return None if self._declared else breaking_off(self._decoder, decoded, self.name)
+>>>>>>> d7084e6 (URLs, live streams, standard input and cameras by their device: live ones are tracked with their newest frame)

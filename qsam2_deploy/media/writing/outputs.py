@@ -14,6 +14,7 @@ from ...errors import InputError, VideoError
 from ...tracking.results import FrameResult
 from ..protocols import Colours, RgbImage, Shown, Sound
 from ..reading.image_lists import IMAGE_SUFFIXES, is_pattern
+from ..reading.urls import is_url
 from .contact_sheet import ContactSheet
 from .drawing import draw_overlay
 from .image_writer import WRITABLE_SUFFIXES, write_image
@@ -64,7 +65,7 @@ class OutputPaths:
                 raise InputError(f"{path} is given for two outputs; give each its own name")
             if _same_file(path, Path(model)):
                 raise InputError(f"the output {path} would overwrite the model; choose another")
-            if not isinstance(source, int):
+            if not isinstance(source, int) and not is_url(str(source)):
                 _check_against_source(path, Path(source))
 
 
