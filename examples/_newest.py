@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from qsam2_deploy.errors import VideoError
 from qsam2_deploy.media.protocols import FrameSource, RgbImage
+from qsam2_deploy.media.reading.handover import Handover
 
 _PATIENCE = 10.0
 """Seconds after which a camera that gives nothing counts as gone."""
@@ -16,16 +17,15 @@ class NewestFrames:
     """Reads a camera in a thread of its own and keeps only its newest frame.
 
     Drivers queue some frames. A model that is slower than the camera would always see old ones.
+    What ``open_frames`` gives of cameras and URLs does this already.
     """
 
     def __init__(self, frames: FrameSource, patience: float = _PATIENCE) -> None:
         """Start to read ``frames``; close them after this."""
         self._source = frames
         self._patience = patience
-        self._changed = threading.Condition()
-        self._newest: RgbImage | None = None
-        self._error: Exception | None = None
-        self._ended = False
+        self._handover: Handover[RgbImage] = Handover()
+        self._handover.newest = True
         self._thread = threading.Thread(target=self._read, name="camera", daemon=True)
         self._thread.start()
 
@@ -35,44 +35,30 @@ class NewestFrames:
         Raises:
             VideoError: the camera gives no frame any more.
         """
-        while (frame := self._take()) is not None:
-            yield frame
+        while self._handover.peek(self._patience) is not None:
+            frame = self._handover.take()
+            if frame is not None:
+                yield frame
+        if not self._handover.ended:
+            raise VideoError(
+                f"{self._source.name} gave no frame for {self._patience:g} seconds; "
+                "is it still connected?"
+            )
 
     def __enter__(self) -> NewestFrames:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with self._changed:
-            self._ended = True
+        self._handover.stop()
         # Whoever closes the camera next must not do so while it is being read.
         self._thread.join(self._patience)
-
-    def _take(self) -> RgbImage | None:
-        with self._changed:
-            came = self._changed.wait_for(
-                lambda: self._newest is not None or self._ended, self._patience
-            )
-            if not came:
-                raise VideoError(
-                    f"{self._source.name} gave no frame for {self._patience:g} seconds; "
-                    "is it still connected?"
-                )
-            frame, self._newest = self._newest, None
-            if frame is None and self._error is not None:
-                raise self._error
-            return frame
 
     def _read(self) -> None:
         try:
             for frame in self._source:
-                with self._changed:
-                    if self._ended:
-                        return
-                    self._newest = frame
-                    self._changed.notify_all()
+                if not self._handover.put(frame):
+                    return
         except Exception as error:  # raised again where the frames are used
-            self._error = error
-        finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            self._handover.end(error)
+        else:
+            self._handover.end()

@@ -1,6 +1,7 @@
 """Track an object in a stream of frames, from a camera or a video: the shortest real loop.
 
     python examples/camera.py model.onnx 0 --click 320,240            # camera 0
+    python examples/camera.py model.onnx rtsp://camera/live --click 320,240
     python examples/camera.py model.onnx film.mp4 --click 320,240 --frames 100
 
 The object is the one under the click in the first frame. Ctrl-C ends the loop.
@@ -21,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print where the object is on each frame, and how long that took."""
     parser = argparse.ArgumentParser(description="Track an object in a stream of frames.")
     parser.add_argument("model", help="model.onnx")
-    parser.add_argument("source", help="a camera's number, a video or a folder of frames")
+    parser.add_argument("source", help="a camera's number, a URL, a video or a folder of frames")
     parser.add_argument("--click", type=_point, required=True, metavar="X,Y")
     parser.add_argument("--frames", type=int, help="stop after so many frames")
     args = parser.parse_args(argv)

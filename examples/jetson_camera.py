@@ -31,6 +31,7 @@ from qsam2_deploy.media.prompting.prompts import FramePrompt
 from qsam2_deploy.media.protocols import FrameSource, RgbImage
 from qsam2_deploy.media.reading.interrupt import stop_on_interrupt
 from qsam2_deploy.media.reading.sources import open_frames, source_from_text
+from qsam2_deploy.media.reading.streamed_video import StreamedVideo
 from qsam2_deploy.media.writing.drawing import draw_overlay
 from qsam2_deploy.media.writing.video_writer import VideoWriter
 from qsam2_deploy.runtime import FrameResult, VideoSegmenter
@@ -51,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         window = stack.enter_context(Window()) if args.show else None
         source = stack.enter_context(_open_source(args))
         # From now on, so that the first frame is not one from before the model was loaded.
-        live = source.num_frames is None
-        frames = iter(stack.enter_context(NewestFrames(source)) if live else source)
+        queued = isinstance(source, GStreamerFrames)
+        frames = iter(stack.enter_context(NewestFrames(source)) if queued else source)
         segmenter = stack.enter_context(
             VideoSegmenter(args.model, args.backend, threads=args.threads, cache=args.cache)
         )
@@ -61,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             first = next(frames)
             prompts = [FramePrompt(None, window.ask(first))]
             frames = chain([first], frames)
-        flag = stack.enter_context(stop_on_interrupt())
+        no_more_waiting = source.stop if isinstance(source, StreamedVideo) else None
+        flag = stack.enter_context(stop_on_interrupt(no_more_waiting))
         speed = Speed()
         for _ in _track(segmenter, islice(frames, args.frames), prompts, viewers, speed):
             if flag.stopped:
@@ -176,7 +178,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "source",
         help="csi or csi:N (camera N of the module), the number of a USB camera, gst:PIPELINE "
-        "(ends in an appsink of BGR), a video, or a folder of frames",
+        "(ends in an appsink of BGR), a video, a URL, or a folder of frames",
     )
     prompts = parser.add_argument_group("what to track, in pixels of the frame")
     for flag, form in (("--click", "X,Y"), ("--negative-click", "X,Y"), ("--box", "X1,Y1,X2,Y2")):

@@ -14,6 +14,7 @@ class Handover(Generic[Item]):
     Attributes:
         newest: an item replaces the one that nobody has taken. Otherwise it waits for its turn.
         left_out: items that were replaced after the first one was taken.
+        ended: nothing more comes.
         stopped: nobody wants more.
     """
 
@@ -21,11 +22,11 @@ class Handover(Generic[Item]):
         """Begin empty."""
         self.newest = False
         self.left_out = 0
+        self.ended = False
         self.stopped = False
         self._changed = threading.Condition()
         self._item: Item | None = None
         self._replaced: int | None = None
-        self._ended = False
         self._error: BaseException | None = None
 
     def put(self, item: Item) -> bool:
@@ -43,7 +44,7 @@ class Handover(Generic[Item]):
     def end(self, error: BaseException | None = None) -> None:
         """Say that nothing more comes; ``error`` is raised where the next item would be taken."""
         with self._changed:
-            self._ended, self._error = True, error
+            self.ended, self._error = True, error
             self._changed.notify_all()
 
     def peek(self, seconds: float | None) -> Item | None:
@@ -86,7 +87,7 @@ class Handover(Generic[Item]):
 
     def _wait(self, seconds: float | None) -> None:
         self._changed.wait_for(
-            lambda: self._item is not None or self._ended or self.stopped, seconds
+            lambda: self._item is not None or self.ended or self.stopped, seconds
         )
         if self._item is None and self._error is not None and not self.stopped:
             raise self._error
