@@ -86,7 +86,8 @@ class SegmentSummary:
             frame is part of it where it takes longer than to track the one before.
         total_seconds: time with decoding, drawing and writing.
         objects: in the order of their first frame.
-        outputs: the files and folders that were written, by the names of ``OutputPaths``.
+        outputs: the files and folders that were written, by the names of ``OutputPaths``; a
+            pattern where one name stands for several files.
         warnings: sentences about what was not as it should be.
         interrupted: Ctrl-C ended the run early; the outputs hold what was done until then.
         engine: what the model ran on, such as ``openvino, exact``.
@@ -221,6 +222,7 @@ def segment_video(
             run.process(total if max_frames is None else max_frames, total, show_progress)
             warnings = run.finish()
             saved = files.finish(tracker) if run.count else {}
+            written = {**outputs.written, **saved}
             engine, note = (getattr(tracker, name, "") for name in ("engine", "note"))
     return SegmentSummary(
         frames=run.count,
@@ -229,7 +231,7 @@ def segment_video(
         segment_seconds=run.seconds,
         total_seconds=time.perf_counter() - began,
         objects=run.objects(),
-        outputs={**paths.given(), **saved} if run.count else {},
+        outputs=written if run.count else {},
         warnings=warnings,
         interrupted=run.interrupted,
         engine=engine,

@@ -1,6 +1,8 @@
 """Results in the forms of other tools, read back."""
 
+import errno
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,6 +23,7 @@ from qsam2_deploy.media.writing.result_format import (
 )
 from qsam2_deploy.predictors.segment_video import segment_video
 from qsam2_deploy.tracking.results import FrameResult, ObjectResult
+from tests.media.test_writers import fill_disk, needs_full_disk
 from tests.support.media_samples import write_video
 
 FORMS = sorted(format_helps())
@@ -71,6 +74,31 @@ def test_each_file_of_the_folder_is_a_form(name, about, tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError):
         open_format(name, tmp_path / "absent" / name_of(name), about)
+
+
+@needs_full_disk
+@pytest.mark.parametrize("name", ["coco", "coco_polygons", "numpy", "sav"])
+def test_full_disk_leaves_nothing(name, about, tmp_path):
+    writer = open_format(name, tmp_path / name_of(name), about)
+    writer.write(record(0, found(1, DISC)))
+    fill_disk(writer)
+    with pytest.raises(InputError, match="the disk is full"):
+        writer.close(complete=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["cutouts", "yolo"])
+def test_full_disk_leaves_no_half_picture(name, about, tmp_path, monkeypatch):
+    def save(self, path, **_):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    writer = open_format(name, tmp_path / "out", about)
+    with pytest.raises(InputError, match="the disk is full"):
+        writer.write(record(0, found(1, DISC)))
+    writer.close(complete=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", FORMS)

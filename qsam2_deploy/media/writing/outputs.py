@@ -74,6 +74,9 @@ class Outputs:
 
     Leaving the block finishes all files with what was written, also after an error. Call
     :meth:`finish` first if the run is complete: the JSON file says so.
+
+    Attributes:
+        written: the files and folders by name; where a form has several, a pattern for them.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class Outputs:
         self._json: JsonWriter | None = None
         self._sheet: ContactSheet | None = None
         self._formats: list[ResultWriter] = []
+        self.written = paths.given()
         with ExitStack() as stack:
             if paths.overlay is not None:
                 self._check_overlay(paths.overlay, frames)
@@ -143,10 +147,19 @@ class Outputs:
             if paths.masks is not None:
                 self._masks = MaskWriter(paths.masks)
                 stack.callback(self._masks.close)
-            about = About(height, width, header, fps, (*taken, *paths.given().values()))
+            about = About(
+                height,
+                width,
+                header,
+                fps,
+                pixel_aspect,
+                colours,
+                taken=(*taken, *paths.given().values()),
+            )
             for name, path in paths.formats.items():
                 writer = open_format(name, path, about)
                 self._formats.append(writer)
+                self.written[name] = writer.written or path
                 stack.callback(self._close_format, writer)
             self._stack = stack.pop_all()
 

@@ -14,6 +14,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from ...errors import InputError
 # The command imports this module for its help, which has to be there at once.
 if TYPE_CHECKING:
     from ...tracking.results import FrameResult
-    from ..protocols import RgbImage, Shown
+    from ..protocols import Colours, RgbImage, Shown
 
 _FOLDER = Path(__file__).with_name("formats")
 
@@ -36,6 +37,8 @@ class About:
         width: of the frames, in pixels.
         header: source, model and the like, as JSON values.
         fps: frames per second, for frames without a time; None if there is no such thing.
+        pixel_aspect: width of a pixel by its height, None for squares.
+        colours: what the numbers of the source's pixels mean; None for BT.709.
         taken: files that a run reads or writes elsewhere.
     """
 
@@ -43,6 +46,8 @@ class About:
     width: int
     header: Mapping[str, Any]
     fps: float | None = None
+    pixel_aspect: Fraction | None = None
+    colours: Colours | None = None
     taken: tuple[Path, ...] = ()
 
     def check_free(self, path: Path) -> None:
@@ -76,7 +81,13 @@ class FrameRecord:
 
 
 class ResultWriter(ABC):
-    """Takes what was found on each frame, and writes a file or folder."""
+    """Takes what was found on each frame, and writes a file or folder.
+
+    Attributes:
+        written: what a summary calls the result, if not ``path``: a pattern for several files.
+    """
+
+    written: Path | None = None
 
     @abstractmethod
     def __init__(self, path: Path, about: About) -> None:
