@@ -13,7 +13,7 @@ import numpy as np
 from ..._common.rgb import RgbDecoder
 from ...errors import VideoError
 from .._optional import load_av
-from ..protocols import RgbImage
+from ..protocols import Colours, RgbImage
 from ..pyav_versions import frame_rotation, is_attached_picture
 
 if TYPE_CHECKING:
@@ -191,6 +191,18 @@ def upright_size(frame: VideoFrame) -> tuple[int, int]:
     """Return height and width of a frame that is turned upright."""
     size = (frame.height, frame.width)
     return size[::-1] if quarter_turns(frame) % 2 else size
+
+
+def colours(video: OpenVideo, first: VideoFrame) -> Colours | None:
+    """Return what the file says of its colours; None if they are red, green and blue."""
+    if first.format.is_rgb:
+        return None
+    context = video.stream.codec_context
+    said = {1: False, 2: True}.get(int(first.color_range))
+    # These formats are of full range by their name.
+    full = True if said is None and first.format.name.startswith("yuvj") else said
+    primaries, transfer = int(context.color_primaries), int(context.color_trc)
+    return Colours(int(first.colorspace), primaries, transfer, full)
 
 
 def pixel_aspect(video: OpenVideo, first: VideoFrame) -> Fraction | None:

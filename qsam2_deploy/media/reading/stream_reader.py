@@ -11,7 +11,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from ...errors import VideoError
-from .decoder import Decoder, OpenVideo, breaking_off, pixel_aspect, reason
+from ..protocols import Colours
+from .decoder import Decoder, OpenVideo, breaking_off, colours, pixel_aspect, reason
 from .frame_clock import Arrived, FileClock, Pace
 from .handover import Handover
 
@@ -43,6 +44,7 @@ class About:
         live: the newest frame is handed over, not each of them.
         fps: frames per second, None if it does not say.
         pixel_aspect: of frames that are turned upright, None for squares.
+        colours: what it says of them; None if they are red, green and blue.
         declared: frames of the whole, 0 if it does not say.
         has_sound: there are sound tracks.
         clock: times of the frames, unless it is live.
@@ -51,6 +53,7 @@ class About:
     live: bool
     fps: float | None
     pixel_aspect: Fraction | None
+    colours: Colours | None
     declared: int
     has_sound: bool
     clock: FileClock
@@ -193,6 +196,7 @@ def _about(video: OpenVideo, first: VideoFrame) -> About:
         live=video.live,
         fps=video.fps,
         pixel_aspect=pixel_aspect(video, first),
+        colours=colours(video, first),
         declared=video.stream.frames,
         has_sound=len(video.container.streams.audio) > 0,
         clock=FileClock(video, first),

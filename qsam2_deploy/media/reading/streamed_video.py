@@ -112,6 +112,7 @@ class StreamedVideo:
         self._size = (frame.height, frame.width)
         self.height, self.width = upright_size(frame)
         self.pixel_aspect = about.pixel_aspect
+        self.colours = about.colours
         self.num_frames = None if about.live else about.declared or None
         if self.num_frames is not None:
             check_start(self.start, self.num_frames, self.name)
