@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.cli.segment import main as segment
+from qsam2_deploy.data.datasets.image_files import read_mask
 from qsam2_deploy.data.datasets.rle import decode_rle, encode_rle
 from qsam2_deploy.data.datasets.sav import sav_sequences
 from qsam2_deploy.errors import InputError, MissingDependencyError
@@ -87,7 +88,7 @@ def test_full_disk_leaves_nothing(name, about, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["cutouts", "yolo"])
+@pytest.mark.parametrize("name", ["cutouts", "object_masks", "yolo"])
 def test_full_disk_leaves_no_half_picture(name, about, tmp_path, monkeypatch):
     def save(self, path, **_):
         Path(path).write_bytes(b"half")
@@ -104,7 +105,7 @@ def test_full_disk_leaves_no_half_picture(name, about, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", FORMS)
 def test_a_file_or_folder_that_is_there_is_refused(name, about, tmp_path):
     path = tmp_path / name_of(name)
-    if name in ("yolo", "cutouts"):
+    if name in ("cutouts", "object_masks", "yolo"):
         path.touch()
     else:
         path.mkdir()
@@ -218,6 +219,15 @@ def test_sav_of_a_part_counts_from_the_first_frame(tmp_path):
     write("sav", tmp_path / "cat_manual.json", [record(i, found(1, DISC)) for i in range(5, 10)])
     (video,) = sav_sequences(tmp_path)
     assert [video.masks(i)[1].any() for i in video.annotated] == [False, False, True]
+
+
+def test_object_masks_may_overlap(tmp_path):
+    records = [record(4, found(3, DISC)), record(5, found(3, DISC), found(0, ~EMPTY, -1.0))]
+    path = write("object_masks", tmp_path / "out", records)
+    files = sorted(p.relative_to(path).as_posix() for p in path.rglob("*.png"))
+    assert files == ["000/00005.png", "003/00004.png", "003/00005.png"]
+    assert (read_mask(path / "000/00005.png") == ~EMPTY).all()
+    assert (read_mask(path / "003/00005.png") == DISC).all()
 
 
 def test_numpy(tmp_path):
