@@ -23,7 +23,8 @@ Score a model on annotated videos or images: J (region), F (boundary) and J&F, i
 MODEL is a model.onnx made by qsam2-export, a model.engine, a PyTorch checkpoint as qsam2-export
 takes it (float or quantized, which runs in the official predictor), or a folder of PNG masks that
 any program wrote:
-DIR/<sequence>/00000.png with object numbers, or DIR/<sequence>/<object>/00000.png."""
+DIR/<sequence>/00000.png with object numbers, or DIR/<sequence>/<object>/00000.png; either may be
+in DIR/<sequence>/masks, where qsam2-batch --masks masks writes it."""
 
 _EPILOG = """\
 datasets:
@@ -33,6 +34,8 @@ datasets:
                  *.png, or the training set's <video>.mp4 with <video>_manual.json
   --images ROOT  ROOT/images/* with ROOT/masks/<name>.png or ROOT/masks/<name>/<object>.png, or
                  SA-1B's <name>.jpg with <name>.json; J is the intersection over union (mIoU)
+  --manifest FILE  the manifest of qsam2-batch, with "annotations" for each video: a folder of masks
+                 as DAVIS has them, and the rules of DAVIS
 
 prompts, made from the ground truth of the first frame that shows the object:
   mask   the mask itself (for videos; the default there)
@@ -46,6 +49,7 @@ examples:
   qsam2-eval masks --davis DAVIS --sequences val
   qsam2-eval sam2.1_hiera_tiny.pt --sa-v sav_val --threads 8 --json sav.json
   qsam2-eval model.onnx --images photos --prompt box
+  qsam2-eval out --manifest videos.jsonl
 
 Frames per second count the model alone, not the reading of files."""
 
@@ -99,6 +103,7 @@ def _parser() -> Parser:
     dataset.add_argument("--davis", type=Path, metavar="ROOT", help="DAVIS 2016 or 2017 layout")
     dataset.add_argument("--sa-v", type=Path, metavar="ROOT", help="SA-V layout")
     dataset.add_argument("--images", type=Path, metavar="ROOT", help="images with masks")
+    dataset.add_argument("--manifest", type=Path, metavar="FILE", help="videos with masks")
     which = parser.add_argument_group("which part")
     which.add_argument(
         "--sequences",
@@ -136,6 +141,8 @@ def _dataset(args: Namespace) -> tuple[DatasetKind, Path]:
         return "davis", args.davis
     if args.sa_v is not None:
         return "sa-v", args.sa_v
+    if args.manifest is not None:
+        return "manifest", args.manifest
     return "images", args.images
 
 

@@ -4,6 +4,7 @@
 
     ROOT/<sequence>/00000.png              object numbers, or 0 and 255 for a single object
     ROOT/<sequence>/<object>/00000.png     one object per file, which may overlap (as SA-V)
+    ROOT/<sequence>/masks/...              either of them, as qsam2-batch writes it
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from ..data.sample import VideoSequence
 from ..errors import VideoError
 from .model import Masks
 from .prompts import FirstPrompt
+
+_MASKS = "masks"
 
 
 class PngResults:
@@ -49,6 +52,8 @@ class PngResults:
         folder = self._root / sequence.name
         if not folder.is_dir():
             raise VideoError(f"there are no results for {sequence.name}; expected {folder}")
+        if (folder / _MASKS).is_dir():
+            folder /= _MASKS
         per_object = any(path.is_dir() for path in list_folder(folder))
         read = _masks_per_object if per_object else _masks_of_labels
         annotated = frozenset(sequence.annotated)

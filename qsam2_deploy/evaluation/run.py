@@ -19,12 +19,17 @@ from .results import Evaluation
 from .rules import DAVIS, IMAGES, SA_V, Rule
 from .scoring import Observer, evaluate
 
-DatasetKind = Literal["davis", "sa-v", "images"]
+DatasetKind = Literal["davis", "sa-v", "images", "manifest"]
 CheckpointOpener = Callable[["EvaluationConfig", bool], AbstractContextManager[Model]]
 """Makes a ``Model`` of a PyTorch checkpoint; the second argument says whether masks exclude
 each other. It is handed in, because this package does not know torch."""
 
-RULES: dict[DatasetKind, Rule] = {"davis": DAVIS, "sa-v": SA_V, "images": IMAGES}
+RULES: dict[DatasetKind, Rule] = {
+    "davis": DAVIS,
+    "sa-v": SA_V,
+    "images": IMAGES,
+    "manifest": DAVIS,
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class EvaluationConfig:
         model: a ``model.onnx``, a ``model.engine``, a checkpoint (``.pt``, ``.safetensors``, a
             folder of transformers, a name on the hub), or a folder of PNG results.
         dataset: layout of the dataset, and with it the rule.
-        root: folder of the dataset.
+        root: folder of the dataset, or the file of a manifest.
         sequences: names of sequences or images, or of a split of DAVIS; None for all.
         prompt: what the model is told; None for masks on videos and clicks on images.
         resolution: the folder below DAVIS's ``JPEGImages``.
@@ -148,6 +153,10 @@ def _open_dataset(config: EvaluationConfig) -> Sequence[VideoSequence]:
         from ..data.datasets.sav import sav_sequences
 
         return sav_sequences(config.root, names)
+    if config.dataset == "manifest":
+        from .annotated_video import manifest_sequences
+
+        return manifest_sequences(config.root, names)
     from ..data.datasets.image_set import image_set
 
     return image_set(config.root, names)

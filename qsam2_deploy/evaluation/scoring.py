@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._common.progress import progress
-from ..data.sample import Frames, VideoSequence
+from ..data.sample import Frames, VideoSequence, release
 from ..errors import VideoError
 from .metrics import boundary_accuracy, region_similarity
 from .model import Masks, Model
@@ -63,6 +63,7 @@ def evaluate(
     for sequence in sequences:
         prompts = first_prompts(sequence, prompt)
         results.append(_evaluate_sequence(model, sequence, prompts, rule, observers, bar))
+        release(sequence)
     for _ in bar:
         pass
     described = {"rule": rule.description, "prompt": prompt, **model.info, **(settings or {})}

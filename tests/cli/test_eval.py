@@ -50,10 +50,11 @@ def test_quiet(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("results", "one of the arguments --davis --sa-v --images is required"),
+        ("results", "one of the arguments --davis --sa-v --images --manifest is required"),
         ("results --davis davis --sa-v davis", "not allowed with argument"),
         ("results --davis none", "there is no folder none"),
         ("results --sa-v davis", "is no SA-V folder"),
+        ("results --manifest none.jsonl", "there is no manifest none.jsonl"),
         ("results --images results", "holds no sequence"),
         ("results --davis davis --sequences zebra", "known are: a, b, c"),
         ("results --davis davis --sequences a,zebra", "there is no sequence 'zebra'"),

@@ -95,7 +95,28 @@ def davis_sequences(
         VideoError: a folder, frame or mask is missing or damaged, a name is unknown, or a first
             mask shows no object; the sentence names the file.
     """
-    base = Path(root)
+    images, annotations, chosen = _chosen(Path(root), names, resolution)
+    return [_open(name, images / name, annotations / name) for name in chosen]
+
+
+def davis_folders(
+    root: str | os.PathLike[str], names: Iterable[str] | None = None, *, resolution: str = "480p"
+) -> dict[str, Path]:
+    """Return the folder of frames of each sequence, without looking into it.
+
+    The arguments are those of :func:`davis_sequences`.
+
+    Raises:
+        VideoError: a folder of the dataset is missing, or a name is unknown.
+    """
+    images, _, chosen = _chosen(Path(root), names, resolution)
+    return {name: images / name for name in chosen}
+
+
+def _chosen(
+    base: Path, names: Iterable[str] | None, resolution: str
+) -> tuple[Path, Path, list[str]]:
+    """Return the folders of frames and of masks, and the sequences that ``names`` stands for."""
     images, annotations = base / "JPEGImages" / resolution, base / "Annotations" / resolution
     for folder in (base, images, annotations):
         if not folder.is_dir():
@@ -105,8 +126,8 @@ def davis_sequences(
             )
     known = [p.name for p in list_folder(annotations) if p.is_dir()]
     wanted = _names_of_split(base, names, known, resolution) if isinstance(names, str) else names
-    chosen = chosen_names(known, None if wanted is None else list(wanted), annotations)
-    return [_open(name, images / name, annotations / name) for name in chosen]
+    listed = None if wanted is None else list(wanted)
+    return images, annotations, chosen_names(known, listed, annotations)
 
 
 def _open(name: str, images: Path, annotations: Path) -> DavisSequence:

@@ -30,7 +30,7 @@ from .image_files import (
     listed_names,
     read_mask,
 )
-from .sav_train import sav_train_sequences
+from .sav_train import sav_train_sequences, sav_train_videos
 
 FRAMES_FOLDER = "JPEGImages_24fps"
 MASKS_FOLDER = "Annotations_6fps"
@@ -93,20 +93,46 @@ def sav_sequences(
         VideoError: a folder, frame or mask is missing or damaged, a name is unknown, or an
             object has no mask; the sentence names the file.
     """
-    base = Path(root)
-    if not base.is_dir():
-        raise VideoError(f"there is no folder {base}; expected SA-V's folder")
-    images, annotations = base / FRAMES_FOLDER, base / MASKS_FOLDER
-    if not images.is_dir() and not annotations.is_dir():
+    base = _base(root)
+    if not _has_frames(base):
         return list(sav_train_sequences(base, names))
-    for folder in (images, annotations):
+    images, annotations = base / FRAMES_FOLDER, base / MASKS_FOLDER
+    return [_open(name, images / name, annotations / name) for name in _chosen(base, names)]
+
+
+def sav_videos(root: str | os.PathLike[str], names: Iterable[str] | None = None) -> dict[str, Path]:
+    """Return the folder of frames or the file of each video, without looking into it.
+
+    The arguments are those of :func:`sav_sequences`.
+
+    Raises:
+        VideoError: a folder of the dataset is missing, or a name is unknown.
+    """
+    base = _base(root)
+    if not _has_frames(base):
+        return sav_train_videos(base, names)
+    return {name: base / FRAMES_FOLDER / name for name in _chosen(base, names)}
+
+
+def _base(root: str | os.PathLike[str]) -> Path:
+    if not Path(root).is_dir():
+        raise VideoError(f"there is no folder {os.fspath(root)}; expected SA-V's folder")
+    return Path(root)
+
+
+def _has_frames(base: Path) -> bool:
+    """Return whether it is validation or test; else it is training."""
+    return (base / FRAMES_FOLDER).is_dir() or (base / MASKS_FOLDER).is_dir()
+
+
+def _chosen(base: Path, names: Iterable[str] | None) -> list[str]:
+    for folder in (base / FRAMES_FOLDER, base / MASKS_FOLDER):
         if not folder.is_dir():
             raise VideoError(
                 f"there is no folder {folder}; expected both {FRAMES_FOLDER} and {MASKS_FOLDER}"
             )
-    known = [p.name for p in list_folder(annotations) if p.is_dir()]
-    chosen = chosen_names(known, listed_names(names), annotations)
-    return [_open(name, images / name, annotations / name) for name in chosen]
+    known = [p.name for p in list_folder(base / MASKS_FOLDER) if p.is_dir()]
+    return chosen_names(known, listed_names(names), base / MASKS_FOLDER)
 
 
 def _open(name: str, images: Path, annotations: Path) -> SavSequence:

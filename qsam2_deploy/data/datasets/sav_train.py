@@ -137,18 +137,23 @@ def sav_train_sequences(
     Raises:
         VideoError: there is none, a name is unknown, or a file is missing or damaged.
     """
-    files = {
-        path.name.removesuffix(_SUFFIX): path
-        for path in list_folder(root)
-        if path.name.endswith(_SUFFIX)
-    }
-    if not files:
+    for name, video in sav_train_videos(root, names).items():
+        yield SavTrainSequence(name, video, root / f"{name}{_SUFFIX}")
+
+
+def sav_train_videos(root: Path, names: Iterable[str] | None = None) -> dict[str, Path]:
+    """Return the file of each video, in the order of their names; it need not be there.
+
+    Raises:
+        VideoError: there is none, or a name is unknown.
+    """
+    known = [p.name.removesuffix(_SUFFIX) for p in list_folder(root) if p.name.endswith(_SUFFIX)]
+    if not known:
         raise VideoError(
             f"{root} is no SA-V folder; expected JPEGImages_24fps and Annotations_6fps, or "
             f"<video>.mp4 with <video>{_SUFFIX}"
         )
-    for name in chosen_names(list(files), listed_names(names), root):
-        yield SavTrainSequence(name, root / f"{name}.mp4", files[name])
+    return {n: root / f"{n}.mp4" for n in chosen_names(known, listed_names(names), root)}
 
 
 def _decode(path: Path) -> Iterator[Frames]:

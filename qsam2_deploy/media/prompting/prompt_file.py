@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,25 @@ def prompts_from_file(path: str | Path) -> list[FramePrompt]:
             f"the prompts file {path} must hold a list such as "
             '[{"frame": 0, "object": 1, "points": [[320, 240]], "labels": [1]}]'
         )
+    return prompts_from_entries(data, str(path), path.parent)
+
+
+def prompts_from_entries(
+    entries: Iterable[Any], origin: str, folder: str | Path
+) -> list[FramePrompt]:
+    """Return the prompts that stand in the list of a file of prompts, or of a manifest.
+
+    Args:
+        entries: see :func:`prompts_from_file`.
+        origin: where they stand, for messages.
+        folder: what paths of masks are relative to.
+
+    Raises:
+        PromptError: an entry is malformed.
+    """
     return [
-        _frame_prompt(entry, f"prompt {i} of {path}", path.parent)
-        for i, entry in enumerate(data, start=1)
+        _frame_prompt(entry, f"prompt {i} of {origin}", Path(folder))
+        for i, entry in enumerate(entries, start=1)
     ]
 
 
