@@ -12,11 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "qsam2_deploy"
-HEAVY = ("av", "cuda", "huggingface_hub", "hydra", "omegaconf", "onnx", "onnxruntime", "openvino",
-         "safetensors", "sam2", "tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "torch",
-         "torchvision", "yaml")  # fmt: skip
+HEAVY = ("av", "cuda", "fsspec", "huggingface_hub", "hydra", "omegaconf", "onnx", "onnxruntime",
+         "openvino", "ray", "safetensors", "sam2", "tensorrt", "tensorrt_rtx",
+         "tensorrt_rtx_bindings", "torch", "torchvision", "yaml")  # fmt: skip
 TORCH = ("calibration", "export", "quant", "report", "training")
 COMMANDS = {
+    "batch": "--workers --address --davis --object-masks --contact-sheet",
     "bench": "--backend --threads --objects",
     "build-engine": "--int4 --builder --timing-cache --max-objects --compute-capability",
     "build-kernels": "--force --if-possible",

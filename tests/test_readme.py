@@ -67,6 +67,7 @@ def test_the_readme_uses_every_command():
     assert {words[0] for words in _shell_lines() if words[0].startswith("qsam2-")} == {
         f"qsam2-{name}"
         for name in (
+            "batch",
             "bench",
             "build-engine",
             "calibrate",

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = {path.stem: path.read_text() for path in (ROOT / "docs/reference").glob("*.rst")}
 TEXT = "\n".join(PAGES.values())
-PUBLIC = ("calibration", "evaluation", "export", "report", "runtime")
+PUBLIC = ("batch", "calibration", "evaluation", "export", "report", "runtime")
 
 
 def _named(directive: str) -> list[str]:

@@ -12,6 +12,7 @@ from ..errors import OutdatedDependencyError
 # without installed metadata, too.
 OLDEST = {
     "av": (14, 0),
+    "fsspec": (2024, 2),
     "huggingface_hub": (0, 25),
     "matplotlib": (3, 8),
     "onnx": (1, 20),
@@ -21,6 +22,7 @@ OLDEST = {
     # 2024.6 computes float models a little wrong once all sizes are fixed: logits were off by 0.15.
     "openvino": (2025, 0),
     "pyyaml": (6, 0),
+    "ray": (2, 9),
     "safetensors": (0, 4, 3),
     "sam2": (1, 1),
     "torch": (2, 5, 1),

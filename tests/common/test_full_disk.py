@@ -62,6 +62,33 @@ def test_segmenting(run, model_path, tmp_path):
     assert "out.mp4: the disk is full; free some space and run again" in message
 
 
+def test_a_batch(run, tmp_path):
+    """What was finished before stays, and nothing else."""
+    pytest.importorskip("onnxruntime")
+    from PIL import Image
+
+    from tests.support.tiny_model import tiny_bytes
+
+    (tmp_path / "m.onnx").write_bytes(tiny_bytes())
+    (tmp_path / "videos").mkdir()
+    for number in range(10, 30):
+        Image.new("RGB", (64, 48), (number, 90, 60)).save(tmp_path / f"videos/{number}.gif")
+    left, message = run(
+        "batch",
+        *(str(tmp_path / "videos"), "--click", "20,20", "--model", str(tmp_path / "m.onnx")),
+        *("--out", str(tmp_path / "disk"), "--json", "r.json", "--masks", "m", "--quiet"),
+        *("--backend", "ort", "--workers", "1"),
+    )
+    *files, older = left.splitlines()
+    done = [name for name in files if name.isdecimal()]
+    assert set(files) - {"summary.csv"} == {".qsam2-batch.lock", "out.mp4", *done}
+    assert 0 < len(done) < 20
+    assert done == [str(number) for number in range(10, 10 + len(done))]
+    assert older == "older"
+    assert f"disk/{10 + len(done)}/" in message
+    assert f"the disk is full; free some space and run again ({19 - len(done)} videos" in message
+
+
 def test_building_kernels(run, library):
     left, message = run("build_kernels", before="chmod 755 .")
     assert left == "out.mp4\nolder\n"

@@ -242,6 +242,22 @@ def _read_prompts(path: Path, rng: random.Random) -> None:
     prompts_from_file(path)
 
 
+def _make_manifest(rng: random.Random) -> bytes:
+    entry = {"video": "a.mp4", "prompts": samples.PROMPTS, "name": "b", "start": 1, "max_frames": 2}
+    lines = [changed_json(entry, rng), json.dumps({**entry, "name": "c"}).encode()]
+    return changed_bytes(b"\n".join(lines), rng) if rng.random() < 0.2 else b"\n".join(lines)
+
+
+def _read_manifest(path: Path, rng: random.Random) -> None:
+    from PIL import Image
+
+    from qsam2_deploy.batch.jobs import jobs_from_manifest
+
+    Image.new("L", (8, 8), 255).save(path.with_name("mask.png"))
+    for job in jobs_from_manifest(path):
+        job.prompts.read()
+
+
 def _read_plan(path: Path, rng: random.Random) -> None:
     from qsam2_deploy.calibration.plan import plan_layers, read_plan
 
@@ -331,6 +347,7 @@ READERS: dict[str, Reader] = {
     "objects": Reader(_make_objects, _read_objects),
     "lowered": Reader(_make_lowered, _read_lowered),
     "prompts": Reader(lambda rng: changed_json(samples.PROMPTS, rng), _read_prompts),
+    "manifest": Reader(_make_manifest, _read_manifest),
     "plan": Reader(lambda rng: changed_yaml(samples.PLAN, rng), _read_plan),
     "recipe": Reader(lambda rng: changed_yaml(_recipe(), rng), _read_recipe),
     "configuration": Reader(lambda rng: changed_yaml(samples.tiny_config(), rng), _read_config),
