@@ -71,7 +71,12 @@ class TestResults:
         assert read[0] == read[1]
 
     def test_every_output(self, run, videos, tmp_path):
-        outputs = {"overlay": "o.mp4", "contact_sheet": "s.png", "coco": "c.json", "object_masks": "m"}
+        outputs = {
+            "overlay": "o.mp4",
+            "contact_sheet": "s.png",
+            "coco": "c.json",
+            "object_masks": "m",
+        }
         assert states(run(videos, outputs=outputs)) == ["done"] * 3
         assert listed(tmp_path / "out/a") == [
             "c.json", "finished.json", "m/001/00000.png", "m/001/00001.png", "m/001/00002.png",
