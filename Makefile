@@ -8,7 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := train,export,hub,ort,openvino,tensorrt-rtx,video,dev
+EXTRAS := train,export,hub,ort,openvino,tensorrt-rtx,video,batch,completion,dev
 
 # Processes of 'make test'; each file of tests stays in one.
 WORKERS ?= auto

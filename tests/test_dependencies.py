@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "qsam2_deploy"
 HEAVY = ("av", "cuda", "fsspec", "huggingface_hub", "hydra", "omegaconf", "onnx", "onnxruntime",
-         "openvino", "ray", "safetensors", "sam2", "tensorrt", "tensorrt_rtx",
+         "openvino", "ray", "safetensors", "sam2", "shtab", "tensorrt", "tensorrt_rtx",
          "tensorrt_rtx_bindings", "torch", "torchvision", "yaml")  # fmt: skip
 TORCH = ("calibration", "export", "quant", "report", "training")
 COMMANDS = {
@@ -22,6 +22,7 @@ COMMANDS = {
     "build-engine": "--int4 --builder --timing-cache --max-objects --compute-capability",
     "build-kernels": "--force --if-possible",
     "calibrate": "--vrc-lambda",
+    "deploy": "--version segment build-kernels completion",
     "eval": "--save-masks",
     "export": "--split",
     "inspect": "--layers --data",

@@ -24,6 +24,7 @@ OLDEST = {
     "pyyaml": (6, 0),
     "ray": (2, 9),
     "safetensors": (0, 4, 3),
+    "shtab": (1, 7),
     "sam2": (1, 1),
     "torch": (2, 5, 1),
 }

@@ -63,7 +63,7 @@ Exit status: 0 if all videos are finished, 1 if some failed, 2 after an error th
 @command(NAME)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = _parser()
+    parser = command_parser()
     args = parser.parse_args(argv)
     outputs = {name: given for name in _outputs() if (given := getattr(args, name)) is not None}
     if not outputs:
@@ -107,7 +107,8 @@ def _outputs() -> dict[str, str]:
     return {**own, **format_helps()}
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     parser.add_argument("videos", metavar="VIDEOS", nargs="?", type=Path, help="manifest or folder")
     parser.add_argument(

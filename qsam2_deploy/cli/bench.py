@@ -35,7 +35,7 @@ resizing the frame and the masks, and choosing memories. "MB" is the memory of t
 @command(NAME)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = _parser()
+    parser = command_parser()
     args = parser.parse_args(argv)
     require(("onnx",), "ort", "reading a model")
     # Imported here, so that --help needs nothing but Python.
@@ -95,7 +95,8 @@ def _installed() -> list[str]:
     return found
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add("models", metavar="MODEL.onnx", type=Path, nargs="+", help="made by qsam2-export")

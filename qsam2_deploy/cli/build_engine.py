@@ -72,7 +72,7 @@ _LIBRARIES = """\
 @command(NAME)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = _parser()
+    parser = command_parser()
     args = parser.parse_args(argv)
     precision = next((p for p in _NEEDS if getattr(args, p)), None)
     if precision is None:
@@ -158,7 +158,8 @@ def _build(args: argparse.Namespace, precision: str) -> EngineReport:
     )
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add("model", metavar="MODEL.onnx", type=Path, nargs="?", help="a model made by qsam2-export")

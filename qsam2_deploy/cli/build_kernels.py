@@ -23,7 +23,7 @@ examples:
 @command(NAME)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    args = _parser().parse_args(argv)
+    args = command_parser().parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
     from ..engines.onnxruntime.kernels import build_kernels, processor_path
     from ..errors import EngineError
@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add("--force", action="store_true", help="compile again, even if they are there")

@@ -44,7 +44,7 @@ A plan is a YAML file of layer patterns and widths; the last pattern that fits c
 @command(NAME)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    args = _parser().parse_args(argv)
+    args = command_parser().parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
     require(("torch", "sam2"), "train", "calibrating a checkpoint")
     from .._common.files import check_output
@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", type=Path, help=CHECKPOINT_HELP)

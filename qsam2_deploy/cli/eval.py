@@ -57,7 +57,7 @@ Frames per second count the model alone, not the reading of files."""
 @command(NAME)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    args = _parser().parse_args(argv)
+    args = command_parser().parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
     from ..evaluation.run import EvaluationConfig, run_evaluation
     from ..evaluation.table import format_table
@@ -95,7 +95,8 @@ def _open_checkpoint(config: EvaluationConfig, exclusive: bool) -> AbstractConte
     )
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     parser.add_argument("model", metavar="MODEL", type=Path, help="model, checkpoint or PNG folder")
     group = parser.add_argument_group("what to evaluate on, exactly one")

@@ -17,7 +17,8 @@ examples:
 """
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(
         prog="qsam2-export",
         description="Write a SAM 2 or 2.1 checkpoint, float or quantized, as one ONNX file that\n"
@@ -69,7 +70,7 @@ def _parser() -> Parser:
 @command("qsam2-export")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    args = _parser().parse_args(argv)
+    args = command_parser().parse_args(argv)
     require(("torch", "sam2", "onnx"), "export", "exporting a checkpoint")
     from ..export import onnx_from_checkpoint
 

@@ -33,7 +33,7 @@ that of the inputs which lie outside of theirs, on the frames of --data."""
 @command(NAME)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = _parser()
+    parser = command_parser()
     args = parser.parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
     from ..engines.tensorrt.engine_file import is_engine
@@ -85,7 +85,8 @@ def _model(args: Namespace) -> int:
     return EXIT_OK
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add("model", metavar="MODEL", type=Path, help="a model.onnx or a model.engine")

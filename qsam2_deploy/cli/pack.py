@@ -24,7 +24,7 @@ examples:
 @command(NAME)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    args = _parser().parse_args(argv)
+    args = command_parser().parse_args(argv)
     require(("torch", "sam2"), "train", "packing a checkpoint")
     # Imported here, so that --help needs nothing but Python.
     from ..quant.checkpoints.storage import pack_checkpoint
@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add("checkpoint", metavar="QUANTIZED.pt", type=Path, help="of qsam2-calibrate or qsam2-train")

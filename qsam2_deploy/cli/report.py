@@ -35,7 +35,7 @@ examples:
 @command(NAME)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    args = _parser().parse_args(argv)
+    args = command_parser().parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
     require(("torch", "sam2", "matplotlib"), "train", "reporting on a checkpoint")
     from ..report import ReportJob, write_report
@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", type=Path, help="quantized checkpoint, .pt")

@@ -27,7 +27,7 @@ examples:
 @command(NAME)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    args = _parser().parse_args(argv)
+    args = command_parser().parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
     from ..sam2.run import run_script
 
@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add("script", metavar="SCRIPT.py", type=Path, help="the script")

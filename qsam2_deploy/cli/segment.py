@@ -70,7 +70,7 @@ _OUTPUT_NAMES = {
 @command(NAME)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = _parser()
+    parser = command_parser()
     args = parser.parse_args(argv)
     formats = {name: path for name in format_helps() if (path := getattr(args, name)) is not None}
     if not any((args.out, args.masks, args.json, args.contact_sheet, args.save_objects, formats)):
@@ -115,7 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_INTERRUPTED if summary.interrupted else EXIT_OK
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "video", metavar="VIDEO", help="video, folder, pattern, image, URL, - or camera"

@@ -44,7 +44,7 @@ Beside FILE.pt appear FILE.state (to resume), FILE.log.jsonl and FILE.curves.png
 @command(NAME)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    args = _parser().parse_args(argv)
+    args = command_parser().parse_args(argv)
     # Imported here, so that --help needs nothing but Python.
     require(("torch", "sam2", "cv2", "matplotlib", "yaml"), "train", "training")
     from ..data.clips.unlabelled import unlabelled_sequence
@@ -79,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(NAME, _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add(
