@@ -1,8 +1,8 @@
 # 'make demo' and 'make test' work on a fresh machine with Python 3.11 or newer and pip.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-lowest test-newest test-data test-portable fuzz lint docs bench \
-	clean
+.PHONY: help setup demo test test-slow test-lowest test-newest test-data test-portable fuzz lint docs dist \
+	bench clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -38,6 +38,7 @@ help:
 	@echo "                [FUZZ_READER=model FUZZ_SEED=0 FUZZ_COUNT=2000]"
 	@echo "make lint       check style, types and import rules"
 	@echo "make docs       build the documentation with an API reference: build/docs/index.html"
+	@echo "make dist       build wheel and sdist, check and install them: dist/ [PYTHONS=\"python3.10 python3.12\"]"
 	@echo "make bench      measure import time, frame time and memory growth"
 	@echo "make clean      remove caches and outputs; $(VENV) stays"
 
@@ -123,6 +124,20 @@ $(DOCS)/.installed: pyproject.toml constraints.txt
 	PIP_CONSTRAINT="$(CURDIR)/constraints.txt" PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(DOCS)/bin/python -m pip install --quiet -e '.[docs]'
 	@touch $@
+
+DIST := .venv-dist
+# Interpreters that install what was built: make dist PYTHONS="python3.10 python3.12"
+PYTHONS ?= $(PYTHON)
+
+$(DIST)/.installed:
+	@test -x $(DIST)/bin/python || $(PYTHON) -m venv $(DIST)
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(DIST)/bin/python -m pip install --quiet \
+		build check-wheel-contents twine uv
+	@touch $@
+
+dist: $(STAMP) $(DIST)/.installed
+	@$(BIN)/qsam2-export assets/demo.pt build/demo.onnx --quiet
+	@$(DIST)/bin/python -m tools.dist dist --model build/demo.onnx $(foreach p,$(PYTHONS),--python $(p))
 
 docs: $(DOCS)/.installed
 	@$(DOCS)/bin/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --conf-dir docs \
