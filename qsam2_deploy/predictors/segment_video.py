@@ -21,6 +21,7 @@ from ..media.reading.sources import name_of, open_frames
 from ..media.reading.streamed_video import StreamedVideo
 from ..media.writing.mask_writer import check_object_ids
 from ..media.writing.outputs import OutputPaths, Outputs
+from ..media.writing.overwriting import input_paths
 from ..media.writing.result_format import format_helps
 from ..tracking.results import FrameResult, Prompt
 from .object_files import ObjectFiles
@@ -392,7 +393,7 @@ def _open_outputs(
         colours=frames.colours,
         sound=frames.sound if audio else None,
         to_the_end=total is None or frames.start + total == frames.num_frames,
-        taken=(Path(model), *([] if isinstance(source, int) else [Path(source)])),
+        taken=input_paths(source, model),
     )
 
 

@@ -97,7 +97,7 @@ def test_colours_stay_at_the_edge_alone():
 def test_input_is_not_overwritten_by_an_object(tmp_path):
     source = write_video(tmp_path / "cut_1.webm", 3, codec="libvpx-vp9")
     before = source.read_bytes()
-    with pytest.raises(InputError, match=r"cut_1\.webm would overwrite an input or another output"):
+    with pytest.raises(InputError, match=r"cut_1\.webm would replace an input or another output"):
         segment_video(
             source, "m.onnx", [CLICK], formats={"cutouts": tmp_path / "cut.webm"},
             segmenter=FakeSegmenter, show_progress=False,

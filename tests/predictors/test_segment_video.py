@@ -303,6 +303,28 @@ def test_inputs_are_never_overwritten(tmp_path, run, video):
     assert os.listdir(folder) == ["0.png"]
 
 
+@pytest.mark.parametrize(
+    ("form", "frame", "source"),
+    [
+        ("yolo", "images/00000.jpg", "images"),
+        ("yolo", "images/00000.jpg", "images/00000.jpg"),
+        ("yolo", "images/00000.jpg", "images/*.jpg"),
+        ("cutouts", "1/00000.png", "1"),
+        ("cutouts", "1/00000.png", "1/*.png"),
+        ("object_masks", "001/00000.png", "001"),
+        ("masks", "00000.png", "00000.png"),
+    ],
+)
+def test_inputs_inside_an_output_folder_are_never_overwritten(tmp_path, run, form, frame, source):
+    out = tmp_path / "out"
+    out.mkdir()
+    write_folder((out / frame).parent, [frame.rpartition("/")[2]])
+    before = (out / frame).read_bytes()
+    with pytest.raises(InputError, match="would replace an input or another output"):
+        run(out / source, **({"masks_dir": out} if form == "masks" else {"formats": {form: out}}))
+    assert (out / frame).read_bytes() == before
+
+
 def test_outputs_that_cannot_be_written_are_found_first(tmp_path, run):
     FakeSegmenter.last = None
     for values in (

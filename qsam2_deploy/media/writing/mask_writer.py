@@ -22,23 +22,27 @@ class MaskWriter:
     Files of an earlier run under the same names are replaced; others stay.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, taken: tuple[Path, ...] = ()) -> None:
         """Use ``folder``; it is made if only its last part is missing.
+
+        Args:
+            folder: for the masks.
+            taken: files that none of them may replace.
 
         Raises:
             InputError: it cannot be made.
         """
-        self._folder = OutputFolder(folder, "masks")
+        self._folder = OutputFolder(folder, "masks", taken)
 
     def write(self, frame_index: int, height: int, width: int, result: FrameResult) -> None:
         """Write the masks of one frame.
 
         Raises:
             PromptError: an object's number does not fit into a pixel.
-            InputError: the folder cannot be written to, or the disk is full.
+            InputError: the folder cannot be written to, the disk is full, or the file is taken.
         """
         labels = label_image(height, width, result)
-        write_indexed_png(self._folder.path / f"{frame_index:05d}.png", labels)
+        write_indexed_png(self._folder.file(f"{frame_index:05d}.png"), labels)
 
     def close(self) -> None:
         """Remove the folder again if it was made for nothing."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..._common.files import describe_os_error
 from ...errors import InputError
+from .overwriting import check_free
 
 
 class OutputFolder:
@@ -14,18 +15,19 @@ class OutputFolder:
     Files of an earlier run under the same names are replaced; others stay.
     """
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: Path, what: str, taken: tuple[Path, ...] = ()) -> None:
         """Make ``path`` if only its last part is missing.
 
         Args:
             path: the folder.
             what: what comes into it, for messages.
+            taken: files and folders of the run's inputs and other outputs.
 
         Raises:
             InputError: it cannot be made.
         """
         self.path = path
-        self._what = what
+        self._what, self._taken = what, taken
         self._made: list[Path] = []
         self._make(path)
 
@@ -33,11 +35,22 @@ class OutputFolder:
         """Return the folder ``name`` inside, which is made if it is missing.
 
         Raises:
-            InputError: it cannot be made.
+            InputError: it cannot be made, or is taken.
         """
         path = self.path / name
+        check_free(path, self._taken)
         if not path.is_dir():
             self._make(path)
+        return path
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file in this folder or an inner one.
+
+        Raises:
+            InputError: it is taken.
+        """
+        path = self.path / name
+        check_free(path, self._taken)
         return path
 
     def close(self) -> None:

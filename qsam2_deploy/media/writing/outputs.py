@@ -13,13 +13,12 @@ from typing import Any
 from ...errors import InputError, VideoError
 from ...tracking.results import FrameResult
 from ..protocols import Colours, RgbImage, Shown, Sound
-from ..reading.image_lists import IMAGE_SUFFIXES, is_pattern
-from ..reading.urls import is_url
 from .contact_sheet import ContactSheet
 from .drawing import draw_overlay
 from .image_writer import WRITABLE_SUFFIXES, write_image
 from .json_writer import JsonWriter
 from .mask_writer import MaskWriter
+from .overwriting import check_against_inputs
 from .result_format import About, FrameRecord, ResultWriter, open_format
 from .video_writer import VideoWriter
 
@@ -63,10 +62,7 @@ class OutputPaths:
             other = names.setdefault(os.path.realpath(path), name)
             if other != name:
                 raise InputError(f"{path} is given for two outputs; give each its own name")
-            if _same_file(path, Path(model)):
-                raise InputError(f"the output {path} would overwrite the model; choose another")
-            if not isinstance(source, int) and not is_url(str(source)):
-                _check_against_source(path, Path(source))
+            check_against_inputs(path, source, model)
 
 
 class Outputs:
@@ -124,6 +120,7 @@ class Outputs:
         self._sheet: ContactSheet | None = None
         self._formats: list[ResultWriter] = []
         self.written = paths.given()
+        taken = (*taken, *self.written.values())
         with ExitStack() as stack:
             if paths.overlay is not None:
                 self._check_overlay(paths.overlay, frames)
@@ -145,7 +142,7 @@ class Outputs:
                 self._json = JsonWriter(paths.json, header)
                 stack.callback(self._close_json)
             if paths.masks is not None:
-                self._masks = MaskWriter(paths.masks)
+                self._masks = MaskWriter(paths.masks, taken)
                 stack.callback(self._masks.close)
             about = About(
                 height,
@@ -154,7 +151,7 @@ class Outputs:
                 fps,
                 pixel_aspect,
                 colours,
-                taken=(*taken, *paths.given().values()),
+                taken=taken,
             )
             for name, path in paths.formats.items():
                 writer = open_format(name, path, about)
@@ -242,26 +239,3 @@ def _hdr_warning(colours: Colours | None) -> str | None:
         "the overlay is HDR of 8 bits, which may show bands; convert the input to BT.709 first "
         "where that disturbs"
     )
-
-
-def _check_against_source(path: Path, source: Path) -> None:
-    if _same_file(path, source):
-        raise InputError(f"the output {path} would overwrite the input; choose another name")
-    if is_pattern(source):
-        source = source.parent
-        if _same_file(path, source):
-            raise InputError(
-                f"the output {path} is the folder of the input's frames; choose another"
-            )
-    inside = source.is_dir() and _same_file(path.parent, source)
-    if inside and path.suffix.lower() in IMAGE_SUFFIXES:
-        raise InputError(
-            f"the output {path} would lie among the input's frames; choose another folder"
-        )
-
-
-def _same_file(first: Path, second: Path) -> bool:
-    try:
-        return first.samefile(second)
-    except OSError:
-        return os.path.realpath(first) == os.path.realpath(second)

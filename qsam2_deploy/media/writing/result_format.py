@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
-import os
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,8 +16,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from ...errors import InputError
 
 # The command imports this module for its help, which has to be there at once.
 if TYPE_CHECKING:
@@ -49,18 +46,6 @@ class About:
     pixel_aspect: Fraction | None = None
     colours: Colours | None = None
     taken: tuple[Path, ...] = ()
-
-    def check_free(self, path: Path) -> None:
-        """Check that a file whose name the user has not given replaces none of the run's files.
-
-        Raises:
-            InputError: it does.
-        """
-        name = os.path.realpath(path)
-        if any(os.path.realpath(other) == name for other in self.taken):
-            raise InputError(
-                f"{path} would overwrite an input or another output; choose another name"
-            )
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from ..drawing import Mask, contour
 from ..encodings import ALPHA_SUFFIXES, VIDEO_SUFFIXES
 from ..image_writer import WRITABLE_SUFFIXES, write_image
 from ..output_folder import OutputFolder
+from ..overwriting import check_free
 from ..pending_file import PendingFile
 from ..result_format import About, FrameRecord, ResultWriter
 from ..video_writer import VideoWriter
@@ -43,7 +44,7 @@ class Writer(ResultWriter):
                 f"cannot write cut-outs to {path}: such a file has no transparency, or holds one "
                 "picture; give a name that ends in .webm or .mov, or a folder"
             )
-        self._target = _Videos(path, about) if moving else _Images(path)
+        self._target = _Videos(path, about) if moving else _Images(path, about)
         if moving:
             self.written = path.with_stem(f"{path.stem}_*")
 
@@ -74,13 +75,15 @@ def cut_out(image: RgbImage, mask: Mask, *, margin: int = 0) -> RgbaImage:
 class _Images:
     """A folder for each object."""
 
-    def __init__(self, path: Path) -> None:
-        self._folder = OutputFolder(path, "cut-outs")
+    def __init__(self, path: Path, about: About) -> None:
+        self._folder = OutputFolder(path, "cut-outs", about.taken)
 
     def write(self, record: FrameRecord) -> None:
         for item in record.result.objects:
-            folder = self._folder.inner(str(item.object_id))
-            write_image(folder / f"{record.index:05d}.png", cut_out(record.image, item.mask))
+            name = str(item.object_id)
+            self._folder.inner(name)
+            path = self._folder.file(f"{name}/{record.index:05d}.png")
+            write_image(path, cut_out(record.image, item.mask))
 
     def close(self) -> None:
         self._folder.close()
@@ -107,7 +110,7 @@ class _Videos:
 
     def _begin(self, object_id: int) -> VideoWriter:
         path = self._path.with_stem(f"{self._path.stem}_{object_id}")
-        self._about.check_free(path)
+        check_free(path, self._about.taken)
         about = self._about
         video = VideoWriter(
             path,

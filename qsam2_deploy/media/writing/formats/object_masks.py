@@ -19,15 +19,17 @@ from ..result_format import About, FrameRecord, ResultWriter
 class Writer(ResultWriter):
     """Writes a file for each object and frame, each complete or not at all."""
 
-    def __init__(self, path: Path, about: About) -> None:  # noqa: ARG002
+    def __init__(self, path: Path, about: About) -> None:
         """See the base; the folder is made if only its last part is missing."""
-        self._folder = OutputFolder(path, "masks")
+        self._folder = OutputFolder(path, "masks", about.taken)
 
     def write(self, record: FrameRecord) -> None:
         """See the base."""
         for item in record.result.objects:
-            folder = self._folder.inner(f"{item.object_id:03d}")
-            write_indexed_png(folder / f"{record.index:05d}.png", item.mask.astype(np.uint8))
+            name = f"{item.object_id:03d}"
+            self._folder.inner(name)
+            path = self._folder.file(f"{name}/{record.index:05d}.png")
+            write_indexed_png(path, item.mask.astype(np.uint8))
 
     def close(self, *, complete: bool) -> None:  # noqa: ARG002
         """See the base."""

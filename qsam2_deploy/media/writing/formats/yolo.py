@@ -38,9 +38,9 @@ class Writer(ResultWriter):
 
     def __init__(self, path: Path, about: About) -> None:
         """See the base."""
-        self._folder = OutputFolder(path, "the data set")
-        self._images = self._folder.inner("images")
-        self._labels = self._folder.inner("labels")
+        self._folder = OutputFolder(path, "the data set", about.taken)
+        self._folder.inner("images")
+        self._folder.inner("labels")
         self._size = np.array([about.width, about.height])
         self._empty = True
 
@@ -48,15 +48,16 @@ class Writer(ResultWriter):
         """See the base."""
         visible = [item.mask for item in record.result.objects if item.mask.any()]
         text = "".join(self._line(mask) for mask in visible)
-        write_image(self._images / f"{record.index:05d}.jpg", record.image, quality=_QUALITY)
-        self._write_text(self._labels / f"{record.index:05d}.txt", text)
+        image = self._folder.file(f"images/{record.index:05d}.jpg")
+        write_image(image, record.image, quality=_QUALITY)
+        self._write_text(f"labels/{record.index:05d}.txt", text)
         self._empty = False
 
     def close(self, *, complete: bool) -> None:
         """See the base."""
         if not self._empty:
             early = "" if complete else "# The run ended early.\n"
-            self._write_text(self._folder.path / "data.yaml", early + _DATA)
+            self._write_text("data.yaml", early + _DATA)
         self._folder.close()
 
     def _line(self, mask: Mask) -> str:
@@ -66,7 +67,6 @@ class Writer(ResultWriter):
         shares = (polygon + _INSIDE_PIXEL) / self._size
         return "0 " + " ".join(f"{value:.6f}" for value in shares.ravel()) + "\n"
 
-    @staticmethod
-    def _write_text(path: Path, text: str) -> None:
-        with atomic_open(path) as stream:
+    def _write_text(self, name: str, text: str) -> None:
+        with atomic_open(self._folder.file(name)) as stream:
             stream.write(text.encode())
