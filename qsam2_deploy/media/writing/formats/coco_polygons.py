@@ -14,7 +14,7 @@ from . import coco
 
 
 class Writer(coco.Writer):
-    """Collects images and annotations; the file appears in :meth:`close`."""
+    """As the base, with polygons for masks."""
 
     def segmentation(self, mask: Mask) -> list[list[int]]:
         """See the base."""
