@@ -236,6 +236,6 @@ def _hdr_warning(colours: Colours | None) -> str | None:
         return None
     return (
         f"the input is HDR ({curve}) and is not converted: its frames look pale to the model, and "
-        "the overlay is HDR of 8 bits, which may show bands; convert the input to BT.709 first "
-        "where that disturbs"
+        "the overlay has its colours in 8 bits; convert the input to BT.709 first where masks or "
+        "bands disturb"
     )
