@@ -24,6 +24,7 @@ from qsam2_deploy.media.writing.result_format import (
 )
 from qsam2_deploy.predictors.segment_video import segment_video
 from qsam2_deploy.tracking.results import FrameResult, ObjectResult
+from tests.media.test_polygons import inside
 from tests.media.test_writers import fill_disk, needs_full_disk
 from tests.support.media_samples import write_video
 
@@ -144,22 +145,12 @@ def test_coco_loads_in_its_own_reader(tmp_path, form, mask):
     assert (loaded.annToMask(annotation).astype(bool) == MASKS[mask]).all()
 
 
-def polygon_mask(polygons):
-    """Fill polygons that lie on the edges of pixels: a centre is inside if it sees odd edges."""
-    inside = np.zeros((HEIGHT, WIDTH), int)
-    for polygon in polygons:
-        points = np.array(polygon).reshape(-1, 2)
-        for (x, y1), (_, y2) in zip(points, np.roll(points, -1, axis=0), strict=True):
-            rows = (min(y1, y2) <= Y) & (max(y1, y2) > Y)
-            inside += rows & (x <= X)
-    return inside % 2 == 1
-
-
 @pytest.mark.parametrize("mask", MASKS)
 def test_polygons_cover_the_mask(tmp_path, mask):
     path = write("coco_polygons", tmp_path / "o.json", [record(0, found(3, MASKS[mask]))])
     (annotation,) = json.loads(path.read_text())["annotations"]
-    covers = [polygon_mask([polygon]) for polygon in annotation["segmentation"]]
+    read = [np.array(polygon).reshape(-1, 2) for polygon in annotation["segmentation"]]
+    covers = [inside(polygon, (HEIGHT, WIDTH)) for polygon in read]
     assert (np.sum(covers, axis=0) == MASKS[mask]).all()  # none covers a pixel of another
     assert len(covers) == {"disc": 1, "all": 1}.get(mask, 2)
 

@@ -26,6 +26,9 @@ _BEGINS = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
 # Above that a mask is noise, and to look for the shortest ways would take long.
 _MANY_PARTS = 64
 
+# Distances between points that are computed together: 16 MB.
+_AT_ONCE = 1 << 20
+
 
 class _Outline(NamedTuple):
     """Pixel edges around a part, in order: the pixel of each, ``[edges, 2]``, and its side."""
@@ -91,6 +94,12 @@ def joined(polygons: list[Polygon]) -> Polygon:
 
 def _nearest(first: Polygon, second: Polygon) -> tuple[int, Polygon, Polygon]:
     """Return the squared distance of the closest points, and the points."""
+    rows = max(1, _AT_ONCE // len(second))
+    parts = (first[begin : begin + rows] for begin in range(0, len(first), rows))
+    return min((_nearest_at_once(part, second) for part in parts), key=lambda found: found[0])
+
+
+def _nearest_at_once(first: Polygon, second: Polygon) -> tuple[int, Polygon, Polygon]:
     distances = ((first[:, None] - second[None]) ** 2).sum(axis=2)
     i, j = np.unravel_index(distances.argmin(), distances.shape)
     return int(distances[i, j]), first[i], second[j]

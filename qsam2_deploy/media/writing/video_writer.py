@@ -99,8 +99,8 @@ class VideoWriter:
     def write(self, frame: RgbImage, shown: Shown | None = None) -> None:
         """Append a uint8 RGB frame ``[height, width, 3]``, to be shown when the source shows it.
 
-        Without a time it follows the one before at the constant rate. One that a GIF cannot show
-        so soon after the one before is left out.
+        With ``alpha`` it is RGBA, ``[height, width, 4]``. Without a time it follows the one before
+        at the constant rate. One that a GIF cannot show so soon after the one before is left out.
 
         Raises:
             VideoError: the frame has another shape or type, or the encoder fails.
