@@ -136,7 +136,7 @@ $(DIST)/.installed:
 	@touch $@
 
 dist: $(STAMP) $(DIST)/.installed
-	@$(BIN)/qsam2-export assets/demo.pt build/demo.onnx --quiet
+	@mkdir -p build && $(BIN)/qsam2-export assets/demo.pt build/demo.onnx
 	@$(DIST)/bin/python -m tools.dist dist --model build/demo.onnx $(foreach p,$(PYTHONS),--python $(p))
 
 docs: $(DOCS)/.installed

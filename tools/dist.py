@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = "ort,video"
+UV = (sys.executable, "-m", "uv")
 CLIP = ROOT / "assets/demo_clip.mp4"
 
 
@@ -31,7 +32,9 @@ def run(*line: str | Path, cwd: Path = ROOT) -> str:
     Returns:
         Its standard output.
     """
-    made = subprocess.run(list(map(str, line)), cwd=cwd, capture_output=True, text=True, check=False)
+    made = subprocess.run(
+        list(map(str, line)), cwd=cwd, capture_output=True, text=True, check=False
+    )
     if made.returncode:
         sys.exit(f"{' '.join(map(str, line))}: {made.stdout}{made.stderr}")
     return made.stdout
@@ -77,7 +80,17 @@ def installed(wheel: Path, python: str, model: Path) -> str:
         run(sys.executable, "-m", "uv", "venv", "--quiet", "--python", python, folder / "env")
         packages = f"{wheel}[{EXTRAS}]"
         environment = folder / "env"
-        run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", environment, packages)
+        run(
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            environment,
+            packages,
+        )
         scripts = environment / "bin"
         version = run(scripts / "python", "--version", cwd=folder).strip()
         if "segment" not in run(scripts / "python", "-m", "qsam2_deploy", cwd=folder):
@@ -90,7 +103,9 @@ def installed(wheel: Path, python: str, model: Path) -> str:
 
 def ran_by_uvx(wheel: Path) -> str:
     """Run the package without installing it; return its version."""
-    return run(sys.executable, "-m", "uv", "tool", "run", "--from", wheel, "qsam2-deploy", "--version")
+    return run(
+        sys.executable, "-m", "uv", "tool", "run", "--from", wheel, "qsam2-deploy", "--version"
+    )
 
 
 def main() -> int:
