@@ -1,5 +1,8 @@
 """Videos behind URLs: the same frames as of the file, and a sentence for what cannot be opened."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -89,6 +92,23 @@ def test_playlist_opens_no_files(tmp_path, web, target):
     script = f"ffconcat version 1.0\nfile '{target}'\n"
     web.answers["/v.ffconcat"] = lambda request: request.send(script.encode())
     assert "http://" in _sentence(f"{web.url}/v.ffconcat")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_certificates_are_checked(tmp_path, monkeypatch, capfd):
+    write_video(tmp_path / "v.mp4", 5)
+    certificate = tmp_path / "certificate.pem"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3"
+    about = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(certificate)]
+    subprocess.run([*make.split(), *about, *files], check=True)
+    certificate.write_text(certificate.read_text() + (tmp_path / "key.pem").read_text())
+    with serve_web(tmp_path, certificate) as web:
+        assert "its certificate is not trusted" in _sentence(f"{web.url}/v.mp4")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with open_frames(f"{web.url}/v.mp4") as frames:
+            assert len(list(frames)) == 5
+    capfd.readouterr()
 
 
 @pytest.mark.parametrize("status", [301, 302, 307])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -77,11 +78,16 @@ class Request(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve_web(folder: Path) -> Iterator[WebServer]:
-    """Serve ``folder`` while the block runs."""
+def serve_web(folder: Path, certificate: Path | None = None) -> Iterator[WebServer]:
+    """Serve ``folder`` while the block runs, over TLS if there is a file of certificate and key."""
     handler = type("Handler", (Request,), {"folder": folder})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        handler.web = web = WebServer(f"http://127.0.0.1:{server.server_port}")
+        scheme = "http"
+        if certificate is not None:
+            scheme, context = "https", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        handler.web = web = WebServer(f"{scheme}://127.0.0.1:{server.server_port}")
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

@@ -108,12 +108,24 @@ def _options(scheme: str) -> dict[str, str]:
     if scheme in ("http", "https"):
         # Does nothing where the server cannot send parts.
         options |= {"reconnect": "1", "reconnect_delay_max": str(RESUME_SECONDS)}
+        options |= _trust()
     else:
         options["analyzeduration"] = str(round(1e6 * ANALYZE_SECONDS))
     if scheme in ("rtsp", "rtsps"):
         # Over UDP, packets that are lost spoil the pictures until the next key frame.
         options["rtsp_flags"] = "prefer_tcp"
     return options
+
+
+def _trust() -> dict[str, str]:
+    """Return options that have certificates checked against those that Python trusts.
+
+    FFmpeg checks none by default, and the one in PyAV's wheels finds none on many systems.
+    """
+    import ssl
+
+    authorities = ssl.get_default_verify_paths().cafile
+    return {"tls_verify": "1"} | ({"ca_file": authorities} if authorities else {})
 
 
 def _refusal(error: BaseException, scheme: str, late: bool) -> str:
@@ -128,5 +140,6 @@ def _refusal(error: BaseException, scheme: str, late: bool) -> str:
             f"({reason(error)}); give the URL of the video itself"
         )
     if isinstance(error, OSError) and error.errno == errno.EIO:
-        return f"there is no such host, or the answer broke off ({reason(error)})"
+        distrust = "its certificate is not trusted, " if scheme == "https" else ""
+        return f"there is no such host, {distrust}or the answer broke off ({reason(error)})"
     return f"{reason(error)}; is the address right, and the server or camera on?"
