@@ -21,7 +21,8 @@ def is_attached_picture(stream: AvStream) -> bool:
     """Whether a stream is the cover of a sound file or the poster of a film.
 
     PyAV tells the disposition from 14.1 on, as an integer or as a flag that is none. Before that,
-    a cover is known by what FFmpeg gives it: a picture's codec, no frame rate and no frame count.
+    a cover is known by what FFmpeg gives it: a picture's codec, no frame rate, no frame count, and
+    the sound that it belongs to, which a camera of JPEG pictures does not have.
     """
     disposition: Any = getattr(stream, "disposition", None)
     if disposition is not None:
@@ -30,6 +31,7 @@ def is_attached_picture(stream: AvStream) -> bool:
         stream.codec_context.name in _PICTURE_CODECS
         and not stream.average_rate
         and not stream.frames
+        and len(stream.container.streams) > 1
     )
 
 

@@ -164,6 +164,8 @@ class Decoder:
             self.damaged += 1
             return
         for frame in frames:
+            if packet is None and not frame.time_base:  # PyAV 14 takes it from the packet
+                frame.time_base = self.video.stream.time_base
             if frame.time is not None:
                 self.end_time = frame.time
             yield frame

@@ -134,7 +134,7 @@ def _refusal(error: BaseException, scheme: str, late: bool) -> str:
         return f"no video came within {OPEN_SECONDS:g} seconds; is the address right?"
     if isinstance(error, av.error.ProtocolNotFoundError):
         return f"this build of PyAV (FFmpeg) has no {scheme}; give another URL"
-    if isinstance(error, (av.error.InvalidDataError, av.error.ArgumentError)):
+    if isinstance(error, ValueError):
         return (
             "the answer is no video, was cut off, or leads to something that is not opened "
             f"({reason(error)}); give the URL of the video itself"
