@@ -1,14 +1,18 @@
 """Frames from image files."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from qsam2_deploy.errors import VideoError
+from qsam2_deploy.errors import MissingDependencyError, VideoError
 from qsam2_deploy.media.reading.arrays import ArrayFrames
 from qsam2_deploy.media.reading.image_lists import list_frames, match_frames
 from qsam2_deploy.media.reading.sources import open_frames, open_indexed
 from tests.support.media_samples import HEIGHT, WIDTH, frame_image, frame_number, write_folder
+
+AVIF = ".avif" in Image.registered_extensions()
 
 
 def test_folder_is_sorted_by_number_not_by_text(tmp_path):
@@ -97,7 +101,7 @@ def test_file_whose_name_looks_like_a_pattern(tmp_path):
             assert [frame_number(f) for f in frames] == [index]
 
 
-@pytest.mark.parametrize("suffix", ["webp", "png", "gif"])
+@pytest.mark.parametrize("suffix", ["webp", "png", "gif", *(["avif"] if AVIF else [])])
 def test_animated_image_is_a_video_of_all_its_frames(tmp_path, suffix):
     path = tmp_path / f"moving.{suffix}"
     images = [Image.fromarray(frame_image(i)) for i in range(6)]
@@ -114,6 +118,36 @@ def test_animated_image_is_a_video_of_all_its_frames(tmp_path, suffix):
     with open_indexed(path) as indexed:
         for i in (5, 0, 3, -1):
             assert frame_number(indexed[i]) == i % 6
+
+
+@pytest.mark.skipif(not AVIF, reason="this Pillow reads no AVIF")
+def test_avif_images_are_frames(tmp_path):
+    write_folder(tmp_path, ["0.avif", "1.avif", "2.png"])
+    with open_frames(tmp_path) as frames:
+        assert [frame_number(f) for f in frames] == [0, 1, 2]
+    with open_frames(tmp_path / "1.avif") as frames:
+        assert [frame_number(f) for f in frames] == [1]
+
+
+@pytest.mark.parametrize("suffix", ["avif", "avifs"])
+def test_avif_without_a_pillow_that_reads_it(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(Image, "EXTENSION", {})
+    with pytest.raises(VideoError, match=r"reads no AVIF; run: pip install 'pillow>=11\.3'"):
+        open_frames(tmp_path / f"image.{suffix}")
+
+
+def test_heic_without_its_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "EXTENSION", {})
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(MissingDependencyError, match="run: pip install pillow-heif"):
+        open_frames(tmp_path / "image.heic")
+
+
+def test_heic_images_are_frames(tmp_path):
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    write_folder(tmp_path, ["0.heic", "1.jpg"])
+    with open_frames(tmp_path) as frames:
+        assert [frame_number(f) for f in frames] == [0, 1]
 
 
 def test_still_picture_of_an_animated_png_is_no_frame(tmp_path):

@@ -1,4 +1,4 @@
-"""Animated images as videos: WebP, which FFmpeg does not read, and PNG."""
+"""Animated images as videos: WebP, which FFmpeg does not read, PNG, and AVIF."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from PIL import Image
 from ...errors import VideoError
 from ..protocols import Colours, RgbImage, Shown, Sound
 from .frame_cache import FrameCache
+from .image_formats import AVIF_SUFFIXES
 from .image_pixels import UNREADABLE, rgb_from_image
 from .images import check_start, normalize_index
 
-_ANIMATED_SUFFIXES = frozenset({".webp", ".png", ".apng"})
+_ANIMATED_SUFFIXES = AVIF_SUFFIXES | {".webp", ".png", ".apng"}
 
 # What browsers take where a file gives a frame no time.
 _DEFAULT_SECONDS = 0.1

@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import VideoError
+from .image_formats import AVIF_SUFFIXES, HEIF_SUFFIXES
 
 JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
 PNG_SUFFIXES = frozenset({".png"})
-IMAGE_SUFFIXES = JPEG_SUFFIXES | PNG_SUFFIXES | {".bmp", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = (
+    JPEG_SUFFIXES
+    | PNG_SUFFIXES
+    | AVIF_SUFFIXES
+    | HEIF_SUFFIXES
+    | {".bmp", ".tif", ".tiff", ".webp"}
+)
 
 _NUMBER = re.compile(r"%(?:0?(?P<digits>[0-9]+))?d")
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from ...errors import VideoError
 from ..protocols import RgbImage
+from .image_formats import prepare_format
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -30,7 +31,9 @@ def read_image(path: Path, *, ignore_orientation: bool = False) -> RgbImage:
 
     Raises:
         VideoError: the file is absent, no image, or its numbers have no known range.
+        MissingDependencyError: its format needs another package.
     """
+    prepare_format(path)
     try:
         with Image.open(path) as image:
             # Clicks are given as viewers show the image, and these honour the tag.
