@@ -85,11 +85,12 @@ def test_stream_that_breaks_off_and_comes_back_goes_on(tmp_path, transport_strea
     assert re.search(rf"{url} broke off \S.*, and was away for \d+\.\d seconds", stream.warning)
 
 
-def test_stream_that_does_not_come_back_ends_with_a_sentence(transport_stream):
+def test_stream_that_does_not_come_back_ends_with_a_sentence(transport_stream, caplog):
     with serve_bytes([[transport_stream(10)]]) as url, live(url) as stream:
         assert frame_number(list(stream)[-1]) == 9
         assert f"{url} broke off, and did not come back in 2 attempts within 0." in stream.warning
         assert "Connection refused" in stream.warning
+    assert caplog.messages == [f"{url} broke off (it ended); trying again"]
 
 
 def test_stream_that_falls_silent_has_broken_off(transport_stream, monkeypatch):

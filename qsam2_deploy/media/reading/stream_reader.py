@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # It ends when what it waits for is over, and harms nobody until then.
 _JOIN_SECONDS = 0.5
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,8 @@ class StreamReader:
                 f"within {seconds:.1f} seconds ({why})"
             )
             return False
+        if not self._failed:  # whoever waits wants to know why
+            _LOGGER.warning("%s broke off (%s); trying again", self._name, why)
         wanted = self.handover.pause(self._retry.seconds * 2**self._failed)
         self._failed += 1
         return wanted
