@@ -150,6 +150,8 @@ class StreamReader:
 
     def _wait_for_another_attempt(self, why: str) -> bool:
         """Return False if there were enough, or nobody wants more."""
+        if self.handover.stopped:
+            return False
         if self._failed == self._retry.attempts:
             seconds = time.monotonic() - (self._lost or 0.0)
             self.ending = (
