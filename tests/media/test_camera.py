@@ -1,14 +1,16 @@
 """Cameras: what is said without one, and that a camera gives its newest frame."""
 
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import pytest
 
 from qsam2_deploy.errors import VideoError
-from qsam2_deploy.media.reading import camera
-from qsam2_deploy.media.reading.decoder import open_video
+from qsam2_deploy.media.reading import camera, streamed_video
+from qsam2_deploy.media.reading.decoder import open_video, select_stream
 from qsam2_deploy.media.reading.sources import open_frames, source_from_text
 from tests.support.media_samples import frame_number, write_video
 
@@ -67,6 +69,36 @@ def test_camera_gives_its_newest_frame(tmp_path, monkeypatch):
         assert gone.wait(10)
         assert frame_number(next(iter(frames))) == 9
         assert frames.warning is None  # nothing was asked for before
+
+
+def test_camera_that_falls_silent_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(streamed_video, "SILENT_SECONDS", 0.2)
+    data = write_video(tmp_path / "v.ts", 10, options={"tune": "zerolatency"}).read_bytes()
+    device = tmp_path / "device"
+    os.mkfifo(device)
+    go_on = threading.Event()
+
+    def give():
+        with device.open("wb") as file:
+            file.write(data)
+            file.flush()
+            go_on.wait(20)
+
+    thread = threading.Thread(target=give)
+    thread.start()
+    options = {"analyzeduration": "100000"}
+    monkeypatch.setattr(
+        camera,
+        "_open",
+        lambda path, name: select_stream(
+            av.open(str(path), container_options=options), name, live=True
+        ),
+    )
+    silent = pytest.raises(VideoError, match=r"gave no frame for 0\.2 seconds")
+    with camera.camera_stream(device) as frames, silent:
+        list(frames)
+    go_on.set()
+    thread.join()
 
 
 def test_a_bare_integer_is_a_camera_unless_it_is_a_file(tmp_path, monkeypatch):

@@ -71,6 +71,8 @@ class StreamReader:
         breaks: how often it broke off and came back.
         away: for how many seconds in all.
         ending: a sentence, if it ended before its time.
+        heard: when a frame came, in seconds of this machine's clock; None while the stream is
+            not open.
     """
 
     def __init__(self, name: str, opener: Callable[[], OpenVideo], retry: Retry) -> None:
@@ -86,6 +88,7 @@ class StreamReader:
         self.breaks = 0
         self.away = 0.0
         self.ending: str | None = None
+        self.heard: float | None = None
         self._name, self._opener, self._retry = name, opener, retry
         self._failed = 0  # attempts since the last frame
         self._lost: float | None = None
@@ -174,19 +177,21 @@ class StreamReader:
         video = decoder.video
         pace = Pace() if video.live and video.comes_in_pieces else None
         began = self._count
+        self.heard = time.monotonic()
         with closing(decoder.frames()) as frames:
             for frame in frames:
                 if pace is not None and frame.time is not None:
                     self.handover.pause(pace.wait(frame.time, time.monotonic()))
                 if not self._put(video, frame, first=self._count == began):
                     return
+        self.heard = None
         if not self._count:
             raise VideoError(_no_frame(self._name, decoder))
         if self._count > began:
             self._lost = time.monotonic()
 
     def _put(self, video: OpenVideo, frame: VideoFrame, *, first: bool) -> bool:
-        now = time.monotonic()
+        self.heard = now = time.monotonic()
         if first and self._lost is not None:
             self.breaks += 1
             self.away += now - self._lost

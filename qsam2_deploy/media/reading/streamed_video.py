@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 from ..._common.rgb import RgbDecoder
@@ -14,6 +15,9 @@ from .stream_reader import About, Retry, StreamReader
 
 FIRST_FRAME_SECONDS = 30.0
 """After which a stream is given up that sends nothing but sound, or frames without a beginning."""
+
+SILENT_SECONDS = 20.0
+"""After which a device counts as gone. Drivers may wait forever; the network has earlier limits."""
 
 
 class StreamedVideo:
@@ -72,8 +76,7 @@ class StreamedVideo:
         return "; ".join(self._remarks()) or None
 
     def __iter__(self) -> Iterator[RgbImage]:
-        handover = self._reader.handover
-        while (arrived := handover.take()) is not None:
+        while (arrived := self._next()) is not None:
             index = self._given
             check_size(arrived.frame, self._size, index, self.name)
             self._given += 1
@@ -81,7 +84,7 @@ class StreamedVideo:
             if index >= self.start:
                 self.shown = shown
                 yield rgb_from_frame(arrived.frame, self._to_rgb)
-        if not handover.stopped:
+        if not self._reader.handover.stopped:
             check_start(self.start, self._given, self.name)
 
     def stop(self) -> None:
@@ -117,6 +120,20 @@ class StreamedVideo:
         if self.num_frames is not None:
             check_start(self.start, self.num_frames, self.name)
         return about
+
+    def _next(self) -> Arrived | None:
+        """Wait for a frame; None at the end."""
+        handover = self._reader.handover
+        while self._about.live and handover.peek(SILENT_SECONDS) is None:
+            heard = self._reader.heard
+            if handover.ended or handover.stopped:
+                break
+            if heard is not None and time.monotonic() - heard > SILENT_SECONDS:
+                raise VideoError(
+                    f"{self.name} gave no frame for {SILENT_SECONDS:g} seconds; "
+                    "is it still connected?"
+                )
+        return handover.take()
 
     def _when(self, arrived: Arrived, index: int) -> Shown | None:
         if self._about.live:
