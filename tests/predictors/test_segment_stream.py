@@ -38,7 +38,7 @@ def segment(url, tmp_path, on_frame, **values):
     )
 
 
-def test_ctrl_c_ends_the_wait_for_a_stream(tmp_path, stream):
+def test_ctrl_c_ends_the_wait_for_a_stream(tmp_path, stream, caplog):
     main = threading.main_thread().ident
 
     def interrupt_later(index):
@@ -49,6 +49,7 @@ def test_ctrl_c_ends_the_wait_for_a_stream(tmp_path, stream):
     summary = segment(stream, tmp_path, interrupt_later, max_frames=1000)
     assert summary.interrupted
     assert 0 < summary.frames <= 10
+    assert caplog.messages == []  # it did not break off first
     assert len(frame_times(tmp_path / "out.mp4")) == summary.frames
 
 
