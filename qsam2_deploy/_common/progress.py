@@ -26,12 +26,13 @@ def progress(
         unit: what one item is, for the rate.
         enabled: show the bar; the default is only where standard error is a terminal.
     """
+    if not (sys.stderr.isatty() if enabled is None else enabled):
+        # A bar that is not shown has a lock all the same, which a killed process leaves behind.
+        yield from items
+        return
     from tqdm import tqdm
 
-    shown = sys.stderr.isatty() if enabled is None else enabled
-    yield from tqdm(
-        items, desc=description, total=total, unit=unit, disable=not shown, dynamic_ncols=True
-    )
+    yield from tqdm(items, desc=description, total=total, unit=unit, dynamic_ncols=True)
 
 
 class StepBar:
