@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -87,7 +88,7 @@ class RaySlot:
         actor = ray.remote(Worker).options(
             num_cpus=0 if gpu else options.threads or 1, num_gpus=int(gpu), max_restarts=0
         )
-        self._actor = actor.remote(options)
+        self._actor = actor.remote(options, folder=os.getcwd())  # noqa: PTH109
         self.ready: Future[None] = self._actor.ready.remote().future()
 
     def submit(self, job: Job) -> Future[Outcome]:

@@ -122,7 +122,7 @@ def _check(jobs: Sequence[Job]) -> None:
 
 @contextmanager
 def _crew(options: BatchOptions, workers: int | None, address: str | None) -> Iterator[_Crew]:
-    gpu = Path(options.model).suffix == ".engine"
+    gpu = Path(options.model).suffix == ".engine" or options.backend == "ort-cuda"
     # What is wrong with the model is said here, and not once by each worker.
     segmenter = VideoSegmenter(
         options.model, options.backend, threads=options.threads, precision=options.precision,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,23 @@ _ARGUMENTS = {"masks": "masks_dir", "json": "json_path"}
 class Worker:
     """Segments videos; the model is opened for the first one that is not finished yet."""
 
-    def __init__(self, options: BatchOptions, backend: str | None = None) -> None:
+    def __init__(
+        self, options: BatchOptions, backend: str | None = None, folder: str | None = None
+    ) -> None:
         """Open nothing yet.
 
         Args:
             options: what is the same for all videos.
             backend: the engine that ``options.backend`` stands for; default: itself.
+            folder: what paths are relative to; default: where this process runs.
 
         Raises:
             Qsam2Error: the place of the results cannot be used.
         """
+        if folder is not None:
+            # Where it is not there, paths that are not relative can be used all the same.
+            with suppress(OSError):
+                os.chdir(folder)
         self._options, self._backend = options, backend or options.backend
         self._store = store_at(options.out)
         self._stack = ExitStack()

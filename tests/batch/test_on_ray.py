@@ -4,6 +4,8 @@ import json
 import os
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -42,12 +44,18 @@ def cluster(monkeypatch):
     cluster.shutdown()
 
 
-def test_every_video_is_finished_once_though_a_node_is_killed(cluster, options, tmp_path):
+def test_every_video_is_finished_once_though_a_node_is_killed(
+    cluster, options, tmp_path, monkeypatch
+):
+    """Paths are relative to where the driver runs."""
     cluster, nodes = cluster
+    monkeypatch.chdir(tmp_path)
+    options = replace(options, out="out", model=Path(options.model).name)
     write_video(tmp_path / "a.mp4", FRAMES)
     names = [f"v{number:02d}" for number in range(VIDEOS)]
     entries = [{"video": "a.mp4", "name": name} for name in names]
-    jobs = jobs_from_manifest(write_manifest(tmp_path, *entries, {"video": "none.mp4"}))
+    write_manifest(tmp_path, *entries, {"video": "none.mp4"})
+    jobs = jobs_from_manifest("videos.jsonl")
     out = tmp_path / "out"
     killed = []
 
