@@ -17,6 +17,8 @@ from .store import SUMMARY, foreign
 
 _PURPOSE = "writing results to a URL"
 _BEGUN = ".begun"
+_PROBE = ".qsam2-batch"
+"""Is written and removed, so that what is wrong with the place is said before the work."""
 
 
 class RemoteStore:
@@ -53,8 +55,10 @@ class RemoteStore:
     @contextmanager
     def open(self) -> Iterator[None]:
         """See the protocol; other batches are not kept out."""
-        with self._told("its folder"):
-            self._files.makedirs(self._root, exist_ok=True)
+        with self._told(_PROBE):
+            self._make_folder(self._root)
+            self._files.pipe_file(f"{self._root}/{_PROBE}", b"")
+            self._files.rm_file(f"{self._root}/{_PROBE}")
         yield
 
     def finished(self, name: str) -> dict[str, Any] | None:
@@ -100,15 +104,20 @@ class RemoteStore:
 
     def _copy(self, folder: Path, name: str) -> None:
         target = f"{self._root}/{name}"
-        self._files.makedirs(target, exist_ok=True)
+        self._make_folder(target)
         # What breaks off has this file, and so is known to be ours the next time.
         self._files.pipe_file(f"{target}/{_BEGUN}", b"")
         paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         for path in sorted(paths, key=lambda path: path == folder / FINISHED):
             place = f"{target}/{path.relative_to(folder).as_posix()}"
-            self._files.makedirs(place.rpartition("/")[0], exist_ok=True)
+            self._make_folder(place.rpartition("/")[0])
             self._files.put_file(str(path), place)
         self._files.rm_file(f"{target}/{_BEGUN}")
+
+    def _make_folder(self, path: str) -> None:
+        # Stores of objects have no folders, and would make a bucket of a name that is mistyped.
+        if self._files.root_marker:
+            self._files.makedirs(path, exist_ok=True)
 
     @contextmanager
     def _told(self, name: str) -> Iterator[None]:

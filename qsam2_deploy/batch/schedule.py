@@ -139,6 +139,7 @@ class Schedule:
         if error is None:
             return True
         if not isinstance(error, slot.lost):
+            slot.kill()
             raise error
         self._replace(slot)
         return False

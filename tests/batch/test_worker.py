@@ -300,7 +300,10 @@ class TestUrls:
     def test_a_place_that_cannot_be_written(self, run, videos, tmp_path):
         pytest.importorskip("fsspec")
         (tmp_path / "file").write_text("")
-        first, *_ = run(videos, out=f"file://{tmp_path}/file")
+        url = f"file://{tmp_path}/file"
+        with pytest.raises(InputError, match=f"cannot write .* to {url}"), store_at(url).open():
+            pass
+        first, *_ = run(videos, out=url)
         assert first.state == "failed"
         assert "file" in first.reason
 
