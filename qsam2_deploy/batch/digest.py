@@ -12,6 +12,7 @@ import numpy as np
 
 from ..media.prompting.prompts import FramePrompt
 from ..media.reading.image_lists import is_pattern, match_frames
+from ..media.reading.urls import is_url, public_url
 from .jobs import Job
 from .options import BatchOptions
 
@@ -26,7 +27,8 @@ def job_digest(
 
     A video counts by its size and the time of its last change, as ``make`` and ``rsync`` have it:
     reading all videos to the end to find out that nothing is to be done would take hours. For a
-    folder it is those of all files in it. Number of threads, workers and machines do not count.
+    folder it is those of all files in it, and of a URL the URL alone. Number of threads, workers
+    and machines do not count.
 
     Returns:
         None if the video is not there.
@@ -48,6 +50,8 @@ def job_digest(
 
 def _files(video: str) -> list[Any] | None:
     """Return name, bytes and time of change of each file, without its folder."""
+    if is_url(video):
+        return [public_url(video)]
     path = Path(video)
     files = [path]
     try:

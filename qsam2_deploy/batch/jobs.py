@@ -14,6 +14,7 @@ from ..data.datasets.sav import sav_videos
 from ..errors import InputError
 from ..media.prompting.prompts import FramePrompt
 from ..media.reading.image_lists import IMAGE_SUFFIXES
+from ..media.reading.sources import name_of
 from .prompts import (
     AnnotationPrompts,
     DavisPrompts,
@@ -38,7 +39,7 @@ class Job:
 
     Attributes:
         name: of its results.
-        video: a path where the workers are.
+        video: a path where the workers are, or a URL.
         prompts: gives its prompts.
         start: number of the first frame.
         max_frames: so many frames at most; None for all.
@@ -49,6 +50,11 @@ class Job:
     prompts: PromptSource
     start: int = 0
     max_frames: int | None = None
+
+    @property
+    def shown(self) -> str:
+        """The video as it is called for people, without passwords."""
+        return name_of(self.video)
 
 
 def jobs_from_manifest(path: str | os.PathLike[str]) -> list[Job]:

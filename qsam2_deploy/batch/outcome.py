@@ -55,12 +55,12 @@ class Outcome:
 
 def failed(job: Job, reason: str, *, hopeless: bool = False) -> Outcome:
     """Return that a video failed."""
-    return Outcome(job.name, job.video, "failed", reason=reason, hopeless=hopeless)
+    return Outcome(job.name, job.shown, "failed", reason=reason, hopeless=hopeless)
 
 
 def skipped(job: Job, record: Mapping[str, Any]) -> Outcome:
     """Return that a video was done earlier, as its record says."""
-    done = Outcome(job.name, job.video, "skipped")
+    done = Outcome(job.name, job.shown, "skipped")
     numbers: dict[str, Any] = {name: record.get(name) for name in _NUMBERS}
     # Somebody may have edited the record; the results are there all the same.
     if not all(isinstance(number, (int, float)) for number in numbers.values()):

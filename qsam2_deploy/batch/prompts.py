@@ -133,7 +133,7 @@ class AnnotationPrompts:
     """The masks in a folder beside any video, each object's first one."""
 
     name: str
-    video: Path
+    video: Path | str
     annotations: Path
 
     def read(self) -> list[FramePrompt]:

@@ -112,12 +112,12 @@ def _check(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if job.name in videos:
             raise InputError(
-                f"{videos[job.name]} and {job.video} have the same name {job.name!r}, so their "
+                f"{videos[job.name]} and {job.shown} have the same name {job.name!r}, so their "
                 "results would overwrite each other; give each its own"
             )
         if job.name == SUMMARY:
-            raise InputError(f"{job.video} has the name of the table, {SUMMARY}; give it another")
-        videos[job.name] = job.video
+            raise InputError(f"{job.shown} has the name of the table, {SUMMARY}; give it another")
+        videos[job.name] = job.shown
 
 
 @contextmanager

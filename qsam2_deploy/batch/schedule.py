@@ -117,7 +117,7 @@ class Schedule:
         else:
             yield failed(
                 job,
-                f"the worker was killed {ATTEMPTS} times while it segmented {job.video}, perhaps "
+                f"the worker was killed {ATTEMPTS} times while it segmented {job.shown}, perhaps "
                 "because memory ran out; run fewer workers, or try the video alone",
             )
 

@@ -70,7 +70,7 @@ class Worker:
             return failed(job, "it takes more memory than there is; run fewer workers")
         # One video must not end the batch, whatever is in its file.
         except Exception as error:
-            return failed(job, f"{job.video} cannot be segmented ({reason_of(error)})")
+            return failed(job, f"{job.shown} cannot be segmented ({reason_of(error)})")
 
     def close(self) -> None:
         """Release the model."""
@@ -97,7 +97,7 @@ class Worker:
                 began = time.perf_counter()
                 summary = self._segmented(job, prompts, segmenter, folder)
                 if summary.interrupted:  # by a signal to this process alone
-                    raise Qsam2Error(f"{job.video} was interrupted; run again")
+                    raise Qsam2Error(f"{job.shown} was interrupted; run again")
                 seconds = time.perf_counter() - began
                 notes = (*summary.warnings, *(one_line(item.message) for item in told))
                 # Nobody knows the temporary folder.
@@ -170,7 +170,7 @@ def _open_already(segmenter: VideoSegmenter) -> SegmenterFactory:
 def _done(job: Job, summary: SegmentSummary, seconds: float, notes: tuple[str, ...]) -> Outcome:
     return Outcome(
         job.name,
-        job.video,
+        job.shown,
         "done",
         frames=summary.frames,
         width=summary.width,

@@ -24,7 +24,7 @@ class AnnotatedVideo:
     the first mask. The video is opened when its frames are asked for.
     """
 
-    def __init__(self, name: str, video: Path, annotations: Path) -> None:
+    def __init__(self, name: str, video: Path | str, annotations: Path) -> None:
         """Read the first mask.
 
         Raises:

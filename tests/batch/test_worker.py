@@ -23,6 +23,7 @@ from tests.batch.conftest import CLICK, write_manifest
 from tests.data.datasets import moving, write_davis, write_sav
 from tests.predictors.fake_backend import fake_spec
 from tests.support.media_samples import write_video
+from tests.support.stream_servers import serve_web
 from tests.support.tiny_model import tiny_bytes
 
 
@@ -82,6 +83,23 @@ class TestResults:
             "c.json", "finished.json", "m/001/00000.png", "m/001/00001.png", "m/001/00002.png",
             "o.mp4", "s.png",
         ]  # fmt: skip
+
+    def test_a_url(self, run, tmp_path):
+        write_video(tmp_path / "a.mp4", 3)
+        with serve_web(tmp_path) as server:
+            manifest = write_manifest(
+                tmp_path,
+                {"video": f"{server.url}/a.mp4?token=secret"},
+                {"video": f"{server.url}/none.mp4?token=secret"},
+            )
+            good, bad = run(manifest)
+            assert states(run(manifest)) == ["skipped", "failed"]
+        assert (good.state, good.frames) == ("done", 3)
+        assert good.video == f"{server.url}/a.mp4?token=***"
+        assert "none.mp4?token=***" in bad.reason
+        record = (tmp_path / "out/a/finished.json").read_text()
+        assert "a.mp4?token=***" in record
+        assert "secret" not in record
 
     def test_the_record(self, run, videos, tmp_path):
         run(videos)

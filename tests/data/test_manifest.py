@@ -23,8 +23,9 @@ def test_entries(tmp_path):
         "",
         {"video": "/far/frames/%05d.png", "prompts": "p.json", "name": "x y", "start": 3},
         {"video": "c", "annotations": "masks/c", "max_frames": 2},
+        {"video": "https://host/d/e.mp4?token=f/g.h"},
     )
-    first, second, third = read_manifest(path)
+    first, second, third, fourth = read_manifest(path)
     assert (first.name, first.video) == ("a.b", tmp_path / "a.b.mp4")
     assert (first.prompts, first.annotations) == (tuple(prompts), None)
     assert (first.start, first.max_frames, first.folder) == (0, None, tmp_path)
@@ -32,6 +33,7 @@ def test_entries(tmp_path):
     assert (second.prompts, second.start) == (tmp_path / "p.json", 3)
     assert (third.prompts, third.annotations) == (None, tmp_path / "masks/c")
     assert third.max_frames == 2
+    assert (fourth.name, fourth.video) == ("e", "https://host/d/e.mp4?token=f/g.h")
     assert third.origin == f"line 4 of {path}"
 
 
@@ -40,6 +42,7 @@ def test_entries(tmp_path):
     [
         ("{", "line 2 of .* is not valid JSON"),
         ("[]", 'line 2 of .* must be an object with the path of a "video"'),
+        ({"video": "-"}, 'must be an object with the path of a "video"'),
         ({"video": 3}, 'must be an object with the path of a "video"'),
         ({"video": "b.mp4", "prompt": []}, "has the unknown entry 'prompt'; expected some of: vid"),
         ({"video": "b.mp4", "prompts": []}, "'prompts' of line 2 of .* must be a list such as"),

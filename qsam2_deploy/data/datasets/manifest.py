@@ -5,14 +5,16 @@
     {"video": "cat.mp4", "prompts": [{"points": [[320, 240]]}]}
     {"video": "dog.mp4", "prompts": "dog.json", "name": "dog-1", "start": 50, "max_frames": 100}
     {"video": "frames/car", "annotations": "masks/car"}
+    {"video": "https://example.com/bird.mp4", "prompts": "bird.json"}
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..._common.contradictions import shown
@@ -32,7 +34,7 @@ class ManifestEntry:
 
     Attributes:
         name: what its results are called; no two entries have the same.
-        video: a video, a folder of frames, or a pattern.
+        video: a video, a folder of frames, or a pattern; a text if it is a URL.
         prompts: as in a file of prompts, or such a file; None if there are none.
         annotations: a folder of masks in the layout of DAVIS; None if there is none.
         start: number of the first frame.
@@ -42,7 +44,7 @@ class ManifestEntry:
     """
 
     name: str
-    video: Path
+    video: Path | str
     prompts: tuple[Any, ...] | Path | None
     annotations: Path | None
     start: int
@@ -111,7 +113,8 @@ def _entry(line: str, origin: str, folder: Path) -> ManifestEntry:
         data = loads_bounded(line)
     except ValueError as error:
         raise InputError(f"{origin} is not valid JSON: {error}") from error
-    if not isinstance(data, dict) or not isinstance(data.get("video"), str) or not data["video"]:
+    text = data.get("video") if isinstance(data, dict) else None
+    if not isinstance(text, str) or text in ("", "-"):  # standard input has one reader only
         raise InputError(
             f'{origin} must be an object with the path of a "video", such as '
             '{"video": "cat.mp4", "prompts": [{"points": [[320, 240]]}]}'
@@ -122,8 +125,10 @@ def _entry(line: str, origin: str, folder: Path) -> ManifestEntry:
             f"{origin} has the unknown entry {shown(unknown[0])}; expected some of: "
             + ", ".join(_KEYS)
         )
-    video = folder / data["video"]
-    name = _text(data, "name", origin) or video.stem
+    url = "://" in text
+    video = text if url else folder / text
+    path = re.split("[?#]", text)[0] if url else text
+    name = _text(data, "name", origin) or PurePath(path).stem
     check_name(name, origin)
     annotations = _text(data, "annotations", origin)
     return ManifestEntry(
