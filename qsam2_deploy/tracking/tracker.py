@@ -156,7 +156,7 @@ class Tracker:
     def banks_for_a_video(self) -> Callable[[], MemoryBank]:
         """Return what makes the memories of the objects of one video, of any length.
 
-        What the next frame cannot attend to waits on disk; see :class:`.SpilledFrames`.
+        What the next frame cannot attend to waits on disk.
         """
         file, in_reach = SpillFile(), frames_in_reach(self.rules)
         return lambda: MemoryBank(tracked=SpilledFrames(file, self._memories, in_reach))
