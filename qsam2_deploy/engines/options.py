@@ -16,7 +16,7 @@ class BackendOptions:
     """The options of a backend.
 
     Attributes:
-        threads: threads within an operator; None is the engine's own choice.
+        threads: threads within an operator; None is one for each core that this process may use.
         cache: folder for what opening the model makes (``model_file/lowered_cache.py``). None keeps
             nothing.
         precision: ``exact`` computes what is not quantized in 32-bit floats, so that numbers stay

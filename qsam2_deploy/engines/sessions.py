@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy.typing as npt
 
 from .._common.contradictions import contradictions
+from .._common.machine import usable_threads
 from ..errors import EngineError
 from ..model_file.bundle import read_bundle
 from ..model_file.lowered_cache import LoweredCache, lowered_model
@@ -63,7 +64,9 @@ class SessionBackend(ABC):
         self._spec = bundle.spec
         self._path = bundle.path
         self._components = bundle.components
-        self._threads = options.threads
+        # An engine's own choice counts processors that this process may not use, and ONNX Runtime
+        # even pins threads to them.
+        self._threads = options.threads or usable_threads()
         self._digest, self._folder = bundle.digest, options.cache
         self._cache = None if cache is None else self._lowered_cache(cache, bundle.digest)
         self._sessions: dict[str, Any] = {}
@@ -86,7 +89,7 @@ class SessionBackend(ABC):
 
     @property
     def concurrent(self) -> bool:
-        """Whether two components may run at the same time; not where one thread was asked for.
+        """Whether two components may run at the same time; not with one thread.
 
         Each component has all ``threads``, and so has each of two that run together; they sleep
         while they wait, and the system shares the cores out. On two cores a frame was 1.89 times

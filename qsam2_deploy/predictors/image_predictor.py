@@ -65,7 +65,7 @@ class SAM2ImagePredictor(FromPretrained):
         Args:
             model: a ``model.onnx``, or a backend of one's own, not yet entered.
             backend: ``auto``, ``ort`` or ``openvino``.
-            threads: CPU threads of the engine; the default is its own choice.
+            threads: CPU threads of the engine; default: one for each core that may be used.
             mask_threshold: logit above which a pixel belongs to the mask.
             max_hole_area: fill background regions up to this many low-resolution pixels.
             max_sprinkle_area: remove foreground regions up to this many low-resolution pixels.

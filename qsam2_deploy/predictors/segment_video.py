@@ -168,7 +168,7 @@ def segment_video(
             instead of turning them as their EXIF orientation says.
         audio: copy the sound of a video into the overlay.
         backend: inference engine, ``auto`` chooses.
-        threads: threads of the engine, None lets it choose.
+        threads: threads of the engine, None is one for each core that may be used.
         memory_frames: how many memories are attended to, as ``VideoSegmenter`` has it.
         cache: folder for the lowered graphs, so that the model opens faster the next time.
         precision: ``exact`` or ``fast``, as ``open_backend`` has it.

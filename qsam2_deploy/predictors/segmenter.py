@@ -82,8 +82,9 @@ class VideoSegmenter:
         Args:
             model: a ``model.onnx``, a ``model.engine``, or a backend of one's own.
             backend: see :func:`open_backend`; ``auto`` goes by the file.
-            threads: threads of the engine on the CPU; default: its own choice. Each component has
-                all of them; with 1, :meth:`stream` encodes in the thread that tracks.
+            threads: threads of the engine on the CPU; default: one for each core that this process
+                may use (affinity, control groups). Each component has all of them; with 1,
+                :meth:`stream` encodes in the thread that tracks.
             fill_hole_area: fill holes of at most so many low-resolution pixels.
             non_overlap_masks: a pixel belongs to the object of the highest logit alone.
             max_conditioning_frames: frames with prompts that an object keeps: its first and its

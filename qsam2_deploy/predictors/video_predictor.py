@@ -73,7 +73,7 @@ class SAM2VideoPredictor(FromPretrained, ModuleLike):
         Args:
             model: a ``model.onnx``, or a backend of one's own.
             backend: ``auto``, ``ort`` or ``openvino``.
-            threads: threads of the engine; default: its own choice.
+            threads: threads of the engine; default: one for each core that may be used.
             fill_hole_area: holes of at most so many low-resolution pixels are filled (upstream
                 does so, with 8, only where its CUDA extension is compiled).
             non_overlap_masks: a pixel belongs to the object of the highest logit alone.
