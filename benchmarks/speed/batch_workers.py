@@ -6,6 +6,7 @@ the workers and opening the model in each. Nothing else should run on the machin
 
 from __future__ import annotations
 
+import resource
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,21 +24,25 @@ from qsam2_deploy.media.prompting.prompt_flags import prompts_from_flags
 
 
 def run(model: Path, workers: int, videos: int, backend: str) -> dict[str, Any]:
-    """Segment the demo clip so many times, and return seconds and frames per second.
+    """Segment the demo clip so many times; return frames per second and the workers' seconds.
 
     Raises:
         InputError: a video failed.
     """
     prompts = GivenPrompts(tuple(prompts_from_flags(["88,180"])))
     jobs = [Job(f"{number:03d}", str(CLIP), prompts) for number in range(videos)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
         options = BatchOptions(str(model), folder, {"masks": "masks"}, backend=backend)
         summary = run_batch(jobs, options, workers=workers, show_progress=False)
     if summary.of("failed"):
         raise InputError(f"a video failed: {summary.of('failed')[0].reason}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {
         "workers": workers,
         "seconds": summary.seconds,
+        "cpu_seconds": cpu,
         "frames": summary.frames,
         "frames_per_second": summary.fps,
         "engine": summary.engine,
@@ -60,7 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for _ in range(args.repeat):
         for workers in (1, args.workers):
             runs.append(run(args.model, workers, args.videos, args.backend))
-            print(f"{workers} workers: {runs[-1]['frames_per_second']:.2f} fps", flush=True)
+            print(
+                f"{workers} workers: {runs[-1]['frames_per_second']:.2f} frames per second, "
+                f"{1e3 * runs[-1]['cpu_seconds'] / runs[-1]['frames']:.1f} ms of processor each",
+                flush=True,
+            )
     rates = [
         median(item["frames_per_second"] for item in runs if item["workers"] == workers)
         for workers in (1, args.workers)
