@@ -29,7 +29,7 @@ from qsam2_deploy.tracking.memory import MemoryBank
 
 LIMIT_MIB = 50.0
 WARM_UP = 200
-TURN = 40
+TURN = 8
 """Frames that one predictor tracks before it is the other one's turn."""
 
 CLIP = Path("assets/demo_clip.mp4")
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("model", type=Path, metavar="MODEL.onnx")
     add("--clip", type=Path, default=CLIP)
     add("--frames", type=int, default=2000)
-    add("--turns", type=int, default=12, help=f"turns of {TURN} frames, for the cost")
+    add("--turns", type=int, default=100, help=f"turns of {TURN} frames, for the cost")
     add("--threads", type=int, default=2)
     args = parser.parse_args(argv)
     if args.frames <= WARM_UP or args.turns < 2:
