@@ -94,7 +94,7 @@ def measure(model: Path, rounds: int) -> dict[str, Any]:
     """Time both components in every way."""
     bundle, results = read_bundle(model), {}
     for name in (IMAGE_ENCODER, MEMORY_ATTENTION):
-        feeds = _feeds(bundle.spec, name)
+        feeds = feeds_of(bundle.spec, name)
         batched = [t.name for t in bundle.spec.component(name).inputs if t.shape[:1] == ("B",)]
         runs = ways(bundle.components[name], feeds, batched)
         expected = runs.pop("reference")()
@@ -120,7 +120,8 @@ def _apart(found: Sequence[Any], expected: Sequence[Any]) -> float:
     return float(np.abs(found[0] - expected[0]).mean() / np.ptp(expected[0]))
 
 
-def _feeds(spec: ModelSpec, component: str) -> Arrays:
+def feeds_of(spec: ModelSpec, component: str) -> Arrays:
+    """Return random inputs of a component, with full memories."""
     rng, feeds = np.random.default_rng(0), {}
     for tensor in spec.component(component).inputs:
         shape = [SIZES[d] if isinstance(d, str) else d for d in tensor.shape]

@@ -20,6 +20,8 @@ static inline __attribute__((always_inline)) void multiply_add(__m256i *sum, __m
   *sum = _mm256_add_epi32(*sum, _mm256_add_epi32(even, odd));
 }
 
+/* What is made of a tile's codes serves all rows; some sums wait in memory, which costs less. */
+enum { AT_A_TIME = 4 };
 #define MULTIPLY_ADD multiply_add
 #include "products256.h"
 

@@ -24,6 +24,8 @@ static inline __attribute__((always_inline)) void multiply_add(__m256i *sum, __m
   __asm__(ENCODING "vpdpbusd %2, %1, %0" : "+x"(*sum) : "x"(codes), "x"(signed_codes));
 }
 
+/* Twelve sums, which with four other vectors take all registers, hide the time of an instruction. */
+enum { AT_A_TIME = 3 };
 #define MULTIPLY_ADD multiply_add
 #include "products256.h"
 

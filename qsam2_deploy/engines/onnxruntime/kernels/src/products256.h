@@ -1,5 +1,6 @@
 /* Sums of products in vectors of 256 bits, for a path that defines, before including this file:
  *
+ *   AT_A_TIME                      rows whose sums are made together
  *   MULTIPLY_ADD(sum, left, right)  a function of vectors: sum of eight 32-bit numbers, the codes of
  *                                   a row four times over, and eight columns of signed codes.
  */
@@ -7,7 +8,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { LANES = 8, VECTORS = KEYS_IN_TILE / LANES, AT_A_TIME = 2 };
+enum { LANES = 8, VECTORS = KEYS_IN_TILE / LANES };
 
 INLINE __m256i four_codes(const uint8_t *codes) {
   int32_t value;

@@ -20,13 +20,14 @@ INLINE void scores_of(const uint8_t *queries, size_t depth, const int8_t *tile,
 
 static void scores(const uint8_t *queries, size_t depth, const int8_t *tile, const int32_t *start,
                    size_t rows, int32_t *sums, int32_t *largest) {
-  for (size_t r = 0; r < rows; r += AT_A_TIME) {
-    int32_t *most = largest ? largest + r * KEYS_IN_TILE : NULL;
-    if (r + AT_A_TIME <= rows)
-      scores_of(queries + r * depth, depth, tile, start, AT_A_TIME, sums + r * KEYS_IN_TILE, most);
-    else
-      scores_of(queries + r * depth, depth, tile, start, 1, sums + r * KEYS_IN_TILE, most);
-  }
+  size_t r = 0;
+#define PART(n)                                                                      \
+  for (; r + (n) <= rows; r += (n))                                                  \
+  scores_of(queries + r * depth, depth, tile, start, n, sums + r * KEYS_IN_TILE,     \
+            largest ? largest + r * KEYS_IN_TILE : NULL)
+  PART(AT_A_TIME);
+  PART(1);
+#undef PART
 }
 
 INLINE void context_of(const uint8_t *weights, const int8_t *values, size_t groups, const int rows,
@@ -39,12 +40,13 @@ INLINE void context_of(const uint8_t *weights, const int8_t *values, size_t grou
 
 static void context(const uint8_t *weights, const int8_t *values, size_t step, size_t keys,
                     size_t rows, size_t width, int32_t *acc) {
-  for (size_t c = 0; c < width; c += COLUMNS, values += step)
-    for (size_t r = 0; r < rows; r += AT_A_TIME) {
-      const uint8_t *w = weights + r * KEYS_IN_CHUNK;
-      if (r + AT_A_TIME <= rows)
-        context_of(w, values, keys / GROUP, AT_A_TIME, width, acc + r * width + c);
-      else
-        context_of(w, values, keys / GROUP, 1, width, acc + r * width + c);
-    }
+  for (size_t c = 0; c < width; c += COLUMNS, values += step) {
+    size_t r = 0;
+#define PART(n)                                                                            \
+  for (; r + (n) <= rows; r += (n))                                                        \
+  context_of(weights + r * KEYS_IN_CHUNK, values, keys / GROUP, n, width, acc + r * width + c)
+    PART(AT_A_TIME);
+    PART(1);
+#undef PART
+  }
 }
