@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .._common.files import check_output
-from ..errors import InputError, PromptError
+from ..errors import PromptError
 from ..media.writing.mask_writer import check_object_ids
 
 
@@ -25,25 +24,24 @@ class ObjectFiles:
     load: Path | None = None
     save: Path | None = None
 
-    def check(self, source: str | Path | int, model: str | Path, everything: bool) -> None:
+    @property
+    def given(self) -> tuple[Path, ...]:
+        """Those of the two files that there are."""
+        return tuple(path for path in (self.load, self.save) if path is not None)
+
+    def check(self, *, everything: bool) -> None:
         """Check what can be checked before the first frame.
 
         Raises:
-            InputError: the file to save cannot be written, or would overwrite an input.
+            InputError: the file to save cannot be written.
             PromptError: there are objects to look for beside ``everything``.
         """
         if everything and self.load is not None:
             raise PromptError(
                 "everything is looked for without objects of another video; leave one of them out"
             )
-        if self.save is None:
-            return
-        check_output(self.save)
-        for taken in (model, source):
-            if not isinstance(taken, int) and os.path.realpath(taken) == os.path.realpath(
-                self.save
-            ):
-                raise InputError(f"the objects would overwrite {self.save}; choose another output")
+        if self.save is not None:
+            check_output(self.save)
 
     def begin(self, tracker: Any, *, masks: bool) -> None:
         """Load the objects into a segmenter.

@@ -192,14 +192,15 @@ def segment_video(
     paths = OutputPaths(
         _path(overlay), _path(masks_dir), _path(json_path), _path(contact_sheet), others
     )
-    paths.check(source, model)
     files = ObjectFiles(_path(objects), _path(save_objects))
-    files.check(source, model, everything is not None)
+    wanted = [p if isinstance(p, FramePrompt) else FramePrompt(None, p) for p in prompts]
+    read = [path for item in wanted for path in item.files]
+    files.check(everything=everything is not None)
+    paths.check(source, model, read, load=files.load, save=files.save)
     if max_frames is not None and max_frames < 1:
         raise InputError(f"the number of frames must be at least 1, but is {max_frames}")
     if everything is not None and prompts:
         raise PromptError("everything is looked for without prompts; leave one of them out")
-    wanted = [p if isinstance(p, FramePrompt) else FramePrompt(None, p) for p in prompts]
     began = time.perf_counter()
     with open_frames(source, start=start, ignore_orientation=ignore_orientation) as frames:
         total = _frames_to_process(frames, max_frames)
@@ -207,7 +208,9 @@ def segment_video(
         if everything is None and (wanted or files.load is None):
             schedule = _schedule(wanted, frames, total, masks=masks_dir is not None)
         with (
-            _open_outputs(paths, source, model, frames, total, audio=audio) as outputs,
+            _open_outputs(
+                paths, source, model, frames, total, audio=audio, taken=(*read, *files.given)
+            ) as outputs,
             (segmenter or _default_segmenter(everything))(
                 model,
                 backend=backend,
@@ -374,6 +377,7 @@ def _open_outputs(
     total: int | None,
     *,
     audio: bool,
+    taken: tuple[Path, ...],
 ) -> Outputs:
     header = {
         "source": name_of(source),
@@ -393,7 +397,7 @@ def _open_outputs(
         colours=frames.colours,
         sound=frames.sound if audio else None,
         to_the_end=total is None or frames.start + total == frames.num_frames,
-        taken=input_paths(source, model),
+        taken=(*input_paths(source, model), *taken),
     )
 
 

@@ -254,7 +254,7 @@ def test_objects_and_prompts_and_the_command(video, model_path, tmp_path, capsys
 
 
 WRONG_FILES = [
-    (["--click", "9,9", "--save-objects", "MODEL"], "the objects would overwrite"),
+    (["--click", "9,9", "--save-objects", "MODEL"], "would overwrite the model"),
     (["--click", "9,9", "--save-objects", "VIDEO"], "it is a folder; give a file name"),
     (["--objects", "none", "--out", "x.mp4"], "there is no file none"),
     (["--objects", "none", "--everything", "--out", "x.mp4"], "without objects of another video"),

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from qsam2_deploy.errors import EngineError, InputError, PromptError, VideoError
+from qsam2_deploy.media.prompting.prompt_file import prompts_from_file
+from qsam2_deploy.media.prompting.prompt_flags import prompts_from_flags
 from qsam2_deploy.media.prompting.prompts import FramePrompt
 from qsam2_deploy.predictors.segment_video import segment_video
 from qsam2_deploy.predictors.segmenter import VideoSegmenter
@@ -323,6 +325,43 @@ def test_inputs_inside_an_output_folder_are_never_overwritten(tmp_path, run, for
     with pytest.raises(InputError, match="would replace an input or another output"):
         run(out / source, **({"masks_dir": out} if form == "masks" else {"formats": {form: out}}))
     assert (out / frame).read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["mask", "list", "mask in list", "objects"])
+def test_prompts_and_objects_are_never_overwritten(tmp_path, run, what):
+    mask = tmp_path / "00000.png"
+    Image.fromarray(np.full((HEIGHT, WIDTH), 255, np.uint8)).save(mask)
+    listed = tmp_path / "prompts.json"
+    entry = {"mask": mask.name} if what == "mask in list" else {"points": [[5, 5]]}
+    listed.write_text(json.dumps([entry]))
+    file, values = {
+        "mask": (mask, {"prompts": prompts_from_flags(masks=[f"@0:{mask}"])}),
+        "list": (listed, {"prompts": prompts_from_file(listed)}),
+        "mask in list": (mask, {"prompts": prompts_from_file(listed)}),
+        "objects": (mask, {"objects": mask}),  # which is not read before
+    }[what]
+    before = file.read_bytes()
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    # Objects may be saved to where they came from.
+    for output in ("json_path", "contact_sheet", *(("save_objects",) if what != "objects" else ())):
+        with pytest.raises(InputError, match=f"would overwrite .*{file.name}, which is an input"):
+            run(**values, **{output: link})
+    if file == mask and what != "objects":
+        with pytest.raises(InputError, match="would replace an input or another output"):
+            run(**values, masks_dir=tmp_path)
+    assert file.read_bytes() == before
+
+
+def test_saved_objects_replace_no_other_output(tmp_path, run):
+    folder = write_folder(tmp_path / "frames", ["0.png", "1.png"])
+    with pytest.raises(InputError, match="given for two outputs"):
+        run(save_objects=tmp_path / "out.json")
+    with pytest.raises(InputError, match="would lie among the input's frames"):
+        run(folder, save_objects=folder / "1.png")
+    with pytest.raises(InputError, match="would replace an input or another output"):
+        run(save_objects=tmp_path / "x_1.webm", formats={"cutouts": tmp_path / "x.webm"})
+    assert sorted(os.listdir(folder)) == ["0.png", "1.png"]
 
 
 def test_outputs_that_cannot_be_written_are_found_first(tmp_path, run):

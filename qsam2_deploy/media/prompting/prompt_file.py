@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def prompts_from_file(path: str | Path) -> list[FramePrompt]:
             f"the prompts file {path} must hold a list such as "
             '[{"frame": 0, "object": 1, "points": [[320, 240]], "labels": [1]}]'
         )
-    return prompts_from_entries(data, str(path), path.parent)
+    prompts = prompts_from_entries(data, str(path), path.parent)
+    return [replace(prompt, files=(path, *prompt.files)) for prompt in prompts]
 
 
 def prompts_from_entries(
@@ -77,6 +79,7 @@ def _frame_prompt(entry: Any, who: str, folder: Path) -> FramePrompt:
         )
     object_id = _integer(entry, "object", who)
     points = _points(entry.get("points", []), who)
+    mask = _mask_file(entry.get("mask"), folder, who)
     return FramePrompt(
         _integer(entry, "frame", who),
         Prompt(
@@ -84,8 +87,9 @@ def _frame_prompt(entry: Any, who: str, folder: Path) -> FramePrompt:
             points=points,
             labels=_labels(entry.get("labels", [1] * len(points)), len(points), who),
             box=_box(entry.get("box"), who),
-            mask=_mask(entry.get("mask"), 1 if object_id is None else object_id, folder, who),
+            mask=None if mask is None else read_mask(mask, 1 if object_id is None else object_id),
         ),
+        () if mask is None else (mask,),
     )
 
 
@@ -126,12 +130,12 @@ def _box(value: Any, who: str) -> tuple[float, float, float, float] | None:
     return float(value[0]), float(value[1]), float(value[2]), float(value[3])
 
 
-def _mask(value: Any, object_id: int, folder: Path, who: str) -> Any:
+def _mask_file(value: Any, folder: Path, who: str) -> Path | None:
     if value is None:
         return None
     if not isinstance(value, str) or not value.isprintable() or len(value) > _MAX_NAME:
         raise PromptError(f"'mask' of {who} must be the name of an image file")
-    return read_mask(folder / value, object_id)
+    return folder / value
 
 
 def _is_numbers(value: Any, count: int) -> bool:

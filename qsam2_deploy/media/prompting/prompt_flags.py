@@ -62,7 +62,11 @@ def prompts_from_flags(
         _add("--mask", text, files, target, Path(value))
     targets = dict.fromkeys([*points, *rectangles, *files])
     return [
-        FramePrompt(t[0], _prompt(t[1], points.get(t, []), rectangles.get(t), files.get(t)))
+        FramePrompt(
+            t[0],
+            _prompt(t[1], points.get(t, []), rectangles.get(t), files.get(t)),
+            (files[t],) if t in files else (),
+        )
         for t in targets
     ]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from ...errors import PromptError
 from ...tracking.results import Prompt
@@ -12,10 +13,17 @@ from ...tracking.results import Prompt
 
 @dataclass(frozen=True)
 class FramePrompt:
-    """A prompt and the number of its frame in the source; None is the first frame processed."""
+    """A prompt and its frame.
+
+    Attributes:
+        frame: its number in the source; None is the first frame processed.
+        prompt: what to segment there.
+        files: that it was read from, which no output may replace.
+    """
 
     frame: int | None
     prompt: Prompt
+    files: tuple[Path, ...] = field(default=(), compare=False)
 
 
 def validate_prompt(prompt: Prompt, height: int, width: int) -> None:

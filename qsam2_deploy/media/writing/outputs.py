@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -50,19 +50,35 @@ class OutputPaths:
         own |= {"contact_sheet": self.contact_sheet, **self.formats}
         return {name: path for name, path in own.items() if path is not None}
 
-    def check(self, source: str | Path | int, model: str | Path) -> None:
+    def check(
+        self,
+        source: str | Path | int,
+        model: str | Path,
+        prompts: Sequence[Path] = (),
+        *,
+        load: Path | None = None,
+        save: Path | None = None,
+    ) -> None:
         """Check that no output replaces an input or another output.
+
+        Args:
+            source: the video.
+            model: the model.
+            prompts: the files that prompts were read from.
+            load: a file of objects that the run reads.
+            save: one that it writes, which may be the same.
 
         Raises:
             InputError: one does.
         """
-        paths = self.given()
+        paths = self.given() | ({} if save is None else {"objects": save})
         names: dict[str, str] = {}
         for name, path in paths.items():
             other = names.setdefault(os.path.realpath(path), name)
             if other != name:
                 raise InputError(f"{path} is given for two outputs; give each its own name")
-            check_against_inputs(path, source, model)
+            loaded = () if load is None or name == "objects" else (load,)
+            check_against_inputs(path, source, model, (*prompts, *loaded))
 
 
 class Outputs:

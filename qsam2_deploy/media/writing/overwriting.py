@@ -33,14 +33,27 @@ def check_free(path: Path, taken: Iterable[Path]) -> None:
         raise InputError(f"{path} would replace an input or another output; choose another name")
 
 
-def check_against_inputs(path: Path, source: str | Path | int, model: str | Path) -> None:
+def check_against_inputs(
+    path: Path, source: str | Path | int, model: str | Path, others: Iterable[Path] = ()
+) -> None:
     """Check that an output of the user's name replaces no input.
+
+    Args:
+        path: a file, or a folder for files.
+        source: the video.
+        model: the model.
+        others: further files that the run reads, such as prompts.
 
     Raises:
         InputError: it does.
     """
     if _same_file(path, Path(model)):
         raise InputError(f"the output {path} would overwrite the model; choose another")
+    for other in others:
+        if _same_file(path, other):
+            raise InputError(
+                f"the output {path} would overwrite {other}, which is an input; choose another name"
+            )
     if not isinstance(source, int) and not is_url(str(source)):
         _check_against_source(path, Path(source))
 
