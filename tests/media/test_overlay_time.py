@@ -78,6 +78,17 @@ def test_animated_overlay(tmp_path, target, times):
     assert [frame_number(frame) for frame in frames] == list(range(len(times)))
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm", "gif", "webp"])
+def test_name_with_percent(tmp_path, suffix):
+    """FFmpeg takes such a name for a list of pictures, unless it is told otherwise."""
+    source = write_video(tmp_path / "in.mp4", 3)
+    path = tmp_path / f"50%d.{suffix}"
+    overlay(source, path)
+    frames = animation(path)[1] if suffix in ("gif", "webp") else decode_all(path)
+    assert [frame_number(frame) for frame in frames] == [0, 1, 2]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, "in.mp4"]
+
+
 def test_gif_leaves_out_what_is_shown_too_shortly(tmp_path):
     """Browsers would show it for a tenth of a second, so all would be slow."""
     source = write_timed_video(tmp_path / "in.mp4", [i / 60 for i in range(30)])

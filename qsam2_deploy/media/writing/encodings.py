@@ -19,17 +19,20 @@ class Encoding:
 
     Attributes:
         codec: what it is called.
+        container: FFmpeg's name of the kind of file, which it would take for a list of pictures
+            where the name has ``%d`` in it.
         encoders: FFmpeg's names and their options, the best first; a build may lack some.
         pixel_format: what the encoders take, by FFmpeg's name.
-        container: options of the file.
+        container_options: options of the file.
         sound: whether such a file can hold sound.
         closest: least distance of frames that players show in time, in seconds.
     """
 
     codec: str
+    container: str
     encoders: Encoders
     pixel_format: str = "yuv420p"
-    container: Mapping[str, str] = field(default_factory=dict)
+    container_options: Mapping[str, str] = field(default_factory=dict)
     sound: bool = True
     closest: Fraction = Fraction(0)
 
@@ -66,21 +69,22 @@ _INDEX_FIRST = {"movflags": "+faststart"}
 _VP9 = {"crf": "28", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}
 
 _OPAQUE = {
-    ".mp4": Encoding("H.264", _H264, container=_INDEX_FIRST),
-    ".mov": Encoding("H.264", _H264, container=_INDEX_FIRST),
-    ".mkv": Encoding("H.264", _H264),
-    ".webm": Encoding("VP9", (("libvpx-vp9", _VP9), ("libvpx", {"crf": "10", "b": "4M"}))),
+    ".mp4": Encoding("H.264", "mp4", _H264, container_options=_INDEX_FIRST),
+    ".mov": Encoding("H.264", "mov", _H264, container_options=_INDEX_FIRST),
+    ".mkv": Encoding("H.264", "matroska", _H264),
+    ".webm": Encoding("VP9", "webm", (("libvpx-vp9", _VP9), ("libvpx", {"crf": "10", "b": "4M"}))),
     # Browsers show for a tenth of a second what a GIF shows for less than two hundredths.
-    ".gif": Encoding("GIF", (("gif", {}),), "pal8", sound=False, closest=Fraction(2, 100)),
+    ".gif": Encoding("GIF", "gif", (("gif", {}),), "pal8", sound=False, closest=Fraction(2, 100)),
     ".webp": Encoding(
-        "WebP", (("libwebp_anim", {"quality": "80"}),), "bgra", {"loop": "0"}, sound=False
+        "WebP", "webp", (("libwebp_anim", {"quality": "80"}),), "bgra", {"loop": "0"}, sound=False
     ),
 }
 
 _ALPHA = {
-    ".webm": Encoding("VP9", (("libvpx-vp9", {**_VP9, "auto-alt-ref": "0"}),), "yuva420p"),
+    ".webm": Encoding("VP9", "webm", (("libvpx-vp9", {**_VP9, "auto-alt-ref": "0"}),), "yuva420p"),
     ".mov": Encoding(
         "ProRes",
+        "mov",
         (("prores_ks", {"profile": "4444", "alpha_bits": "16"}),),
         "yuva444p10le",
         _INDEX_FIRST,

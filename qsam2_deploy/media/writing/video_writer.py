@@ -159,8 +159,12 @@ class VideoWriter:
     def _open(self, path: Path, shown: Shown | None) -> None:
         av = load_av()
         name, options = self._encoding.choose(timed=shown is not None)
-        container_options = dict(self._encoding.container)
-        self._container = av.open(f"file:{path}", "w", options=container_options)
+        self._container = av.open(
+            f"file:{path}",
+            "w",
+            format=self._encoding.container,
+            options=dict(self._encoding.container_options),
+        )
         stream = cast("AvStream", self._container.add_stream(name, rate=self._rate))
         stream.options = dict[str, object](options)
         height, width = self._shape[:2]
