@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..media.prompting.prompts import FramePrompt
 from ..media.reading.image_lists import IMAGE_SUFFIXES
 from ..media.reading.sources import name_of
+from .options import FINISHED
 from .prompts import (
     AnnotationPrompts,
     DavisPrompts,
@@ -72,7 +73,7 @@ def jobs_from_manifest(path: str | os.PathLike[str]) -> list[Job]:
 def jobs_from_folder(
     folder: str | os.PathLike[str], prompts: Sequence[FramePrompt] = ()
 ) -> list[Job]:
-    """Return the videos and the folders of images in a folder.
+    """Return the videos and the folders of images in a folder, but for results of a batch.
 
     Args:
         folder: where they lie.
@@ -148,5 +149,7 @@ def _prompts_beside(path: Path, video: Path, prompts: Sequence[FramePrompt]) -> 
 
 def _is_video(path: Path) -> bool:
     if path.is_dir():
+        if (path / FINISHED).exists():
+            return False
         return any(p.suffix.lower() in IMAGE_SUFFIXES for p in list_folder(path))
     return path.suffix.lower() in VIDEO_SUFFIXES

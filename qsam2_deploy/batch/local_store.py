@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,17 @@ class LocalStore:
         return record if isinstance(record, dict) else None
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
+    def writing(self, name: str, read: Iterable[Path] = ()) -> Iterator[Path]:
         """See the protocol."""
         target = self._root / name
         if target.exists() and not (target / FINISHED).exists() and not _is_empty(target):
             raise foreign(str(target))
+        for path in read:
+            if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(target)):
+                raise InputError(
+                    f"{path} is an input, and lies in {target}, which would be replaced; choose "
+                    'another folder, or another "name" for the video'
+                )
         folder = self._temporary(name)
         try:
             yield folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -146,7 +146,7 @@ class AnnotationPrompts:
 
         sequence = AnnotatedVideo(self.name, self.video, self.annotations)
         try:
-            return first_masks(sequence)
+            return [replace(item, files=(self.annotations,)) for item in first_masks(sequence)]
         finally:
             sequence.release()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,8 @@ class RemoteStore:
         return record if isinstance(record, dict) else None
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
-        """See the protocol."""
+    def writing(self, name: str, read: Iterable[Path] = ()) -> Iterator[Path]:  # noqa: ARG002
+        """See the protocol; videos behind the URL of the results are not known as such."""
         with self._told(name):
             self._check_ours(name)
         with tempfile.TemporaryDirectory(prefix="qsam2-batch-") as temporary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,13 +25,18 @@ class Store(Protocol):
     def finished(self, name: str) -> dict[str, Any] | None:
         """Return what was written last of a video's results; None if they are not there."""
 
-    def writing(self, name: str) -> AbstractContextManager[Path]:
+    def writing(self, name: str, read: Iterable[Path] = ()) -> AbstractContextManager[Path]:
         """Give an empty local folder; what is in it after the block becomes the results.
 
         If the block raises, results of an earlier run stay as they were.
 
+        Args:
+            name: of the results.
+            read: files and folders that they are made of.
+
         Raises:
-            InputError: they cannot be written, or would replace what is none of ours.
+            InputError: they cannot be written, or would replace what is none of ours, or what is
+                read.
         """
 
     def write_summary(self, content: bytes) -> str:

@@ -15,6 +15,7 @@ from .._common.contradictions import one_line, reason_of
 from .._common.files import file_digest, write_json
 from ..errors import Qsam2Error
 from ..media.prompting.prompts import FramePrompt
+from ..media.writing.overwriting import input_paths
 from ..predictors.segment_video import SegmenterFactory, SegmentSummary, segment_video
 from ..predictors.segmenter import VideoSegmenter
 from .digest import job_digest
@@ -93,7 +94,9 @@ class Worker:
                 segmenter = self._opened()
             except Exception as error:
                 return _without_model(job, error)
-            with self._store.writing(job.name) as folder:
+            read = [path for prompt in prompts for path in prompt.files]
+            read += input_paths(job.video, self._options.model)
+            with self._store.writing(job.name, read) as folder:
                 began = time.perf_counter()
                 summary = self._segmented(job, prompts, segmenter, folder)
                 if summary.interrupted:  # by a signal to this process alone

@@ -53,6 +53,9 @@ def test_a_folder(tmp_path):
     (tmp_path / "frames.1").mkdir()
     Image.fromarray(frame_image(0)).save(tmp_path / "frames.1/0.jpg")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "b").mkdir()  # results of b.mp4
+    for name in ("finished.json", "sheet.png"):
+        (tmp_path / "b" / name).touch()
     (tmp_path / "b.json").write_text(json.dumps([{"frame": 2, "points": [[1, 1]]}]))
     common = prompts_from_flags(["5,6"])
     jobs = jobs_from_folder(tmp_path, common)

@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -122,6 +123,39 @@ class TestResults:
     def test_names_that_cannot_be(self, outputs, message):
         with pytest.raises(InputError, match=message):
             BatchOptions("m.onnx", "out", outputs)
+
+
+class TestInputsInResults:
+    """A second step on what a first one wrote."""
+
+    @pytest.mark.parametrize("video", ["out/a/masks", "out/a/masks/*.png", "link/masks"])
+    def test_videos_are_never_replaced(self, run, videos, tmp_path, video):
+        run(videos)
+        (tmp_path / "link").symlink_to(tmp_path / "out/a")
+        before = listed(tmp_path / "out/a")
+        (outcome,) = run(write_manifest(tmp_path, {"video": video, "name": "a"}))
+        assert f"{tmp_path / 'out/a'}, which would be replaced" in outcome.reason
+        assert listed(tmp_path / "out/a") == before
+        assert states(run(write_manifest(tmp_path, {"video": video, "name": "b"}))) == ["done"]
+
+    @pytest.mark.parametrize("prompts", ["masks", "mask in list", "list"])
+    def test_prompts_are_never_replaced(self, run, tmp_path, prompts):
+        write_video(tmp_path / "a.mp4", 3)
+        folder = tmp_path / "out/a"
+        mask = np.full((48, 64), 255, np.uint8)
+        (folder / "masks").mkdir(parents=True)
+        Image.fromarray(mask).save(folder / "masks/00000.png")
+        (folder / "p.json").write_text(json.dumps(CLICK))
+        (folder / "finished.json").write_text("{}")
+        before = listed(folder)
+        given = {
+            "masks": {"prompts": None, "annotations": "out/a/masks"},
+            "mask in list": {"prompts": [{"mask": "out/a/masks/00000.png"}]},
+            "list": {"prompts": "out/a/p.json"},
+        }[prompts]
+        (outcome,) = run(write_manifest(tmp_path, {"video": "a.mp4", **given}))
+        assert "is an input, and lies in" in outcome.reason
+        assert listed(folder) == before
 
 
 class TestFailures:
