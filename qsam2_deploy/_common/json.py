@@ -28,7 +28,8 @@ def loads_bounded(text: str | bytes | memoryview, limit: int = MAX_BYTES) -> Any
     """
     if len(text) > limit:
         raise ValueError(f"it has more than {limit} letters")
-    text = text if isinstance(text, str) else str(text, "utf-8")
+    # Editors of Windows begin a file with a mark of its encoding.
+    text = text if isinstance(text, str) else str(text, "utf-8-sig")
     try:
         content = json.loads(text)
     except RecursionError as error:

@@ -54,7 +54,8 @@ class BatchOptions:
         for output, name in self.outputs.items():
             if output not in known:
                 raise InputError(f"there is no output {output!r}; expected {', '.join(known)}")
-            if PurePath(name).name != name or name.startswith(".") or name == FINISHED:
+            whole = name and PurePath(name).name == name
+            if not whole or name.startswith(".") or name == FINISHED:
                 raise InputError(
                     f"the {output} {name!r} must be the name of a file or folder that is made in "
                     f"the folder of each video, and not {FINISHED}"

@@ -116,6 +116,7 @@ class TestResults:
             ({}, "nothing would be written"),
             ({"mask": "m"}, "there is no output 'mask'"),
             ({"masks": "../m"}, "must be the name of a file or folder"),
+            ({"masks": ""}, "must be the name of a file or folder"),
             ({"json": "finished.json"}, "must be the name of a file or folder"),
             ({"masks": "m", "json": "m"}, "two outputs have the same name"),
         ],

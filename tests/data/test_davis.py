@@ -63,6 +63,13 @@ def test_names(tmp_path):
     assert [s.name for s in davis_sequences(root, str(split))] == ["c", "b"]
 
 
+def test_names_in_a_file_as_windows_writes_it(tmp_path):
+    root = write_davis(tmp_path, {name: moving(2) for name in "abc"})
+    names = tmp_path / "names.txt"
+    names.write_bytes(b"\xef\xbb\xbfc\r\n\r\na\r\n")
+    assert [s.name for s in davis_sequences(root, str(names))] == ["c", "a"]
+
+
 def test_split_of_davis_2016_lists_files(tmp_path):
     root = write_davis(tmp_path, {"a": moving(2), "b": moving(2)})
     split = root / "ImageSets" / "480p" / "val.txt"

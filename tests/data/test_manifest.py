@@ -37,6 +37,12 @@ def test_entries(tmp_path):
     assert third.origin == f"line 4 of {path}"
 
 
+def test_as_windows_writes_it(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"video": "a.mp4"}\r\n\r\n{"video": "b.mp4"}\r\n')
+    assert [entry.name for entry in read_manifest(path)] == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -38,6 +38,12 @@ def test_click(text, frame, object_id, point, label):
     assert prompts_from_flags([text]) == [FramePrompt(frame, expected)]
 
 
+def test_file_as_windows_writes_it(tmp_path):
+    path = tmp_path / "p.json"
+    path.write_bytes(b'\xef\xbb\xbf[{"points": [[3, 4]]}]\r\n')
+    assert [item.prompt.points for item in prompts_from_file(path)] == [((3, 4),)]
+
+
 def test_flags_for_one_object_and_frame_become_one_prompt():
     got = prompts_from_flags(["1,2", "3,4", "2:9,9"], ["5,6"], ["0,0,7,8", "2@3:1,1,2,2"])
     assert got == [

@@ -173,7 +173,7 @@ def _names_of_split(base: Path, text: str, known: Sequence[str], resolution: str
     for path in (Path(text), *(folder / f"{text}.txt" for folder in folders)):
         if path.is_file():
             try:
-                lines = path.read_text(encoding="utf-8").split("\n")
+                lines = path.read_text(encoding="utf-8-sig").split("\n")
             except (OSError, UnicodeDecodeError) as error:
                 raise VideoError(f"cannot read the list of sequences {path}: {error}") from error
             return list(dict.fromkeys(_sequence_of(line) for line in lines if line.strip()))

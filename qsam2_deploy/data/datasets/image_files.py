@@ -152,7 +152,7 @@ def listed_names(names: Iterable[str] | None) -> list[str] | None:
     if not Path(names).is_file():
         return [names]
     try:
-        return Path(names).read_text(encoding="utf-8").split()
+        return Path(names).read_text(encoding="utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:
         raise VideoError(f"cannot read the list of sequences {names}: {error}") from error
 

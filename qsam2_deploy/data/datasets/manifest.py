@@ -62,7 +62,7 @@ def read_manifest(path: str | os.PathLike[str]) -> list[ManifestEntry]:
     """
     path = Path(path)
     try:
-        text = read_bounded(path, _MAX_BYTES).decode()
+        text = read_bounded(path, _MAX_BYTES).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise InputError(f"there is no manifest {path}; check the path") from error
     except OSError as error:
