@@ -25,7 +25,8 @@ class Prompt:
     Give points (with labels), a box (alone or with points), or a mask (alone).
 
     Attributes:
-        object_id: the user's number for the object, a non-negative integer.
+        object_id: the user's number for the object, a non-negative integer; one of numpy becomes
+            one of Python.
         points: ``(x, y)`` pairs; the origin is the upper left corner.
         labels: one per point: 1 the object is here, 0 it is not.
         box: ``(x1, y1, x2, y2)`` with ``x1 < x2`` and ``y1 < y2``.
@@ -40,6 +41,11 @@ class Prompt:
     box: tuple[float, float, float, float] | None = None
     mask: npt.NDArray[np.bool_] | None = None
     clear_old_points: bool = True
+
+    def __post_init__(self) -> None:
+        # Those of numpy, as np.unique gives them, cannot be written to JSON.
+        if hasattr(self.object_id, "__index__"):
+            object.__setattr__(self, "object_id", int(self.object_id))
 
 
 @dataclass(frozen=True)

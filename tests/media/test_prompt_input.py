@@ -72,6 +72,7 @@ def test_mask_flag(tmp_path):
         ({"clicks": ["1,2,3,4"]}, "is not a click"),
         ({"clicks": ["1,nan"]}, "is not a click"),
         ({"clicks": ["x@2:1,2"]}, "is not a click"),
+        ({"clicks": [f"{'9' * 5000}:1,2"]}, "is not a click"),
         ({"clicks": ["1,2,5"]}, "the label must be 1"),
         ({"negative_clicks": ["1,2,1"]}, "--negative-click 1,2,1 is not a click"),
         ({"boxes": ["1,2,3"]}, "--box 1,2,3 is not a box; expected"),

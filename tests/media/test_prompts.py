@@ -30,6 +30,10 @@ def test_good_prompts():
     [
         ({}, "is empty; give points, a box or a mask"),
         ({"object_id": -1, "points": [(1, 1)], "labels": [1]}, "begin at 0"),
+        ({"object_id": 1 << 31, "points": [(1, 1)], "labels": [1]}, "end at 2147483647"),
+        ({"object_id": 1.5, "points": [(1, 1)], "labels": [1]}, "are whole"),
+        ({"object_id": "cat", "points": [(1, 1)], "labels": [1]}, "are whole"),
+        ({"object_id": None, "points": [(1, 1)], "labels": [1]}, "are whole"),
         ({"points": [(60, 5)], "labels": [1]},
          "(60, 5) of object 1 is outside of the frame, which is 60 pixels wide and 40 high"),
         ({"points": [(5, -0.5)], "labels": [1]}, "(5, -0.5) of object 1 is outside"),

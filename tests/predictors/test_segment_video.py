@@ -285,6 +285,12 @@ def test_object_numbers_are_free_without_masks(run):
     assert run(prompts=[Prompt(0, box=(1, 1, 5, 5))], masks_dir=None).objects[0].object_id == 0
 
 
+def test_object_numbers_of_numpy_can_be_written(tmp_path, run):
+    run(prompts=[Prompt(number, box=(1, 1, 5, 5)) for number in np.unique([1, 3])])
+    frames = json.loads((tmp_path / "out.json").read_text())["frames"]
+    assert [item["object"] for item in frames[0]["objects"]] == [1, 3]
+
+
 def test_inputs_are_never_overwritten(tmp_path, run, video):
     before = video.read_bytes()
     link = tmp_path / "link.mp4"

@@ -22,7 +22,9 @@ from ...tracking.results import Prompt
 from .mask_file import read_mask
 from .prompts import FramePrompt
 
-_PREFIX = re.compile(r"(?P<object>[0-9]+)?(?:@(?P<frame>[0-9]+))?:(?P<value>.*)", re.DOTALL)
+_PREFIX = re.compile(
+    r"(?P<object>[0-9]{1,18})?(?:@(?P<frame>[0-9]{1,18}))?:(?P<value>.*)", re.DOTALL
+)
 
 _T = TypeVar("_T")
 _Target = tuple["int | None", int]

@@ -10,6 +10,8 @@ from pathlib import Path
 from ...errors import PromptError
 from ...tracking.results import Prompt
 
+_LARGEST_OBJECT_ID = (1 << 31) - 1
+
 
 @dataclass(frozen=True)
 class FramePrompt:
@@ -30,14 +32,16 @@ def validate_prompt(prompt: Prompt, height: int, width: int) -> None:
     """Check that ``prompt`` fits a frame of ``height`` by ``width`` pixels.
 
     Raises:
-        PromptError: the object's number is negative, nothing is given, points and labels do not
+        PromptError: the object's number is no such one, nothing is given, points and labels do not
             match, a label is neither 0 nor 1, a point is outside of the frame, a box is empty or
             outside of it or added to earlier points, or the mask has another size or comes with
             points.
     """
-    who = f"object {prompt.object_id}"
-    if prompt.object_id < 0:
-        raise PromptError(f"{who}: object numbers begin at 0")
+    who = f"object {prompt.object_id!s:.40}"
+    if not isinstance(prompt.object_id, int) or not 0 <= prompt.object_id <= _LARGEST_OBJECT_ID:
+        raise PromptError(
+            f"{who}: object numbers are whole, begin at 0 and end at {_LARGEST_OBJECT_ID}"
+        )
     if prompt.mask is not None:
         _check_mask(prompt, height, width, who)
         return
