@@ -195,6 +195,8 @@ def test_arrays_are_frames():
     ("frames", "message"),
     [
         ([], "the list is empty"),
+        (None, "must be a path, or a list .* is of type NoneType"),
+        ((frame_image(i) for i in range(2)), "must be a path, or a list .* is of type generator"),
         ([np.zeros((4, 6, 3))], r"frame 0 .* is float64 of shape \[4, 6, 3\]"),
         ([np.zeros((4, 6), dtype=np.uint8)], r"must be uint8 RGB .* shape \[4, 6\]"),
         ([frame_image(0), frame_image(1, 20, 30)], "frame 1 of the list is 30x20 pixels"),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qsam2_deploy.media.reading.sources import open_frames, open_indexed
+from qsam2_deploy.errors import VideoError
+from qsam2_deploy.media.reading.sources import open_frames, open_indexed, source_from_text
 from tests.support.media_samples import (
     HEIGHT,
     WIDTH,
@@ -72,6 +73,14 @@ def test_sizes_of_video(tmp_path, size):
 def test_video_of_one_frame(tmp_path):
     with open_frames(write_video(tmp_path / "v.mp4", 1)) as frames:
         assert len(list(frames)) == frames.num_frames == 1
+
+
+@pytest.mark.parametrize("opener", [open_frames, open_indexed, source_from_text])
+def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch, opener):
+    write_folder(tmp_path / "frames", ["0.jpg"])
+    monkeypatch.chdir(tmp_path / "frames")
+    with pytest.raises(VideoError, match="the name of the video is empty"):
+        opener("")
 
 
 def test_names_with_blanks_and_umlauts(tmp_path):

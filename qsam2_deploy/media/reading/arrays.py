@@ -26,8 +26,13 @@ class ArrayFrames:
         """Check and keep the frames.
 
         Raises:
-            VideoError: there is none, or one has another shape, type or size.
+            VideoError: it is no list, there is no frame, or one has another shape, type or size.
         """
+        if not hasattr(frames, "__len__"):
+            raise VideoError(
+                "the video must be a path, or a list of uint8 RGB arrays [height, width, 3], but "
+                f"is of type {type(frames).__name__}"
+            )
         if not len(frames):
             raise VideoError("there are no frames: the list is empty; give one array per frame")
         self._frames = [_checked(frame, index) for index, frame in enumerate(frames)]

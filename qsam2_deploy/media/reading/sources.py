@@ -43,6 +43,7 @@ def open_frames(
     """
     if start < 0:
         raise VideoError(f"cannot start at frame {start}: frame numbers begin at 0")
+    _check_name(source)
     if source == STANDARD_INPUT:
         return StreamedVideo(NAME, open_standard_input, start=start, patience=None)
     if isinstance(source, str) and is_url(source):
@@ -88,6 +89,7 @@ def open_indexed(
         VideoError: the source cannot be used.
         MissingDependencyError: PyAV or Pillow is not installed.
     """
+    _check_name(source)
     if isinstance(source, str) and (source == STANDARD_INPUT or is_url(source)):
         name = NAME if source == STANDARD_INPUT else public_url(source)
         raise VideoError(f"{name} cannot be read by frame number; save it as a file, and give that")
@@ -112,12 +114,22 @@ def source_from_text(text: str) -> Path | str | int:
 
     A bare integer is a camera, ``-`` is standard input, and a URL stays a text, because a path
     would lose one of its slashes. All else is a path, and so is whatever exists as a file.
+
+    Raises:
+        VideoError: it is empty.
     """
+    _check_name(text)
     if exists(text):
         return Path(text)
     if text.isdecimal():
         return int(text)
     return text if text == STANDARD_INPUT or is_url(text) else Path(text)
+
+
+def _check_name(source: object) -> None:
+    # A path would make the current folder of it, as of a variable that a shell script never set.
+    if source == "":
+        raise VideoError("the name of the video is empty; give a video, a folder or an image")
 
 
 def name_of(source: str | os.PathLike[str] | int) -> str:
