@@ -7,11 +7,15 @@ import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from qsam2_deploy.errors import VideoError
 from qsam2_deploy.media.reading.sources import open_frames, open_indexed, source_from_text
+from qsam2_deploy.predictors.segment_video import segment_video
+from tests.predictors.test_segment_video import CLICK, FakeSegmenter
 from tests.support.media_samples import (
     decode_all,
+    frame_image,
     frame_number,
     write_large_video,
     write_timed_video,
@@ -67,6 +71,26 @@ def test_mp4_with_its_index_at_its_end_is_named(tmp_path, pipe_in):
     pipe_in(write_large_video(tmp_path / "v.mp4").read_bytes())
     with pytest.raises(VideoError, match=r"whose index stands at its end, .* give the file itself"):
         open_frames("-")
+
+
+def test_animated_webp_is_named(tmp_path, pipe_in):
+    first, *others = [Image.fromarray(frame_image(i)) for i in range(3)]
+    first.save(tmp_path / "v.webp", save_all=True, append_images=others)
+    pipe_in((tmp_path / "v.webp").read_bytes())
+    with pytest.raises(VideoError, match=r"is a WebP that FFmpeg cannot .* save it as a file"):
+        open_frames("-")
+
+
+def test_overlay_of_unknown_length_is_no_image(tmp_path, pipe_in):
+    data = write_video(tmp_path / "v.mkv", 1).read_bytes()
+    pipe_in(data)
+    with pytest.raises(VideoError, match=r"there may be more than one .*--max-frames 1"):
+        segment_video("-", "m", [CLICK], overlay=tmp_path / "o.png", segmenter=FakeSegmenter)
+    pipe_in(data)
+    segment_video(
+        "-", "m", [CLICK], overlay=tmp_path / "o.png", segmenter=FakeSegmenter, max_frames=1
+    )
+    assert (tmp_path / "o.png").exists()
 
 
 def test_part_of_what_comes_through_a_pipe(tmp_path, pipe_in):

@@ -223,4 +223,9 @@ def _no_frame(name: str, decoder: Decoder) -> str:
             "from; give the file itself, or send Matroska (ffmpeg -f matroska)"
         )
     why = "" if decoder.error is None else f" ({reason(decoder.error)})"
+    if container.format.name == "webp_pipe":
+        return (
+            f"{name} is a WebP that FFmpeg cannot decode{why}, as it cannot animated ones; save it "
+            "as a file, and give that"
+        )
     return f"{name} holds no frame that can be decoded{why}; it may be damaged"

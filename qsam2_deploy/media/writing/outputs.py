@@ -227,6 +227,12 @@ class Outputs:
     def _check_overlay(self, path: Path, frames: int | None) -> None:
         if path.suffix.lower() not in WRITABLE_SUFFIXES:
             return
+        if frames is None:
+            raise VideoError(
+                f"the overlay {path} is an image, but there may be more than one frame; process "
+                "one alone (--max-frames 1), or give the name of a video, such as one that ends in "
+                ".mp4"
+            )
         if frames != 1:
             raise VideoError(
                 f"the overlay {path} is an image, but there is more than one frame; "
