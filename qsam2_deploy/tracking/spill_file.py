@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class _File:
 
     def __init__(self, file: IO[bytes], limit: int) -> None:
         self.end, self.limit, self.process = 0, limit, os.getpid()
-        self._file = file
+        self._file, self._lock = file, threading.Lock()
 
     def __del__(self) -> None:
         self._file.close()
@@ -38,11 +39,12 @@ class _File:
 
     def append(self, data: bytes) -> int:
         """Write ``data``; return where it begins."""
-        begin, view = self.end, memoryview(data)
-        while view:
-            written = os.pwrite(self._file.fileno(), view, self.end)
-            self.end, view = self.end + written, view[written:]
-        return begin
+        with self._lock:  # two copies of a state may be tracked in two threads
+            begin, view = self.end, memoryview(data)
+            while view:
+                written = os.pwrite(self._file.fileno(), view, self.end)
+                self.end, view = self.end + written, view[written:]
+            return begin
 
     def read(self, begin: int, length: int) -> bytes:
         """Return what was written there."""

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,20 @@ def test_a_copy_shares_what_was_written(tmp_path):
     assert all(map(same_bits, other.read(others), arrays(1)))
     assert all(map(same_bits, file.read(mine), arrays(2)))
     assert all(map(same_bits, other.read(its), arrays(3)))
+
+
+def test_copies_are_written_by_several_threads(tmp_path):
+    file = SpillFile(tmp_path)
+    file.write([np.zeros(1)])
+    numbers = np.arange(8192, dtype=np.float64)
+
+    def write(copied, factor):
+        return [(copied.write([numbers * factor * i]), factor * i) for i in range(400)]
+
+    with ThreadPoolExecutor(4) as threads:
+        written = threads.map(write, [copy.deepcopy(file) for _ in range(4)], range(1, 5))
+    for record, factor in chain.from_iterable(written):
+        assert np.array_equal(file.read(record)[0], numbers * factor)
 
 
 def test_after_a_fork_both_write(tmp_path):
