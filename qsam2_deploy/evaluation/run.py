@@ -11,8 +11,10 @@ from typing import Any, Literal
 from .._common.checkpoint_files import is_checkpoint
 from .._common.files import atomic_open, check_output
 from .._common.hub import hub_name
+from ..data.datasets.manifest import read_manifest
 from ..data.sample import VideoSequence
 from ..errors import InputError, ModelFileError, PromptError
+from ..media.writing.overwriting import check_free
 from .model import Model
 from .prompts import PROMPT_KINDS, PromptKind
 from .results import Evaluation
@@ -30,6 +32,9 @@ RULES: dict[DatasetKind, Rule] = {
     "images": IMAGES,
     "manifest": DAVIS,
 }
+
+_OF_DATASETS = ("Annotations", "JPEGImages")
+"""How folders of DAVIS and SA-V begin."""
 
 
 @dataclass(frozen=True)
@@ -197,13 +202,32 @@ def _open_model(
 
 
 def _check_outputs(config: EvaluationConfig) -> None:
-    """Check the places of the outputs before hours are spent."""
+    """Check the places of the outputs before hours are spent, and that they replace no input."""
+    taken = [config.model, config.root]
+    if config.model_config is not None:
+        taken.append(config.model_config)
     for path in (config.json_path, config.plot_path):
         if path is not None:
             check_output(path)
+            check_free(path, taken)
+            taken.append(path)
     masks = config.masks_dir
-    if masks is not None and not masks.parent.is_dir():
+    if masks is None:
+        return
+    if not masks.parent.is_dir():
         raise InputError(f"cannot write {masks}: the folder does not exist; create it first")
+    check_free(masks, taken)
+    if config.dataset == "manifest":
+        for entry in read_manifest(config.root):
+            read = [Path(path) for path in (entry.annotations, entry.video) if path is not None]
+            check_free(masks / entry.name, read)
+    elif masks.resolve().is_relative_to(config.root.resolve()):
+        first = masks.resolve().relative_to(config.root.resolve()).parts[0]
+        if first.startswith(_OF_DATASETS):
+            raise InputError(
+                f"the masks would be written into {config.root / first}, which is "
+                "read; choose another folder"
+            )
 
 
 def _settings(config: EvaluationConfig) -> dict[str, Any]:

@@ -136,6 +136,22 @@ class TestOutputs:
         with pytest.raises(InputError, match="the folder does not exist"):
             run_evaluation(config)
 
+    @pytest.mark.parametrize("place", ["results", "davis", "davis/Annotations/480p"])
+    def test_saved_masks_replace_no_input(self, results, davis, tmp_path, place):
+        before = {p: p.read_bytes() for p in tmp_path.rglob("*.png")}
+        with pytest.raises(InputError, match=r"would replace an input|would be written into"):
+            run_evaluation(EvaluationConfig(results, "davis", davis, masks_dir=tmp_path / place))
+        assert {p: p.read_bytes() for p in tmp_path.rglob("*.png")} == before
+
+    def test_masks_of_a_manifest_replace_no_annotation(self, results, davis, tmp_path):
+        manifest = tmp_path / "m.jsonl"
+        entry = {"video": "davis/JPEGImages/480p/a", "annotations": "davis/Annotations/480p/a"}
+        manifest.write_text(json.dumps(entry))
+        for values in ({"masks_dir": davis / "Annotations/480p"}, {"json_path": manifest}):
+            with pytest.raises(InputError, match="would replace an input"):
+                run_evaluation(EvaluationConfig(results, "manifest", manifest, **values))
+        assert json.loads(manifest.read_text()) == entry
+
     def test_failure_leaves_no_file(self, results, davis, tmp_path):
         (results / "b" / "00002.png").write_bytes(b"no image")
         before = sorted(tmp_path.iterdir())
