@@ -29,13 +29,15 @@ class LocalSlot:
 
     def __init__(self, options: BatchOptions, backend: str | None = None) -> None:
         """Start the process; the arguments are those of :class:`~.worker.Worker`."""
-        self._pool = ProcessPoolExecutor(
-            1,
-            # A forked process would share locks and threads of the engine with this one.
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin,
-            initargs=(options, backend),
-        )
+        with _no_interrupts():
+            self._pool = ProcessPoolExecutor(
+                1,
+                # A forked process would share locks and threads of the engine with this one.
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_begin,
+                initargs=(options, backend),
+            )
+        # In a block of its own: the one above ends where that process is started.
         with _no_interrupts():
             self.ready: Future[int] = self._pool.submit(os.getpid)
 
@@ -60,9 +62,11 @@ class LocalSlot:
 def _no_interrupts() -> Iterator[None]:
     """Keep Ctrl-C from the processes that are started in the block: it is for this one alone.
 
-    A terminal sends the signal to all of them, and they are to end their videos.
+    A terminal sends the signal to all of them, also when it is closed, as systemd sends SIGTERM,
+    and they are to end their videos. The process that keeps account of semaphores is one of them.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:

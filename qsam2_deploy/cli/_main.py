@@ -6,7 +6,9 @@ import argparse
 import functools
 import importlib.util
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -119,12 +121,30 @@ def command(name: str) -> Callable[[Main], Callable[..., int]]:
     def decorate(main: Main) -> Callable[..., int]:
         @functools.wraps(main)
         def wrapper(argv: Sequence[str] | None = None) -> int:
-            with _short_warnings(name):
+            with _short_warnings(name), _ended_as_by_ctrl_c():
                 return _run(name, main, argv)
 
         return wrapper
 
     return decorate
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Let ``docker stop``, systemd and a terminal that is closed interrupt as Ctrl-C does.
+
+    Who ignores these signals, as ``nohup`` does, or handles them, goes on doing so.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGTERM, signal.SIGHUP) if ours else ()
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

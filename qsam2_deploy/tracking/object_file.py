@@ -117,9 +117,10 @@ def read_objects(
     """
     try:
         arrays, about = _read(Path(path))
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}") from error
     except OSError as error:
-        what = "there is no file" if isinstance(error, FileNotFoundError) else "cannot read"
-        raise InputError(f"{what} {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise _damaged(path, error) from error
     if about.get("model") != model_digest(spec):

@@ -143,7 +143,8 @@ def _command(manifest, options, *more):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_running_videos_and_the_next_run_goes_on(options, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_ends_running_videos_and_the_next_run_goes_on(options, tmp_path, number):
     """The signal goes to all processes, as from a terminal."""
     write_video(tmp_path / "a.mp4", 60)
     names = [f"v{number:02d}" for number in range(40)]
@@ -156,7 +157,7 @@ def test_ctrl_c_ends_running_videos_and_the_next_run_goes_on(options, tmp_path):
     out = tmp_path / "out"
     while len(finished(out)) < 3 and process.poll() is None:
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     told, errors = process.communicate()
     assert (process.returncode, errors) == (130, "")
     done = finished(out)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @dataclass
 class StopFlag:
@@ -21,7 +23,8 @@ class StopFlag:
 def stop_on_interrupt(then: Callable[[], None] | None = None) -> Iterator[StopFlag]:
     """Give a flag that the first Ctrl-C sets; a second Ctrl-C raises KeyboardInterrupt.
 
-    Outside of the main thread, or where the program handles the signal itself, nothing changes.
+    So do SIGTERM and SIGHUP where they interrupt as Ctrl-C does, as in all commands. Outside of
+    the main thread, or where the program handles a signal itself, nothing changes.
 
     Args:
         then: is called with the first Ctrl-C, such as to end a wait.
@@ -35,13 +38,12 @@ def stop_on_interrupt(then: Callable[[], None] | None = None) -> Iterator[StopFl
         if then is not None:
             then()
 
-    previous = signal.getsignal(signal.SIGINT)
     ours = threading.current_thread() is threading.main_thread()
-    if not ours or previous is not signal.default_int_handler:
-        yield flag
-        return
-    signal.signal(signal.SIGINT, on_interrupt)
+    taken = [n for n in _SIGNALS if ours and signal.getsignal(n) is signal.default_int_handler]
+    for number in taken:
+        signal.signal(number, on_interrupt)
     try:
         yield flag
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number in taken:
+            signal.signal(number, signal.default_int_handler)
