@@ -42,7 +42,9 @@ class RemoteStore:
         check_imported(fsspec, "fsspec", "batch", _PURPOSE)
         try:
             # Else a folder's content is remembered, and results of other machines are not seen.
-            self._files, self._root = fsspec.url_to_fs(url.rstrip("/"), use_listings_cache=False)
+            self._files, self._root = fsspec.core.url_to_fs(
+                url.rstrip("/"), use_listings_cache=False
+            )
         except ImportError as error:
             package = _package_of(url)
             raise MissingDependencyError(

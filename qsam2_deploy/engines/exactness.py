@@ -153,7 +153,7 @@ def _serialized(narrow: bool) -> bytes:
     }
     constants |= {f"{name}/codes": array for name, array in _weights().items()}
     if narrow:
-        constants |= {"low": -127 * _STEP, "high": 127 * _STEP}
+        constants |= {"low": np.float32(-127 * _STEP), "high": np.float32(127 * _STEP)}
     nodes = [*_layer("linear", "MatMul", "x", 1), *_layer("conv", "Conv", "image", 0)]
     nodes += _attention("attention", "", 3, narrow) + _attention("heads", "_heads", 4, narrow)
     info = helper.make_tensor_value_info

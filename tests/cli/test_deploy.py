@@ -85,7 +85,7 @@ def test_zsh_takes_it():
     zsh = shutil.which("zsh")
     if zsh is None:
         pytest.skip("there is no zsh")
-    code = 'autoload -Uz compinit; compinit -u -d /dev/null; eval "$(cat)"\n'
+    code = 'autoload -Uz compinit; compinit -u -D; eval "$(cat)"\n'
     code += "print -l ${(k)_comps[(I)qsam2-*]}"
     made = subprocess.run(
         [zsh, "-f", "-c", code], input=completion("zsh"), capture_output=True, text=True, check=True

@@ -53,12 +53,16 @@ def test_resize_of_logits(size, new_size, antialias):
 
 @pytest.mark.parametrize(("size", "new_size"), SIZES)
 def test_binary_masks_cross_one_half_at_the_same_pixels(size, new_size):
+    """But for sums that are one half up to their own rounding, whose order BLAS chooses."""
     rng = np.random.default_rng(1)
     blocks = rng.random((-(-size[0] // 6), -(-size[1] // 6))) < 0.5
     for mask in (np.kron(blocks, np.ones((6, 6)))[: size[0], : size[1]], rng.random(size) < 0.5):
         x = mask.astype(np.float32)
-        expected = torch_resize(x, new_size, True) >= 0.5
-        np.testing.assert_array_equal(resize_bilinear_antialias(x, *new_size) >= 0.5, expected)
+        expected, found = torch_resize(x, new_size, True), resize_bilinear_antialias(x, *new_size)
+        apart = (found >= 0.5) != (expected >= 0.5)
+        assert np.abs(expected[apart] - 0.5).max(initial=0) <= 4 * np.finfo(np.float32).eps
+        assert (found != expected)[apart].all()
+        assert apart.mean() <= 1e-3
 
 
 @pytest.mark.parametrize("antialias", [False, True])
