@@ -85,6 +85,8 @@ def probe_inputs() -> dict[str, npt.NDArray[np.float32]]:
 def _codes() -> dict[str, npt.NDArray[np.float32]]:
     """Return whole numbers, most of them near 127, where sums of pairs are largest.
 
+    Half of the layer's inputs are any numbers up to 101, which another grid than theirs would move.
+
     The scores of a query are 0, 1, .. 7 times :data:`_SCORE_STEP` below the largest one, so that no
     weight lies between two codes. Half of the values have any sign, which shows wrong weights.
     """
@@ -103,7 +105,9 @@ def _codes() -> dict[str, npt.NDArray[np.float32]]:
         codes[..., 0, :] = 127
         return codes.repeat(_DEPTH, -1)
 
-    codes = {"x": near_the_end(_ROWS, _DEPTH), "image": near_the_end(1, _CHANNELS, _SIDE, _SIDE)}
+    x = near_the_end(_ROWS, _DEPTH)
+    x[::2] = rng.integers(-101, 102, x[::2].shape)
+    codes = {"x": x, "image": near_the_end(1, _CHANNELS, _SIDE, _SIDE)}
     for suffix, lead in (("", (1,)), ("_heads", (1, 2))):
         codes[f"q{suffix}"] = np.full((*lead, _ROWS, _DEPTH), 127)
         codes[f"k{suffix}"], codes[f"v{suffix}"] = keys(*lead), values(*lead)

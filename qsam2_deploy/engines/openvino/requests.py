@@ -117,6 +117,8 @@ def engine_settings(
         # In bfloat16, its choice on some processors, values would leave the trained grids.
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "fast" else "f32",
         "PERFORMANCE_HINT": "LATENCY",
+        # Else, with VNNI, float inputs of layers with integer weights get grids of its own.
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         # Two components that run at the same time would be pinned to the same processors.
         "ENABLE_CPU_PINNING": False,
     }
