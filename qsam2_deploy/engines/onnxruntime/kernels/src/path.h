@@ -27,6 +27,19 @@ typedef struct {
   int zero, lowest, highest; /* of the codes, which are cut off at these */
 } Finish;
 
+/* Call `function` with the activation and the kind of result of `how` as constants, so that
+ * compilers make one piece of code of each; the other arguments are those of Path.finish. */
+#define FINISH_KNOWN(function)          \
+  FINISH_IF(function, NO_ACTIVATION, 0) \
+  FINISH_IF(function, NO_ACTIVATION, 1) \
+  FINISH_IF(function, RELU, 0)          \
+  FINISH_IF(function, RELU, 1)          \
+  FINISH_IF(function, GELU, 0)          \
+  FINISH_IF(function, GELU, 1)
+#define FINISH_IF(function, kind, codes)                     \
+  if (how->activation == (kind) && how->to_codes == (codes)) \
+    function(sums, rows, columns, how, first, out, step, kind, codes);
+
 typedef struct {
   const char *name;
   int (*available)(void);

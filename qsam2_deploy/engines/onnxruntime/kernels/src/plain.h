@@ -107,16 +107,7 @@ static inline __attribute__((always_inline)) void finish_rows(
 
 static void finish_plain(const int32_t *sums, size_t rows, size_t columns, const Finish *how,
                          size_t first, void *out, size_t step) {
-#define CASE(kind, codes)                                    \
-  if (how->activation == (kind) && how->to_codes == (codes)) \
-  finish_rows(sums, rows, columns, how, first, out, step, kind, codes)
-  CASE(NO_ACTIVATION, 0);
-  CASE(NO_ACTIVATION, 1);
-  CASE(RELU, 0);
-  CASE(RELU, 1);
-  CASE(GELU, 0);
-  CASE(GELU, 1);
-#undef CASE
+  FINISH_KNOWN(finish_rows)
 }
 
 #endif
