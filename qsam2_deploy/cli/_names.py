@@ -1,6 +1,20 @@
-"""Names of sequences on a command line, the same for all commands."""
+"""Sequences of a dataset on a command line, the same for all commands."""
 
 from __future__ import annotations
+
+from argparse import _ArgumentGroup
+
+
+def add_sequences(group: _ArgumentGroup) -> None:
+    """Add the options that choose sequences of DAVIS and SA-V."""
+    group.add_argument(
+        "--sequences",
+        metavar="A,B",
+        help="names, separated by commas; or a split of DAVIS, or a text file with one per line",
+    )
+    group.add_argument(
+        "--resolution", default="480p", metavar="NAME", help="folder of DAVIS's frames (480p)"
+    )
 
 
 def sequence_names(text: str | None) -> str | tuple[str, ...] | None:

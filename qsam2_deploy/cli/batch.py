@@ -19,7 +19,7 @@ from ._main import (
     command,
     whole_number,
 )
-from ._names import sequence_names
+from ._names import add_sequences, sequence_names
 
 if TYPE_CHECKING:
     from ..batch.jobs import Job
@@ -118,14 +118,7 @@ def command_parser() -> Parser:
     data = parser.add_argument_group("a dataset instead, prompted with its first masks")
     data.add_argument("--davis", type=Path, metavar="ROOT", help="DAVIS 2016 or 2017 layout")
     data.add_argument("--sa-v", type=Path, metavar="ROOT", help="SA-V layout")
-    data.add_argument(
-        "--sequences",
-        metavar="A,B",
-        help="names, separated by commas; or a split of DAVIS, or a text file with one per line",
-    )
-    data.add_argument(
-        "--resolution", default="480p", metavar="NAME", help="folder of DAVIS's frames (480p)"
-    )
+    add_sequences(data)
     many: dict[str, Any] = {"action": "append", "default": []}
     what = parser.add_argument_group("prompts for a folder's videos without a file of their own")
     what.add_argument("--click", metavar="X,Y[,LABEL]", help="as qsam2-segment has it", **many)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._main import EXIT_OK, Parser, add_engine_options, add_memory_frames, command, require
-from ._names import sequence_names
+from ._names import add_sequences, sequence_names
 
 if TYPE_CHECKING:
     from ..evaluation.model import Model
@@ -106,14 +106,7 @@ def command_parser() -> Parser:
     dataset.add_argument("--images", type=Path, metavar="ROOT", help="images with masks")
     dataset.add_argument("--manifest", type=Path, metavar="FILE", help="videos with masks")
     which = parser.add_argument_group("which part")
-    which.add_argument(
-        "--sequences",
-        metavar="A,B",
-        help="names, separated by commas; or a split of DAVIS, or a text file with one per line",
-    )
-    which.add_argument(
-        "--resolution", default="480p", metavar="NAME", help="folder of DAVIS's frames (480p)"
-    )
+    add_sequences(which)
     results = parser.add_argument_group("results, besides the table")
     results.add_argument("--json", type=Path, metavar="FILE", help="all scores and settings")
     results.add_argument("--save-masks", type=Path, metavar="DIR", help="a PNG mask per frame")
