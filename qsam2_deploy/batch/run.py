@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from .._common.machine import usable_cores
+from .._common.machine import usable_threads
 from .._common.progress import progress
 from ..engines.registry import AUTO
 from ..errors import InputError
@@ -58,7 +58,7 @@ def run_batch(
     Args:
         jobs: the videos.
         options: what is the same for all of them.
-        workers: how many at the same time; default: as many as there are processors for, and 1
+        workers: how many at the same time; default: as many as there are cores for, and 1
             for a ``model.engine``. On a cluster: what it has room for.
         address: of a Ray cluster, which then does the work; default: processes of this machine.
         show_progress: show a progress bar; by default if standard error is a terminal.
@@ -136,7 +136,7 @@ def _crew(options: BatchOptions, workers: int | None, address: str | None) -> It
             yield _Crew(partial(RaySlot, ray, options, gpu=gpu), count, "")
         return
     chosen, engine = _engine(segmenter, options, gpu=gpu)
-    count = workers or (1 if gpu else max(1, usable_cores() // (options.threads or 1)))
+    count = workers or (1 if gpu else max(1, usable_threads() // (options.threads or 1)))
     yield _Crew(partial(LocalSlot, options, chosen), count, engine)
 
 

@@ -135,7 +135,7 @@ def command_parser() -> Parser:
         type=whole_number(1),
         metavar="N",
         help="videos at the same time, each with the model in memory (as many as there are "
-        "processors for, with --threads 1; 1 on a GPU)",
+        "cores for, with --threads 1; 1 on a GPU)",
     )
     how.add_argument(
         "--address",
